@@ -1,0 +1,207 @@
+//! One socket's life: framing, version, limits, topic aliases, keep-alive.
+//!
+//! Knows what this connection agreed on in CONNECT and CONNACK. Does not know the session, other clients, or the socket:
+//! the driver feeds it bytes and `now_ms` (any monotonic clock) and carries out what it returns. Call order: `receive`
+//! until `Incomplete`, acting on each packet before the next call; `deadline_ms` after each batch.
+
+mod aliases;
+pub mod handshake;
+
+use crate::decode::{Split, decode, split};
+use crate::limits::Limits;
+use crate::packet::{Packet, Publish, QoS, Version};
+use crate::primitives::Decoded;
+use crate::reason::ReasonCode;
+use crate::violation::Violation;
+use aliases::Aliases;
+pub use aliases::Named;
+use std::sync::Arc;
+
+/// Which end of the connection we are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// The broker.
+    Server,
+    /// A client: command line, bridge, test.
+    Client,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// The first packet is still to come.
+    Opening,
+    /// CONNECT was taken in; nothing more is read until it is decided.
+    Deciding,
+    /// CONNACK with success was sent or received.
+    Open,
+}
+
+/// What the next bytes hold.
+#[derive(PartialEq, Debug)]
+pub enum Received<'a> {
+    /// A packet, and how many bytes it took.
+    Packet(Packet<'a>, usize),
+    /// The packet is cut; as far as known it has this many bytes in all.
+    Incomplete(usize),
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Connection {
+    limits: Arc<Limits>,
+    heard_ms: u64,
+    peer_max_packet_bytes: u32,
+    keep_alive_s: u16,
+    version: Version,
+    role: Role,
+    phase: Phase,
+    aliases: Option<Box<Aliases>>,
+}
+
+impl Connection {
+    /// A connection whose socket was opened at `now_ms`.
+    pub fn new(role: Role, limits: Arc<Limits>, now_ms: u64) -> Connection {
+        Connection {
+            limits,
+            heard_ms: now_ms,
+            peer_max_packet_bytes: u32::MAX,
+            keep_alive_s: 0,
+            version: Version::V311,
+            role,
+            phase: Phase::Opening,
+            aliases: None,
+        }
+    }
+
+    /// The protocol level; before CONNECT 3.1.1, in which refusals can be sent to anybody.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Where the connection stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The limits of its zone.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// The keep-alive in force; seconds, 0: none.
+    pub fn keep_alive_s(&self) -> u16 {
+        self.keep_alive_s
+    }
+
+    /// The largest packet that the peer accepts; bytes.
+    pub fn peer_max_packet_bytes(&self) -> u32 {
+        self.peer_max_packet_bytes
+    }
+
+    /// Notes that bytes came in.
+    pub fn heard(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
+    /// When the peer must have been heard again, or must have been let in; None: no limit.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Opening | Phase::Deciding => Some(self.heard_ms + u64::from(self.limits.idle_timeout_ms)),
+            Phase::Open if self.keep_alive_s == 0 => None,
+            // One and a half times the keep-alive [MQTT-3.1.2-22].
+            Phase::Open => Some(self.heard_ms + u64::from(self.keep_alive_s) * 1500),
+        }
+    }
+
+    /// Takes the next packet from `bytes`, checked against the phase, the role and the limits.
+    #[inline]
+    pub fn receive<'a>(&mut self, bytes: &'a [u8]) -> Decoded<Received<'a>> {
+        let frame = match split(bytes, self.limits.max_packet_size_bytes)? {
+            Split::Frame(frame) => frame,
+            Split::Partial { len } => {
+                self.check_phase(bytes.first().map_or(0x10, |first| *first))?;
+                return Ok(Received::Incomplete(len));
+            }
+        };
+        self.check_phase(frame.first)?;
+        let packet = decode(frame, self.version)?;
+        match &packet {
+            Packet::Publish(publish) => self.check_publish(publish)?,
+            Packet::Connect(connect) => {
+                self.version = connect.version;
+                self.phase = Phase::Deciding;
+            }
+            _ => {}
+        }
+        Ok(Received::Packet(packet, frame.len))
+    }
+
+    fn check_phase(&self, first: u8) -> Decoded<()> {
+        let kind = first >> 4;
+        let fits = match (self.role, self.phase) {
+            // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
+            (Role::Server, Phase::Opening) => kind == 1,
+            (Role::Server, _) => matches!(kind, 3..=8 | 10 | 12 | 14 | 15),
+            (Role::Client, Phase::Opening | Phase::Deciding) => matches!(kind, 2 | 15),
+            (Role::Client, Phase::Open) => matches!(kind, 3..=7 | 9 | 11 | 13 | 14 | 15),
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(Violation::protocol("packet type not allowed now"))
+        }
+    }
+
+    #[inline]
+    fn check_publish(&self, publish: &Publish<'_>) -> Decoded<()> {
+        let limits = &self.limits;
+        if publish.qos as u8 > limits.max_qos_allowed {
+            return Err(Violation::new(
+                ReasonCode::QOS_NOT_SUPPORTED,
+                "QoS above max_qos_allowed",
+            )); // [MQTT-3.2.2-11]
+        }
+        if publish.retain && !limits.is_retain_available {
+            return Err(Violation::new(
+                ReasonCode::RETAIN_NOT_SUPPORTED,
+                "retain is not available",
+            ));
+        }
+        let levels_max = usize::from(limits.max_topic_levels);
+        match publish.topic {
+            Some(topic) if topic.as_str().len() > levels_max && topic.level_count() > levels_max => Err(
+                Violation::new(ReasonCode::TOPIC_NAME_INVALID, "more levels than max_topic_levels"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// The topic of a PUBLISH, with its alias learnt or resolved (section 3.3.2.3.4).
+    #[inline]
+    pub fn name<'a>(&mut self, publish: &Publish<'a>) -> Decoded<Named<'a>> {
+        match publish.topic {
+            Some(topic) if publish.properties.is_empty() => Ok(Named::Here(topic)),
+            _ => aliases::name(&mut self.aliases, self.limits.max_topic_alias, publish),
+        }
+    }
+
+    /// The handshake succeeded; what it agreed on is in force.
+    pub fn open(&mut self, keep_alive_s: u16, peer_max_packet_bytes: u32, now_ms: u64) {
+        self.phase = Phase::Open;
+        self.keep_alive_s = keep_alive_s;
+        self.peer_max_packet_bytes = peer_max_packet_bytes;
+        self.heard_ms = now_ms;
+    }
+
+    /// As a client: sets the version that CONNECT will carry.
+    pub fn speak(&mut self, version: Version) {
+        self.version = version;
+        self.phase = Phase::Deciding;
+    }
+
+    /// The highest QoS to grant a subscription.
+    pub fn granted(&self, asked: QoS) -> QoS {
+        asked.min(QoS::from_bits(self.limits.max_qos_allowed).unwrap_or(QoS::ExactlyOnce))
+    }
+}

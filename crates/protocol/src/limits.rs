@@ -1,0 +1,60 @@
+//! The limits of one zone, as the protocol machines enforce them.
+//!
+//! Knows numbers with units. Does not know where they were configured.
+
+/// Frozen for the life of a broker; shared by all connections of a zone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Largest packet accepted, fixed header included; bytes, 1 to 268,435,455.
+    pub max_packet_size_bytes: u32,
+    /// Longest client identifier accepted; bytes.
+    pub max_clientid_len: u16,
+    /// Most levels of a topic or filter.
+    pub max_topic_levels: u16,
+    /// Highest QoS accepted in PUBLISH and granted in SUBACK.
+    pub max_qos_allowed: u8,
+    /// Topic aliases that a client may set; 0 refuses them.
+    pub max_topic_alias: u16,
+    /// Our window towards a client: QoS 1 and 2 messages not yet acknowledged.
+    pub max_inflight: u16,
+    /// The window that we grant to a client (MQTT 5.0 Receive Maximum).
+    pub receive_maximum: u16,
+    /// QoS 2 messages received whose PUBREL is still to come.
+    pub max_awaiting_rel: u16,
+    /// Messages that wait for the window or for an absent client.
+    pub max_mqueue_len: u32,
+    /// Subscriptions of one session.
+    pub max_subscriptions: u32,
+    /// Unsent bytes of one connection beyond which nothing more is encoded for it.
+    pub max_outbox_bytes: u32,
+    /// From accept to CONNECT, and for a question that nobody answers; milliseconds.
+    pub idle_timeout_ms: u32,
+    /// How long the session of a 3.1.1 client with clean session 0 is kept; seconds.
+    pub session_expiry_s: u32,
+    /// Cap of MQTT 5's Session Expiry Interval; seconds.
+    pub session_expiry_max_s: u32,
+    /// Whether retained messages are accepted.
+    pub is_retain_available: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_packet_size_bytes: 1 << 20,
+            max_clientid_len: u16::MAX,
+            max_topic_levels: 128,
+            max_qos_allowed: 2,
+            max_topic_alias: 64,
+            max_inflight: 32,
+            receive_maximum: 1024,
+            max_awaiting_rel: 100,
+            max_mqueue_len: 1000,
+            max_subscriptions: 100_000,
+            max_outbox_bytes: 1 << 20,
+            idle_timeout_ms: 15_000,
+            session_expiry_s: 7_200,
+            session_expiry_max_s: 604_800,
+            is_retain_available: true,
+        }
+    }
+}

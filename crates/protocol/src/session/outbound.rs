@@ -1,0 +1,265 @@
+//! Messages to the client: window, packet identifiers, queue (sections 4.3, 4.4, 4.9).
+//!
+//! Knows which deliveries are in flight and which wait. Does not know bytes: it names the packet identifier, the worker
+//! encodes. A message body is kept only while it may be needed again: in the queue, and in flight where the session
+//! outlives its connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::message::Message;
+use crate::packet::QoS;
+use crate::reason::ReasonCode;
+
+/// A message on its way to this client.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What.
+    pub message: Arc<Message>,
+    /// With which QoS: the lesser of the message's and the subscription's [MQTT-3.8.4-8].
+    pub qos: QoS,
+    /// Retain flag to send.
+    pub retain: bool,
+    /// Subscription identifiers of all matching subscriptions [MQTT-3.3.4-3].
+    pub identifiers: Option<Arc<[u32]>>,
+}
+
+/// What became of an offer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offered {
+    /// Send it now, with this packet identifier (0 for QoS 0).
+    Send(u16),
+    /// It waits.
+    Queued,
+    /// It waits; the oldest waiting message had to go.
+    QueuedAndEvicted,
+    /// It is gone.
+    Dropped(DropReason),
+}
+
+/// Why a delivery was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DropReason {
+    /// QoS 0 to a client that is away or does not read fast enough.
+    QoS0,
+    /// The queue is full.
+    QueueFull,
+    /// Its expiry interval elapsed while it waited.
+    Expired,
+}
+
+/// What an acknowledgement did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// It ended the delivery (PUBACK, PUBCOMP, a PUBREC that refuses) or moved it on (PUBREC).
+    Yes,
+    /// The identifier is in flight, but waits for another packet.
+    InUse,
+    /// The identifier is not in flight.
+    Missed,
+}
+
+/// What a resumed connection is sent again [MQTT-4.4.0-1].
+#[derive(Debug)]
+pub enum Resend<'a> {
+    /// PUBLISH with DUP.
+    Publish(&'a Delivery),
+    /// PUBREL.
+    PubRel,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Settled,
+    AwaitingPuback(Option<Delivery>),
+    AwaitingPubrec(Option<Delivery>),
+    AwaitingPubcomp,
+}
+
+/// The sending half of a session.
+#[derive(Debug)]
+pub struct Outbound {
+    slots: VecDeque<Slot>, // slot i belongs to packet identifier first + i; the first one is never Settled
+    queue: VecDeque<Delivery>,
+    queue_max: u32,
+    first: u16,
+    inflight: u16,
+    window: u16, // 0: not connected
+    keeps_bodies: bool,
+}
+
+/// All packet identifiers: 1 to 65,535.
+const ID_COUNT: usize = 65_535;
+
+impl Outbound {
+    /// Not connected, nothing queued; at most `queue_max` messages will wait.
+    pub fn new(queue_max: u32) -> Outbound {
+        Outbound {
+            slots: VecDeque::new(),
+            queue: VecDeque::new(),
+            queue_max,
+            first: 1,
+            inflight: 0,
+            window: 0,
+            keeps_bodies: false,
+        }
+    }
+
+    /// A connection is there: at most `window` (1 to 65,535) messages in flight. `keeps_bodies` if the session survives it.
+    pub fn attach(&mut self, window: u16, keeps_bodies: bool) {
+        self.window = window;
+        self.keeps_bodies = keeps_bodies;
+    }
+
+    /// The connection is gone; deliveries wait from now on.
+    pub fn detach(&mut self) {
+        self.window = 0;
+    }
+
+    /// Messages in flight.
+    pub fn inflight_count(&self) -> usize {
+        usize::from(self.inflight)
+    }
+
+    /// Messages that wait.
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether a message of QoS 1 or 2 could be sent now.
+    pub fn has_window(&self) -> bool {
+        self.inflight < self.window && self.slots.len() < ID_COUNT
+    }
+
+    /// Offers a delivery. `has_room` tells whether the connection's outbox takes more; `delivery` is only called if the
+    /// message must be kept.
+    #[inline]
+    pub fn offer(&mut self, qos: QoS, has_room: bool, delivery: impl FnOnce() -> Delivery) -> Offered {
+        if qos == QoS::AtMostOnce {
+            let sendable = has_room && self.window > 0;
+            return if sendable {
+                Offered::Send(0)
+            } else {
+                Offered::Dropped(DropReason::QoS0)
+            };
+        }
+        if has_room && self.queue.is_empty() && self.has_window() {
+            let kept = self.keeps_bodies.then(delivery);
+            return Offered::Send(self.push(qos, kept));
+        }
+        self.enqueue(delivery())
+    }
+
+    fn enqueue(&mut self, delivery: Delivery) -> Offered {
+        if self.queue_max == 0 {
+            return Offered::Dropped(DropReason::QueueFull);
+        }
+        self.queue.push_back(delivery);
+        if self.queue.len() > self.queue_max as usize {
+            self.queue.pop_front(); // The newest state of a device is worth more than an old one.
+            return Offered::QueuedAndEvicted;
+        }
+        Offered::Queued
+    }
+
+    #[inline]
+    fn push(&mut self, qos: QoS, kept: Option<Delivery>) -> u16 {
+        let packet_id = wrap(self.first, self.slots.len());
+        let awaiting = if qos == QoS::AtLeastOnce {
+            Slot::AwaitingPuback
+        } else {
+            Slot::AwaitingPubrec
+        };
+        self.slots.push_back(awaiting(kept));
+        self.inflight += 1;
+        packet_id
+    }
+
+    /// The next waiting message that may be sent now and its packet identifier, or what was dropped instead.
+    pub fn next(&mut self, now_ms: u64) -> Option<Result<(u16, Delivery), DropReason>> {
+        if !self.has_window() {
+            return None;
+        }
+        let delivery = self.queue.pop_front()?;
+        if delivery.message.is_expired(now_ms) {
+            return Some(Err(DropReason::Expired));
+        }
+        let kept = self.keeps_bodies.then(|| delivery.clone());
+        Some(Ok((self.push(delivery.qos, kept), delivery)))
+    }
+
+    /// PUBACK.
+    #[inline]
+    pub fn on_puback(&mut self, packet_id: u16) -> Settled {
+        self.advance(packet_id, |slot| match slot {
+            Slot::AwaitingPuback(_) => Some(Slot::Settled),
+            _ => None,
+        })
+    }
+
+    /// PUBREC; with success a PUBREL must follow, with an error the message is settled [MQTT-4.3.3-4].
+    pub fn on_pubrec(&mut self, packet_id: u16, reason: ReasonCode) -> Settled {
+        self.advance(packet_id, |slot| match slot {
+            Slot::AwaitingPubrec(_) if reason.is_error() => Some(Slot::Settled),
+            Slot::AwaitingPubrec(_) => Some(Slot::AwaitingPubcomp),
+            _ => None,
+        })
+    }
+
+    /// PUBCOMP.
+    pub fn on_pubcomp(&mut self, packet_id: u16) -> Settled {
+        self.advance(packet_id, |slot| match slot {
+            Slot::AwaitingPubcomp => Some(Slot::Settled),
+            _ => None,
+        })
+    }
+
+    #[inline]
+    fn advance(&mut self, packet_id: u16, step: impl FnOnce(&Slot) -> Option<Slot>) -> Settled {
+        let place = distance(self.first, packet_id);
+        let slot = match self.slots.get_mut(place) {
+            None | Some(Slot::Settled) => return Settled::Missed,
+            Some(slot) => slot,
+        };
+        let Some(next) = step(slot) else { return Settled::InUse };
+        let is_settled = matches!(next, Slot::Settled);
+        *slot = next;
+        if is_settled {
+            self.inflight -= 1;
+            self.trim();
+        }
+        Settled::Yes
+    }
+
+    #[inline]
+    fn trim(&mut self) {
+        while let Some(Slot::Settled) = self.slots.front() {
+            self.slots.pop_front();
+            self.first = wrap(self.first, 1);
+        }
+    }
+
+    /// What is in flight, in the order in which it was first sent [MQTT-4.6.0-1].
+    pub fn resend(&self) -> impl Iterator<Item = (u16, Resend<'_>)> {
+        self.slots.iter().enumerate().filter_map(|(place, slot)| {
+            let resend = match slot {
+                Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec(Some(delivery)) => {
+                    Resend::Publish(delivery)
+                }
+                Slot::AwaitingPubcomp => Resend::PubRel,
+                Slot::AwaitingPuback(None) | Slot::AwaitingPubrec(None) | Slot::Settled => return None,
+            };
+            Some((wrap(self.first, place), resend))
+        })
+    }
+}
+
+/// The identifier `steps` after `first` on the ring of 1 to 65,535.
+fn wrap(first: u16, steps: usize) -> u16 {
+    ((usize::from(first) - 1 + steps) % ID_COUNT + 1) as u16
+}
+
+/// How many steps lead from `first` to `packet_id` on the same ring.
+fn distance(first: u16, packet_id: u16) -> usize {
+    (usize::from(packet_id) + ID_COUNT - usize::from(first)) % ID_COUNT
+}

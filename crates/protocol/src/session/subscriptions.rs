@@ -1,0 +1,55 @@
+//! What one session subscribed to.
+//!
+//! Knows filters and their options. The routing table is the router's; the worker changes both.
+
+use std::collections::BTreeMap;
+
+use crate::packet::SubscriptionOptions;
+use crate::topic::Filter;
+
+/// A subscription's options and identifier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    /// Options of SUBSCRIBE, the QoS as granted.
+    pub options: SubscriptionOptions,
+    /// Subscription Identifier; 0: none.
+    pub identifier: u32,
+}
+
+/// Ordered by filter, so that a listing is stable.
+#[derive(Default, Debug)]
+pub struct Subscriptions(BTreeMap<Box<str>, Subscription>);
+
+impl Subscriptions {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the filter is subscribed to.
+    pub fn contains(&self, filter: Filter<'_>) -> bool {
+        self.0.contains_key(filter.as_str())
+    }
+
+    /// Adds or replaces [MQTT-3.8.4-3]; whether it is new.
+    pub fn insert(&mut self, filter: Filter<'_>, subscription: Subscription) -> bool {
+        self.0.insert(filter.as_str().into(), subscription).is_none()
+    }
+
+    /// Removes; whether it existed.
+    pub fn remove(&mut self, filter: Filter<'_>) -> bool {
+        self.0.remove(filter.as_str()).is_some()
+    }
+
+    /// All, by filter.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Subscription)> {
+        self.0
+            .iter()
+            .map(|(filter, subscription)| (filter.as_ref(), subscription))
+    }
+}

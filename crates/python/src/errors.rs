@@ -1,0 +1,37 @@
+//! The one place that turns errors into exceptions.
+
+use pyo3::exceptions::{PyConnectionError, PyOSError, PyTimeoutError, PyValueError};
+use pyo3::{PyErr, create_exception};
+use whimbrel_protocol::Violation;
+use whimbrel_server::StartError;
+use whimbrel_server::client::ClientError;
+
+create_exception!(whimbrel._core, ListenError, PyOSError, "A listener could not be bound.");
+
+pub(crate) fn start(error: StartError) -> PyErr {
+    match error {
+        StartError::Listen {
+            listener,
+            address,
+            error,
+        } => {
+            let reason = error.to_string();
+            let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();
+            // filename2 is the listener's label: OSError's constructor takes (errno, strerror, filename, winerror, filename2).
+            ListenError::new_err((error.raw_os_error().unwrap_or(0), reason, address, 0, listener))
+        }
+        StartError::Resources(error) => PyOSError::new_err(error.to_string()),
+    }
+}
+
+pub(crate) fn violation(violation: Violation) -> PyErr {
+    PyValueError::new_err(violation.what)
+}
+
+pub(crate) fn client(error: ClientError) -> PyErr {
+    match error {
+        ClientError::TimedOut(what) => PyTimeoutError::new_err(what),
+        ClientError::Invalid(violation) => self::violation(violation),
+        other => PyConnectionError::new_err(other.to_string()),
+    }
+}

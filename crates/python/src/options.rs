@@ -1,0 +1,115 @@
+//! Options: read by name from any object that has the attributes of the stub's protocols.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use whimbrel_protocol::Limits;
+use whimbrel_server::{ListenerKind, ListenerOptions, Options};
+
+#[derive(FromPyObject)]
+pub(crate) struct OptionsInput {
+    node_name: String,
+    workers: u16,
+    listeners: Vec<ListenerInput>,
+    zones: Vec<ZoneInput>,
+    question_deadline_ms: u32,
+    max_retained_messages: usize,
+    max_retained_bytes: usize,
+}
+
+#[derive(FromPyObject)]
+struct ListenerInput {
+    kind: String,
+    name: String,
+    host: String,
+    port: u16,
+    path: String,
+    zone: usize,
+    is_anonymous_allowed: bool,
+    connections_max: u32,
+}
+
+#[derive(FromPyObject)]
+struct ZoneInput {
+    max_packet_size_bytes: u32,
+    max_clientid_len: u16,
+    max_topic_levels: u16,
+    max_qos_allowed: u8,
+    max_topic_alias: u16,
+    max_inflight: u16,
+    receive_maximum: u16,
+    max_awaiting_rel: u16,
+    max_mqueue_len: u32,
+    max_subscriptions: u32,
+    max_outbox_bytes: u32,
+    idle_timeout_ms: u32,
+    session_expiry_s: u32,
+    session_expiry_max_s: u32,
+    is_retain_available: bool,
+}
+
+impl OptionsInput {
+    pub(crate) fn convert(self) -> PyResult<Options> {
+        let zone_count = self.zones.len();
+        if self.workers == 0 || self.workers > 256 {
+            return Err(PyValueError::new_err("workers: 1 to 256"));
+        }
+        let listeners = self.listeners.into_iter().map(|listener| listener.convert(zone_count));
+        Ok(Options {
+            node_name: self.node_name,
+            workers: self.workers,
+            listeners: listeners.collect::<PyResult<_>>()?,
+            zones: self.zones.into_iter().map(ZoneInput::convert).collect(),
+            question_deadline_ms: self.question_deadline_ms,
+            retained_messages_max: self.max_retained_messages,
+            retained_bytes_max: self.max_retained_bytes,
+        })
+    }
+}
+
+impl ListenerInput {
+    fn convert(self, zone_count: usize) -> PyResult<ListenerOptions> {
+        if self.zone >= zone_count {
+            return Err(PyValueError::new_err(format!(
+                "listener {}: zone {} of {zone_count}",
+                self.name, self.zone
+            )));
+        }
+        let kind = match self.kind.as_str() {
+            "tcp" => ListenerKind::Tcp {
+                host: self.host,
+                port: self.port,
+            },
+            "unix" => ListenerKind::Unix { path: self.path.into() },
+            other => return Err(PyValueError::new_err(format!("listener {}: kind {other:?}", self.name))),
+        };
+        Ok(ListenerOptions {
+            kind,
+            name: self.name,
+            zone: self.zone,
+            is_anonymous_allowed: self.is_anonymous_allowed,
+            connections_max: self.connections_max,
+        })
+    }
+}
+
+impl ZoneInput {
+    fn convert(self) -> Limits {
+        Limits {
+            max_packet_size_bytes: self.max_packet_size_bytes,
+            max_clientid_len: self.max_clientid_len,
+            max_topic_levels: self.max_topic_levels,
+            max_qos_allowed: self.max_qos_allowed,
+            max_topic_alias: self.max_topic_alias,
+            max_inflight: self.max_inflight,
+            receive_maximum: self.receive_maximum,
+            max_awaiting_rel: self.max_awaiting_rel,
+            max_mqueue_len: self.max_mqueue_len,
+            max_subscriptions: self.max_subscriptions,
+            max_outbox_bytes: self.max_outbox_bytes,
+            idle_timeout_ms: self.idle_timeout_ms,
+            session_expiry_s: self.session_expiry_s,
+            session_expiry_max_s: self.session_expiry_max_s,
+            is_retain_available: self.is_retain_available,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The data plane as one object; every method is one call on the broker.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use whimbrel_protocol::message::{Origin, Publication};
+use whimbrel_protocol::properties::{Properties, Value, id, put_property};
+use whimbrel_protocol::{Message, QoS, Topic};
+use whimbrel_server::{Broker, Interest};
+
+use crate::errors;
+use crate::events;
+use crate::options::OptionsInput;
+
+#[pyclass(frozen, module = "whimbrel._core")]
+pub(crate) struct DataPlane(Broker);
+
+#[pymethods]
+impl DataPlane {
+    #[new]
+    fn new(py: Python<'_>, options: OptionsInput) -> PyResult<DataPlane> {
+        let options = options.convert()?;
+        py.detach(|| Broker::start(&options))
+            .map(DataPlane)
+            .map_err(errors::start)
+    }
+
+    #[getter]
+    fn wake_fd(&self) -> i32 {
+        self.0.wake_fd().as_raw_fd()
+    }
+
+    fn listeners(&self) -> Vec<(&'static str, String, String)> {
+        self.0.listeners()
+    }
+
+    fn drain(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        self.0
+            .drain()
+            .into_iter()
+            .map(|event| events::to_python(py, event))
+            .collect()
+    }
+
+    #[pyo3(signature = (*, authenticate, authorize, connected, disconnected))]
+    fn set_interest(&self, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) {
+        let bits = [
+            (authenticate, Interest::AUTHENTICATE),
+            (authorize, Interest::AUTHORIZE),
+            (connected, Interest::CONNECTED),
+            (disconnected, Interest::DISCONNECTED),
+        ];
+        let wanted = bits.iter().filter(|(wanted, _)| *wanted);
+        self.0
+            .set_interest(Interest(wanted.fold(0, |bits, (_, bit)| bits | bit.0)));
+    }
+
+    fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
+        self.0.answer_authenticate(ticket, reason_code, is_superuser);
+    }
+
+    fn answer_authorize(&self, ticket: u64, reason_codes: Vec<u8>) {
+        self.0.answer_authorize(ticket, reason_codes);
+    }
+
+    #[pyo3(signature = (ticket, topic, payload, *, qos, retain, user_properties = Vec::new()))]
+    fn publish(
+        &self,
+        ticket: u64,
+        topic: &str,
+        payload: &[u8],
+        qos: u8,
+        retain: bool,
+        user_properties: Vec<(String, String)>,
+    ) -> PyResult<()> {
+        let qos = QoS::from_bits(qos).ok_or_else(|| PyValueError::new_err("qos: 0, 1 or 2"))?;
+        let topic = Topic::new(topic).map_err(errors::violation)?;
+        let properties = user_section(&user_properties)?;
+        let properties = Properties::trusted(&properties);
+        let publication = Publication {
+            topic,
+            properties,
+            expiry_s: None,
+            payload,
+        };
+        // A clock before 1970 dates the message at 1970.
+        let received_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        let origin = Origin {
+            client_id: Arc::from(""),
+            received_ms,
+        };
+        self.0
+            .publish(ticket, Arc::new(Message::new(&publication, qos, retain, origin)));
+        Ok(())
+    }
+
+    fn open_tap(&self, filters: Vec<String>, capacity: usize) -> PyResult<u32> {
+        self.0.open_tap(filters, capacity).map_err(errors::violation)
+    }
+
+    fn close_tap(&self, tap: u32) {
+        self.0.close_tap(tap);
+    }
+
+    fn request_clients(&self, ticket: u64, cursor: u64, limit: usize) -> PyResult<()> {
+        if limit == 0 || limit > 10_000 {
+            return Err(PyValueError::new_err("limit: 1 to 10,000"));
+        }
+        self.0.request_clients(ticket, cursor, limit);
+        Ok(())
+    }
+
+    fn kick(&self, ticket: u64, client_id: &str) {
+        self.0.kick(ticket, client_id);
+    }
+
+    fn counters(&self) -> std::collections::HashMap<&'static str, u64> {
+        self.0.counters().into_iter().collect()
+    }
+
+    fn stop(&self, grace_ms: u64) {
+        self.0.stop(grace_ms);
+    }
+
+    fn join(&self, py: Python<'_>) {
+        py.detach(|| self.0.join());
+    }
+}
+
+fn user_section(properties: &[(String, String)]) -> PyResult<Vec<u8>> {
+    let mut section = Vec::new();
+    for (name, value) in properties {
+        if name.len() > 65_535 || value.len() > 65_535 || name.contains('\0') || value.contains('\0') {
+            return Err(PyValueError::new_err(
+                "user property: at most 65,535 bytes each, no U+0000",
+            ));
+        }
+        put_property(&mut section, id::USER_PROPERTY, Value::Pair(name, value));
+    }
+    Ok(section)
+}

@@ -1,0 +1,106 @@
+//! The subscribers of one topic, grouped by owner and merged: one delivery a session, however many filters overlap.
+//!
+//! Knows how overlapping subscriptions combine (MQTT 5.0 section 3.3.4). Does not know how a delivery is carried out.
+
+use std::sync::Arc;
+
+use whimbrel_protocol::{QoS, Topic};
+
+use crate::tree::Entry;
+
+/// One session (or tap) that wants the topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Which of its owner's.
+    pub slot: u32,
+    /// Which life of the slot.
+    pub epoch: u16,
+    /// The highest QoS of the matching subscriptions [MQTT-3.3.5-1].
+    pub qos: QoS,
+    /// Every matching subscription asked for No Local.
+    pub no_local: bool,
+    /// A matching subscription asked for Retain As Published.
+    pub retain_as_published: bool,
+    /// The identifiers of all matching subscriptions that have one.
+    pub identifiers: Option<Arc<[u32]>>,
+}
+
+/// The targets of one owner.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Worker, or the taps' number.
+    pub owner: u16,
+    /// Each session once.
+    pub targets: Arc<[Target]>,
+}
+
+/// What the router found for one topic.
+#[derive(Debug)]
+pub struct Matches {
+    /// The topic.
+    pub topic: Box<str>,
+    /// The router's number when this was found.
+    pub generation: u64,
+    /// Targets on the worker that asked.
+    pub home: Box<[Target]>,
+    /// Targets elsewhere.
+    pub away: Box<[Group]>,
+}
+
+impl Matches {
+    /// Merges and groups raw entries.
+    pub fn group(topic: Topic<'_>, generation: u64, home: u16, mut found: Vec<Entry>) -> Matches {
+        found.sort_unstable_by_key(|entry| (entry.place, entry.identifier));
+        let mut groups: Vec<(u16, Vec<Target>)> = Vec::new();
+        for entries in found.chunk_by(|one, other| one.place == other.place) {
+            let owner = entries[0].place.owner;
+            let target = Target::merge(entries);
+            match groups.last_mut() {
+                Some((last, targets)) if *last == owner => targets.push(target),
+                _ => groups.push((owner, vec![target])),
+            }
+        }
+        let at_home = groups.iter().position(|(owner, _)| *owner == home);
+        let home = at_home.map(|at| groups.remove(at).1).unwrap_or_default();
+        let away = groups.into_iter().map(|(owner, targets)| Group {
+            owner,
+            targets: targets.into(),
+        });
+        Matches {
+            topic: topic.as_str().into(),
+            generation,
+            home: home.into(),
+            away: away.collect(),
+        }
+    }
+
+    /// How many sessions and taps.
+    pub fn len(&self) -> usize {
+        self.home.len() + self.away.iter().map(|group| group.targets.len()).sum::<usize>()
+    }
+
+    /// Whether nobody wants the topic.
+    pub fn is_empty(&self) -> bool {
+        self.home.is_empty() && self.away.is_empty()
+    }
+}
+
+impl Target {
+    fn merge(entries: &[Entry]) -> Target {
+        let place = entries[0].place;
+        let options = || entries.iter().map(|entry| entry.options);
+        let identifiers: Vec<u32> = entries
+            .iter()
+            .map(|entry| entry.identifier)
+            .filter(|id| *id != 0)
+            .collect();
+        Target {
+            slot: place.slot,
+            epoch: place.epoch,
+            qos: options().map(|options| options.qos).max().unwrap_or(QoS::AtMostOnce),
+            no_local: options().all(|options| options.no_local),
+            retain_as_published: options().any(|options| options.retain_as_published),
+            identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The front of the data plane: start, ask, tell, stop.
+//!
+//! Knows the shared state and the workers' threads. Every call but `start` and `join` returns at once; answers come
+//! through the outlet. May be called from any thread.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use whimbrel_protocol::packet::SubscriptionOptions;
+use whimbrel_protocol::{Filter, Message, QoS, Violation};
+use whimbrel_router::{Entry, Place, Retained, Router};
+
+use crate::event::Event;
+use crate::ledger;
+use crate::listener::Listener;
+use crate::mailbox::Mail;
+use crate::options::Options;
+use crate::shared::{Interest, Shared};
+use crate::tap::TAPS;
+use crate::worker::Worker;
+
+/// Why a broker could not start. The operator is at fault, or the machine; nothing is retried here.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener could not be bound.
+    Listen {
+        /// "tcp:default"
+        listener: String,
+        /// What was tried.
+        address: String,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+    /// Descriptors or threads could not be had.
+    Resources(std::io::Error),
+}
+
+/// A running data plane.
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Broker {
+    /// Binds every listener, then starts the workers.
+    pub fn start(options: &Options) -> Result<Broker, StartError> {
+        let listeners = options.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let retained = Retained::new(options.retained_messages_max, options.retained_bytes_max);
+        let mut shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
+            .map_err(StartError::Resources)?;
+        shared.question_deadline_ms = u64::from(options.question_deadline_ms);
+        let shared = Arc::new(shared);
+        let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
+        let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
+        let threads = (0..)
+            .zip(polls)
+            .map(|(index, poll)| spawn(&shared, index, poll))
+            .collect::<Result<Vec<_>, _>>();
+        let threads = Mutex::new(threads.map_err(StartError::Resources)?);
+        Ok(Broker { shared, threads })
+    }
+
+    /// (kind, name, address) of every listener, as bound.
+    pub fn listeners(&self) -> Vec<(&'static str, String, String)> {
+        let row = |listener: &Listener| {
+            (
+                listener.options.kind_name(),
+                listener.options.name.clone(),
+                listener.address.clone(),
+            )
+        };
+        self.shared.listeners.iter().map(row).collect()
+    }
+
+    /// Readable while events wait.
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.shared.outlet.wake_fd()
+    }
+
+    /// Takes all events that wait; tap rows give their places back.
+    pub fn drain(&self) -> Vec<Event> {
+        let events = self.shared.outlet.drain();
+        for event in &events {
+            if let Event::TapBatch { tap, messages, .. } = event {
+                self.shared
+                    .taps
+                    .get(*tap)
+                    .into_iter()
+                    .for_each(|tap| tap.release(messages.len()));
+            }
+        }
+        events
+    }
+
+    /// From now on these questions and notices leave the data plane, and no others.
+    pub fn set_interest(&self, interest: Interest) {
+        self.shared.set_interest(interest);
+    }
+
+    /// Answers a question about a CONNECT; 0 lets the client in.
+    pub fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
+        self.post_to_ticket(
+            ticket,
+            Mail::Authenticated {
+                ticket,
+                reason_code,
+                is_superuser,
+            },
+        );
+    }
+
+    /// Answers a question about a PUBLISH or SUBSCRIBE; one code for each topic.
+    pub fn answer_authorize(&self, ticket: u64, reason_codes: Vec<u8>) {
+        self.post_to_ticket(ticket, Mail::Authorized { ticket, reason_codes });
+    }
+
+    fn post_to_ticket(&self, ticket: u64, mail: Mail) {
+        let worker = usize::from(Worker::of_ticket(ticket));
+        if let Some(mailbox) = self.shared.mailboxes.get(worker) {
+            mailbox.post([mail]);
+        }
+    }
+
+    /// Routes a message from inside; `Published` answers.
+    pub fn publish(&self, ticket: u64, message: Arc<Message>) {
+        let worker = self.shared.router_of(message.topic_bytes());
+        self.shared.mailboxes[usize::from(worker)].post([Mail::Publish { ticket, message }]);
+    }
+
+    /// Opens a tap on filters; at most `capacity` messages wait for the reader. Returns its number.
+    pub fn open_tap(&self, filters: Vec<String>, capacity: usize) -> Result<u32, Violation> {
+        for filter in &filters {
+            Filter::new(filter)?;
+        }
+        let tap = self.shared.taps.open(filters, capacity);
+        let place = Place {
+            owner: TAPS,
+            slot: tap.id,
+            epoch: 0,
+        };
+        let options = SubscriptionOptions {
+            retain_as_published: true,
+            ..SubscriptionOptions::plain(QoS::ExactlyOnce)
+        };
+        let entry = Entry {
+            place,
+            options,
+            identifier: 0,
+        };
+        self.shared
+            .router
+            .subscribe(checked(&tap.filters).map(|filter| (filter, entry)));
+        Ok(tap.id)
+    }
+
+    /// Closes a tap; messages that wait are still drained.
+    pub fn close_tap(&self, id: u32) {
+        if let Some(tap) = self.shared.taps.close(id) {
+            self.shared.router.unsubscribe(
+                checked(&tap.filters),
+                Place {
+                    owner: TAPS,
+                    slot: id,
+                    epoch: 0,
+                },
+            );
+        }
+    }
+
+    /// Asks for a page of clients; `cursor` is 0 or what the page before named. `ClientPage` answers.
+    pub fn request_clients(&self, ticket: u64, cursor: u64, limit: usize) {
+        let (worker, from) = ((cursor >> 32) as usize, cursor as u32);
+        match self.shared.mailboxes.get(worker) {
+            Some(mailbox) => mailbox.post([Mail::Clients { ticket, from, limit }]),
+            None => {
+                let page = Event::ClientPage {
+                    ticket,
+                    records: Vec::new(),
+                    next_cursor: None,
+                };
+                self.shared.outlet.post(&mut vec![page]);
+            }
+        }
+    }
+
+    /// Ends a client and its session; `Kicked` answers.
+    pub fn kick(&self, ticket: u64, client_id: &str) {
+        let worker = self.shared.owner_of(client_id);
+        self.shared.mailboxes[usize::from(worker)].post([Mail::Kick {
+            ticket,
+            client_id: client_id.into(),
+        }]);
+    }
+
+    /// All counters, summed over the workers, and the gauges of the shared tables.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = ledger::sum(self.shared.blocks.iter());
+        let retained = self
+            .shared
+            .router
+            .retained
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
+        counters.push(("messages.retained", retained as u64));
+        counters.push(("topics.count", self.shared.router.filter_count() as u64));
+        counters
+    }
+
+    /// Ends every worker within `grace_ms`; `Stopped` is the last event.
+    pub fn stop(&self, grace_ms: u64) {
+        for mailbox in &self.shared.mailboxes {
+            mailbox.post([Mail::Stop { grace_ms }]);
+        }
+    }
+
+    /// Waits for the workers to end.
+    pub fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A worker that panicked has said so on standard error; there is nothing to add at the end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop(0);
+        self.join();
+    }
+}
+
+fn checked(filters: &[String]) -> impl Iterator<Item = Filter<'_>> {
+    filters.iter().filter_map(|filter| Filter::new(filter).ok())
+}
+
+fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
+    Listener::bind(options).map_err(|(address, error)| StartError::Listen {
+        listener: options.label(),
+        address,
+        error,
+    })
+}
+
+fn spawn(shared: &Arc<Shared>, index: u16, poll: OwnedFd) -> std::io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name(format!("whimbrel-{index}"));
+    thread.spawn(move || Worker::new(&shared, index, poll).run())
+}

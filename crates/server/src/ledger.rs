@@ -1,0 +1,133 @@
+//! Counters: one block a worker, written by that worker alone, summed when somebody reads.
+//!
+//! Knows names (those of EMQ X 4) and numbers. A worker counts in plain integers ([`Counts`]) and publishes them once a
+//! turn, so that a message costs no atomic operation. Each number here moves; a name is added with the code that moves it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($field:ident = $name:literal;)*) => {
+        /// A worker's own numbers.
+        #[derive(Clone, Default, Debug)]
+        pub struct Counts {
+            $(#[doc = $name] pub $field: u64,)*
+        }
+
+        /// The numbers of one worker as others see them, at most one turn old.
+        #[derive(Default, Debug)]
+        #[repr(align(128))]
+        pub struct Block {
+            $($field: AtomicU64,)*
+        }
+
+        impl Block {
+            /// Makes `counts` visible.
+            pub fn publish(&self, counts: &Counts) {
+                $(self.$field.store(counts.$field, Ordering::Relaxed);)*
+            }
+
+            /// Names and numbers, in the order of the table.
+            pub fn read(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($name, self.$field.load(Ordering::Relaxed)),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    bytes_received = "bytes.received";
+    bytes_sent = "bytes.sent";
+    packets_received = "packets.received";
+    packets_sent = "packets.sent";
+    connect_received = "packets.connect.received";
+    connack_sent = "packets.connack.sent";
+    connack_error = "packets.connack.error";
+    connack_auth_error = "packets.connack.auth_error";
+    publish_received = "packets.publish.received";
+    publish_sent = "packets.publish.sent";
+    publish_inuse = "packets.publish.inuse";
+    publish_error = "packets.publish.error";
+    publish_auth_error = "packets.publish.auth_error";
+    publish_dropped = "packets.publish.dropped";
+    puback_received = "packets.puback.received";
+    puback_sent = "packets.puback.sent";
+    puback_inuse = "packets.puback.inuse";
+    puback_missed = "packets.puback.missed";
+    pubrec_received = "packets.pubrec.received";
+    pubrec_sent = "packets.pubrec.sent";
+    pubrec_inuse = "packets.pubrec.inuse";
+    pubrec_missed = "packets.pubrec.missed";
+    pubrel_received = "packets.pubrel.received";
+    pubrel_sent = "packets.pubrel.sent";
+    pubrel_missed = "packets.pubrel.missed";
+    pubcomp_received = "packets.pubcomp.received";
+    pubcomp_sent = "packets.pubcomp.sent";
+    pubcomp_inuse = "packets.pubcomp.inuse";
+    pubcomp_missed = "packets.pubcomp.missed";
+    subscribe_received = "packets.subscribe.received";
+    subscribe_error = "packets.subscribe.error";
+    subscribe_auth_error = "packets.subscribe.auth_error";
+    suback_sent = "packets.suback.sent";
+    unsubscribe_received = "packets.unsubscribe.received";
+    unsubscribe_error = "packets.unsubscribe.error";
+    unsuback_sent = "packets.unsuback.sent";
+    pingreq_received = "packets.pingreq.received";
+    pingresp_sent = "packets.pingresp.sent";
+    disconnect_received = "packets.disconnect.received";
+    disconnect_sent = "packets.disconnect.sent";
+    messages_received = "messages.received";
+    messages_sent = "messages.sent";
+    qos0_received = "messages.qos0.received";
+    qos1_received = "messages.qos1.received";
+    qos2_received = "messages.qos2.received";
+    qos0_sent = "messages.qos0.sent";
+    qos1_sent = "messages.qos1.sent";
+    qos2_sent = "messages.qos2.sent";
+    messages_publish = "messages.publish";
+    messages_dropped = "messages.dropped";
+    dropped_no_subscribers = "messages.dropped.no_subscribers";
+    messages_delivered = "messages.delivered";
+    messages_acked = "messages.acked";
+    delivery_dropped = "delivery.dropped";
+    delivery_dropped_no_local = "delivery.dropped.no_local";
+    delivery_dropped_too_large = "delivery.dropped.too_large";
+    delivery_dropped_qos0 = "delivery.dropped.qos0_msg";
+    delivery_dropped_queue_full = "delivery.dropped.queue_full";
+    delivery_dropped_expired = "delivery.dropped.expired";
+    client_connect = "client.connect";
+    client_connack = "client.connack";
+    client_connected = "client.connected";
+    client_authenticate = "client.authenticate";
+    client_auth_anonymous = "client.auth.anonymous";
+    client_check_acl = "client.check_acl";
+    client_subscribe = "client.subscribe";
+    client_unsubscribe = "client.unsubscribe";
+    client_disconnected = "client.disconnected";
+    session_created = "session.created";
+    session_resumed = "session.resumed";
+    session_takeovered = "session.takeovered";
+    session_discarded = "session.discarded";
+    session_terminated = "session.terminated";
+    connections_count = "connections.count";
+    sessions_count = "sessions.count";
+    subscriptions_count = "subscriptions.count";
+    notices_dropped = "whimbrel.notices.dropped";
+    taps_dropped = "whimbrel.taps.dropped";
+    questions_expired = "whimbrel.questions.expired";
+    accepts_refused = "whimbrel.listeners.refused";
+    mailbox_throttled = "whimbrel.mailbox.throttled";
+    retained_refused = "whimbrel.retained.refused";
+    loop_turns = "whimbrel.worker.turns";
+    route_misses = "whimbrel.router.misses";
+}
+
+/// Sums the blocks of all workers, name by name.
+pub fn sum<'a>(blocks: impl Iterator<Item = &'a Block>) -> Vec<(&'static str, u64)> {
+    let mut total = Block::default().read();
+    for block in blocks {
+        for (place, (_, number)) in total.iter_mut().zip(block.read()) {
+            place.1 += number;
+        }
+    }
+    total
+}

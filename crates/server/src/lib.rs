@@ -1,0 +1,23 @@
+//! The data plane: listeners, workers, sessions, delivery. The only crate that touches the network.
+//!
+//! Knows sockets, threads and time, and drives the machines of `whimbrel-protocol` with them. Must not know Python: what
+//! leaves is a batch of [`event::Event`]s in the [`outlet::Outlet`], what comes in is a call on [`broker::Broker`].
+
+pub mod broker;
+pub mod client;
+pub mod event;
+pub mod ledger;
+mod listener;
+mod mailbox;
+pub mod options;
+pub mod outlet;
+mod shared;
+mod socket;
+pub mod tap;
+mod timers;
+mod worker;
+
+pub use broker::{Broker, StartError};
+pub use event::Event;
+pub use options::{ListenerKind, ListenerOptions, Options};
+pub use shared::Interest;

@@ -1,0 +1,147 @@
+//! Bound sockets that clients connect to.
+//!
+//! Knows how to bind, accept and give an address back. All workers accept from all listeners; the kernel wakes one.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, listen, socket_with, sockopt};
+
+use crate::options::{ListenerKind, ListenerOptions};
+use crate::socket::{Peer, Socket};
+
+/// Handshakes that the kernel completes ahead of us; it caps the number itself (net.core.somaxconn).
+const BACKLOG: i32 = 4096;
+
+/// A bound listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) options: ListenerOptions,
+    pub(crate) label: String,
+    pub(crate) address: String,
+    descriptor: OwnedFd,
+    connections: AtomicU32,
+}
+
+/// What accept found.
+pub(crate) enum Accepted {
+    /// A connection.
+    Client(Socket, Peer),
+    /// Over the listener's limit: it was closed.
+    Refused,
+    /// None waits.
+    Empty,
+    /// Out of descriptors or memory; try later.
+    Exhausted(Errno),
+}
+
+impl Listener {
+    /// Binds. The error names the address.
+    pub(crate) fn bind(options: &ListenerOptions) -> Result<Listener, (String, std::io::Error)> {
+        let (descriptor, address) = match &options.kind {
+            ListenerKind::Tcp { host, port } => {
+                bind_tcp(host, *port).map_err(|error| (format!("{host}:{port}"), error))?
+            }
+            ListenerKind::Unix { path } => bind_unix(path).map_err(|error| (path.display().to_string(), error))?,
+        };
+        let connections = AtomicU32::new(0);
+        Ok(Listener {
+            options: options.clone(),
+            label: options.label(),
+            address,
+            descriptor,
+            connections,
+        })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    /// Takes one waiting connection.
+    pub(crate) fn accept(&self) -> Accepted {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (descriptor, address) = match acceptfrom_with(&self.descriptor, flags) {
+            Ok(accepted) => accepted,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                return Accepted::Exhausted(Errno::MFILE);
+            }
+            // Everything else concerns one connection that is gone already, or says that none waits.
+            Err(_) => return Accepted::Empty,
+        };
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.options.connections_max {
+            self.release();
+            return Accepted::Refused;
+        }
+        let peer = address
+            .and_then(|address| SocketAddr::try_from(address).ok())
+            .map_or(Peer::Local, Peer::Net);
+        Accepted::Client(Socket::new(descriptor), peer)
+    }
+
+    /// A connection of this listener has ended.
+    pub(crate) fn release(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let ListenerKind::Unix { path } = &self.options.kind {
+            let _ = std::fs::remove_file(path); // Ours; a stale file would only puzzle the next start.
+        }
+    }
+}
+
+fn bind_tcp(host: &str, port: u16) -> std::io::Result<(OwnedFd, String)> {
+    let mut last = std::io::Error::other("the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match bind_address(address) {
+            Ok(descriptor) => {
+                let listener = TcpListener::from(descriptor);
+                let address = listener.local_addr()?;
+                return Ok((listener.into(), address.to_string()));
+            }
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+fn bind_address(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let descriptor = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&descriptor, true)?;
+    // Accepted sockets inherit it, which saves a call for each connection.
+    sockopt::set_tcp_nodelay(&descriptor, true)?;
+    bind(&descriptor, &address)?;
+    listen(&descriptor, BACKLOG)?;
+    Ok(descriptor)
+}
+
+fn bind_unix(path: &Path) -> std::io::Result<(OwnedFd, String)> {
+    let listener = UnixListener::bind(path).or_else(|error| {
+        // A socket file that nobody answers is left over from a crash.
+        let is_stale = error.kind() == std::io::ErrorKind::AddrInUse && is_refused(path);
+        if !is_stale {
+            return Err(error);
+        }
+        std::fs::remove_file(path)?;
+        UnixListener::bind(path)
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok((listener.into(), PathBuf::from(path).display().to_string()))
+}
+
+fn is_refused(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}

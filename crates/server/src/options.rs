@@ -1,0 +1,73 @@
+//! What the data plane is told at start.
+//!
+//! Knows values that were checked before. Does not know files, environment or command lines.
+
+use std::path::PathBuf;
+
+use whimbrel_protocol::Limits;
+
+/// Everything, frozen.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name of this node.
+    pub node_name: String,
+    /// Worker threads, 1 to 256.
+    pub workers: u16,
+    /// Where to listen.
+    pub listeners: Vec<ListenerOptions>,
+    /// Limits by zone; listeners refer to them by index.
+    pub zones: Vec<Limits>,
+    /// How long a question may stay unanswered; milliseconds.
+    pub question_deadline_ms: u32,
+    /// Retained messages kept at most.
+    pub retained_messages_max: usize,
+    /// Bytes of retained messages kept at most.
+    pub retained_bytes_max: usize,
+}
+
+/// One listener.
+#[derive(Clone, Debug)]
+pub struct ListenerOptions {
+    /// Transport and address.
+    pub kind: ListenerKind,
+    /// Name in the configuration.
+    pub name: String,
+    /// Index into the zones.
+    pub zone: usize,
+    /// Whether clients enter where nothing else decides.
+    pub is_anonymous_allowed: bool,
+    /// Connections at a time.
+    pub connections_max: u32,
+}
+
+/// Transport and address of a listener.
+#[derive(Clone, Debug)]
+pub enum ListenerKind {
+    /// MQTT over TCP; port 0: the kernel chooses.
+    Tcp {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// MQTT over a unix stream socket.
+    Unix {
+        /// Path of the socket file.
+        path: PathBuf,
+    },
+}
+
+impl ListenerOptions {
+    /// The transport's word in configuration and logs.
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            ListenerKind::Tcp { .. } => "tcp",
+            ListenerKind::Unix { .. } => "unix",
+        }
+    }
+
+    /// "tcp:default"
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.kind_name(), self.name)
+    }
+}

@@ -1,0 +1,103 @@
+//! What all workers and the broker's front see.
+//!
+//! Knows the router, the mailboxes, the outlet, the taps, the counters. Holds no session and no socket of a client.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use whimbrel_protocol::Limits;
+use whimbrel_router::Router;
+
+use crate::ledger::Block;
+use crate::listener::Listener;
+use crate::mailbox::Mailbox;
+use crate::outlet::Outlet;
+use crate::tap::Taps;
+
+/// What Python wants to be asked and told, as bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interest(pub u8);
+
+impl Interest {
+    /// Questions before CONNACK.
+    pub const AUTHENTICATE: Interest = Interest(1);
+    /// Questions before PUBLISH and SUBSCRIBE.
+    pub const AUTHORIZE: Interest = Interest(2);
+    /// Notices of connections.
+    pub const CONNECTED: Interest = Interest(4);
+    /// Notices of their end.
+    pub const DISCONNECTED: Interest = Interest(8);
+}
+
+/// The broker's common ground.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) router: Router,
+    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) outlet: Outlet,
+    pub(crate) taps: Taps,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) zones: Vec<Arc<Limits>>,
+    pub(crate) question_deadline_ms: u64,
+    pub(crate) running: AtomicUsize,
+    pub(crate) assigned: AtomicU64,
+    interest: AtomicU8,
+    hasher: RandomState,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        router: Router,
+        listeners: Vec<Listener>,
+        zones: &[Limits],
+        workers: u16,
+    ) -> std::io::Result<Shared> {
+        let mailboxes = (0..workers).map(|_| Mailbox::new()).collect::<Result<_, _>>()?;
+        let hasher = RandomState::new();
+        Ok(Shared {
+            router,
+            mailboxes,
+            blocks: (0..workers).map(|_| Block::default()).collect(),
+            outlet: Outlet::new()?,
+            taps: Taps::default(),
+            listeners,
+            zones: zones.iter().cloned().map(Arc::new).collect(),
+            question_deadline_ms: 0,
+            running: AtomicUsize::new(usize::from(workers)),
+            // Identifiers that we assign must not repeat after a restart while old sessions are kept.
+            assigned: AtomicU64::new(hasher.hash_one("assigned")),
+            interest: AtomicU8::new(0),
+            hasher,
+        })
+    }
+
+    /// The worker that owns a client identifier's session.
+    pub(crate) fn owner_of(&self, client_id: &str) -> u16 {
+        match self.mailboxes.len() {
+            1 => 0,
+            workers => (self.hasher.hash_one(client_id) % workers as u64) as u16,
+        }
+    }
+
+    /// The worker that routes a message from inside: one for each topic, so that its order is kept.
+    pub(crate) fn router_of(&self, topic: &[u8]) -> u16 {
+        (self.hasher.hash_one(topic) % self.mailboxes.len() as u64) as u16
+    }
+
+    #[inline]
+    pub(crate) fn wants(&self, interest: Interest) -> bool {
+        self.interest.load(Ordering::Relaxed) & interest.0 != 0
+    }
+
+    pub(crate) fn set_interest(&self, interest: Interest) {
+        self.interest.store(interest.0, Ordering::Relaxed);
+    }
+
+    /// A client identifier that nobody has.
+    pub(crate) fn assign_client_id(&self) -> Arc<str> {
+        let number = self.assigned.fetch_add(1, Ordering::Relaxed);
+        format!("auto-{:016x}", self.hasher.hash_one(number)).into()
+    }
+}

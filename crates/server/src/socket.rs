@@ -1,0 +1,91 @@
+//! Sockets of clients: TCP and unix streams behind one face.
+//!
+//! Knows descriptors, non-blocking reads and vectored writes. Does not know MQTT.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+
+/// What a read or write did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Moved {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing now; wait for readiness.
+    Blocked,
+    /// The peer is gone.
+    Closed,
+}
+
+/// A non-blocking stream socket.
+#[derive(Debug)]
+pub(crate) struct Socket(OwnedFd);
+
+impl Socket {
+    pub(crate) fn new(descriptor: OwnedFd) -> Socket {
+        Socket(descriptor)
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Moved {
+        loop {
+            match rustix::io::read(&self.0, &mut *buffer) {
+                Ok(0) => return Moved::Closed,
+                Ok(count) => return Moved::Bytes(count),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Moved::Blocked,
+                Err(_) => return Moved::Closed,
+            }
+        }
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8]) -> Moved {
+        outcome(|| send(&self.0, bytes, SendFlags::NOSIGNAL))
+    }
+
+    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> Moved {
+        outcome(|| {
+            sendmsg(
+                &self.0,
+                slices,
+                &mut SendAncillaryBuffer::default(),
+                SendFlags::NOSIGNAL,
+            )
+        })
+    }
+}
+
+fn outcome(mut call: impl FnMut() -> Result<usize, Errno>) -> Moved {
+    loop {
+        match call() {
+            Ok(count) => return Moved::Bytes(count),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Moved::Blocked,
+            Err(_) => return Moved::Closed,
+        }
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    /// TCP.
+    Net(SocketAddr),
+    /// A unix socket has no name for its clients.
+    Local,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Peer::Net(address) => address.fmt(formatter),
+            Peer::Local => Ok(()),
+        }
+    }
+}

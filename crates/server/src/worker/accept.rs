@@ -1,0 +1,106 @@
+//! New connections.
+//!
+//! Knows listeners and the first reminder of a connection. Does not know MQTT.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::event::epoll;
+use whimbrel_protocol::connection::{Connection, Role};
+
+use super::client::{Arrival, Client};
+use super::{Token, Worker};
+use crate::event::Event;
+use crate::listener::Accepted;
+use crate::shared::Shared;
+use crate::timers::Subject;
+
+/// Connections taken from one listener in one turn; the rest waits for the next, behind the clients that are ready.
+const ACCEPTS_MAX: usize = 64;
+/// How long listeners rest when descriptors have run out; milliseconds.
+const EXHAUSTED_REST_MS: u64 = 100;
+
+pub(super) fn watch_listeners(poll: &OwnedFd, shared: &Shared) -> std::io::Result<()> {
+    // Exclusive: one worker wakes for a connection, not all of them.
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+    for (index, listener) in shared.listeners.iter().enumerate() {
+        epoll::add(poll, listener.fd(), Token::Listener(index as u16).pack(), flags)?;
+    }
+    Ok(())
+}
+
+impl Worker {
+    pub(super) fn unwatch_listeners(&mut self) {
+        for listener in &self.shared.listeners {
+            // One that is not watched now stays so.
+            let _ = epoll::delete(&self.poll, listener.fd());
+        }
+    }
+
+    pub(super) fn accept(&mut self, index: u16) {
+        let shared = Arc::clone(&self.shared);
+        let listener = &shared.listeners[usize::from(index)];
+        for _ in 0..ACCEPTS_MAX {
+            match listener.accept() {
+                Accepted::Client(socket, peer) => {
+                    let limits = Arc::clone(&shared.zones[listener.options.zone]);
+                    self.welcome(Arrival {
+                        socket,
+                        peer,
+                        listener: index,
+                        limits,
+                    });
+                }
+                Accepted::Refused => self.counts.accepts_refused += 1,
+                Accepted::Empty => return,
+                Accepted::Exhausted(error) => return self.rest(&listener.label, error),
+            }
+        }
+    }
+
+    fn rest(&mut self, label: &str, error: rustix::io::Errno) {
+        self.unwatch_listeners();
+        self.accept_again_ms = Some(self.now.ms + EXHAUSTED_REST_MS);
+        self.counts.accepts_refused += 1;
+        let text = format!(
+            "{label}: cannot accept connections for {EXHAUSTED_REST_MS} ms: {error}; raise the limit of open files"
+        );
+        self.events.push(Event::Log { level: 30, text });
+    }
+
+    fn welcome(&mut self, arrival: Arrival) {
+        let connection = Connection::new(Role::Server, Arc::clone(&arrival.limits), self.now.ms);
+        self.seat(arrival, connection);
+    }
+
+    /// Takes a connection in and watches its socket; None if the kernel will not watch it.
+    pub(super) fn seat(&mut self, arrival: Arrival, connection: Connection) -> Option<u32> {
+        self.next_epoch = self.next_epoch.wrapping_add(1);
+        let epoch = self.next_epoch;
+        let listener = arrival.listener;
+        let slot = self
+            .clients
+            .insert(Client::new(arrival, connection, epoch, self.now.unix_ms)) as u32;
+        let client = &self.clients[slot as usize];
+        let token = Token::Client(slot, epoch).pack();
+        if epoll::add(&self.poll, client.socket.fd(), token, epoll::EventFlags::IN).is_err() {
+            self.clients.remove(slot as usize);
+            self.shared.listeners[usize::from(listener)].release();
+            return None;
+        }
+        self.arm(slot);
+        Some(slot)
+    }
+
+    /// Makes sure that a reminder comes no later than the client's deadline.
+    pub(super) fn arm(&mut self, slot: u32) {
+        let Some(client) = self.clients.get_mut(slot as usize) else {
+            return;
+        };
+        let Some(due_ms) = client.deadline_ms() else { return };
+        if client.reminder_ms == 0 || due_ms < client.reminder_ms {
+            client.reminder_ms = due_ms;
+            self.timers.arm(due_ms, Subject::Client(slot, client.epoch));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Verdicts about one client's publishes, remembered for a while.
+//!
+//! Knows topics and answers. An unknown one becomes a question to Python. Bounded: [`VERDICTS_MAX`] verdicts a client,
+//! the oldest goes first; each is good for [`VERDICT_LIFE_MS`].
+
+use std::collections::VecDeque;
+
+use whimbrel_protocol::packet::Publish;
+
+/// Verdicts remembered for one client.
+const VERDICTS_MAX: usize = 32;
+/// How long a verdict is good; milliseconds.
+const VERDICT_LIFE_MS: u64 = 60_000;
+
+#[derive(Debug)]
+struct Verdict {
+    topic: Box<str>,
+    qos: u8,
+    retain: bool,
+    is_allowed: bool,
+    until_ms: u64,
+}
+
+/// What is remembered.
+#[derive(Default, Debug)]
+pub(super) struct Verdicts(VecDeque<Verdict>);
+
+impl Verdicts {
+    /// What was answered about such a publish.
+    pub(super) fn find(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Option<bool> {
+        let is_it = |known: &&Verdict| {
+            known.until_ms > now_ms
+                && known.qos == publish.qos as u8
+                && known.retain == publish.retain
+                && *known.topic == *topic
+        };
+        self.0.iter().find(is_it).map(|known| known.is_allowed)
+    }
+
+    /// Remembers an answer.
+    pub(super) fn remember(&mut self, topic: &str, publish: &Publish<'_>, is_allowed: bool, now_ms: u64) {
+        if self.0.len() >= VERDICTS_MAX {
+            self.0.pop_front();
+        }
+        let (qos, retain) = (publish.qos as u8, publish.retain);
+        self.0.push_back(Verdict {
+            topic: topic.into(),
+            qos,
+            retain,
+            is_allowed,
+            until_ms: now_ms + VERDICT_LIFE_MS,
+        });
+    }
+}

@@ -1,0 +1,177 @@
+//! A connected socket with its protocol machine and its buffers.
+//!
+//! Knows what belongs to one connection. Does not know the session's state or other clients.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use whimbrel_protocol::connection::Connection;
+use whimbrel_protocol::connection::handshake::Request;
+use whimbrel_protocol::{Limits, ReasonCode, Violation};
+use whimbrel_router::Matches;
+
+use super::authority::Verdicts;
+use super::outbox::Outbox;
+use crate::socket::{Peer, Socket};
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: Socket,
+    pub(super) connection: Connection,
+    pub(super) outbox: Outbox,
+    /// The beginning of a packet whose end has not come.
+    pub(super) partial: Vec<u8>,
+    /// How long that packet is, as far as known.
+    pub(super) needed: usize,
+    /// Waits for an answer; nothing is read meanwhile.
+    pub(super) parked: Option<Box<Parked>>,
+    /// The answer to the question of the packet that comes again next.
+    pub(super) answer: Option<Box<[u8]>>,
+    /// The matches of the last topic published: publishers repeat themselves.
+    pub(super) memo: Option<Rc<Matches>>,
+    pub(super) verdicts: Option<Box<Verdicts>>,
+    pub(super) peer: Peer,
+    pub(super) connected_at_ms: u64,
+    /// The reminder that is armed; another one that fires is an old one.
+    pub(super) reminder_ms: u64,
+    pub(super) session: Option<u32>,
+    pub(super) listener: u16,
+    pub(super) epoch: u16,
+    pub(super) is_dirty: bool,
+    /// The kernel took less than there was; it tells when it takes more, and then `is_writable` is set.
+    pub(super) awaits_writable: bool,
+    pub(super) is_writable: bool,
+    pub(super) is_superuser: bool,
+}
+
+/// What a parked connection waits for.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) ticket: u64,
+    pub(super) due_ms: u64,
+    /// The CONNECT that is being decided; None: a PUBLISH or SUBSCRIBE, which is the first packet of `rest`.
+    pub(super) request: Option<Box<Request>>,
+    /// Bytes received and not handled yet.
+    pub(super) rest: Vec<u8>,
+}
+
+/// Where a new connection comes from.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) socket: Socket,
+    pub(super) peer: Peer,
+    pub(super) listener: u16,
+    pub(super) limits: Arc<Limits>,
+}
+
+impl Client {
+    pub(super) fn new(arrival: Arrival, connection: Connection, epoch: u16, unix_ms: u64) -> Client {
+        Client {
+            socket: arrival.socket,
+            connection,
+            outbox: Outbox::default(),
+            partial: Vec::new(),
+            needed: 0,
+            parked: None,
+            answer: None,
+            memo: None,
+            verdicts: None,
+            peer: arrival.peer,
+            connected_at_ms: unix_ms,
+            reminder_ms: 0,
+            session: None,
+            listener: arrival.listener,
+            epoch,
+            is_dirty: false,
+            awaits_writable: false,
+            is_writable: false,
+            is_superuser: false,
+        }
+    }
+
+    /// Whether more may be encoded for it.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.outbox.len() < self.connection.limits().max_outbox_bytes as usize
+    }
+
+    /// When it must be looked at; None: never.
+    pub(super) fn deadline_ms(&self) -> Option<u64> {
+        match &self.parked {
+            Some(parked) => Some(parked.due_ms),
+            None => self.connection.deadline_ms(),
+        }
+    }
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct End {
+    /// One word, for notices and counters.
+    pub(super) word: &'static str,
+    /// Sent in CONNACK or DISCONNECT where the version has one and `is_told` says so.
+    pub(super) reason: ReasonCode,
+    /// Whether the client is told before the socket closes.
+    pub(super) is_told: bool,
+    /// Whether the client said goodbye, so that its will is not published [MQTT-3.14.4-3].
+    pub(super) is_goodbye: bool,
+}
+
+impl End {
+    const fn told(word: &'static str, reason: ReasonCode) -> End {
+        End {
+            word,
+            reason,
+            is_told: true,
+            is_goodbye: false,
+        }
+    }
+
+    pub(super) const CLOSED: End = End {
+        word: "tcp_closed",
+        reason: ReasonCode::SUCCESS,
+        is_told: false,
+        is_goodbye: false,
+    };
+    pub(super) const GOODBYE: End = End {
+        word: "normal",
+        reason: ReasonCode::SUCCESS,
+        is_told: false,
+        is_goodbye: true,
+    };
+    pub(super) const WITH_WILL: End = End {
+        word: "normal",
+        reason: ReasonCode::DISCONNECT_WITH_WILL,
+        is_told: false,
+        is_goodbye: false,
+    };
+    pub(super) const TAKEN_OVER: End = End::told("takeovered", ReasonCode::SESSION_TAKEN_OVER);
+    pub(super) const DISCARDED: End = End::told("discarded", ReasonCode::SESSION_TAKEN_OVER);
+    pub(super) const KICKED: End = End::told("kicked", ReasonCode::ADMINISTRATIVE_ACTION);
+    pub(super) const KEEP_ALIVE: End = End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT);
+    /// Nothing was agreed on yet, so nothing is said.
+    pub(super) const IDLE: End = End {
+        word: "idle_timeout",
+        reason: ReasonCode::SUCCESS,
+        is_told: false,
+        is_goodbye: false,
+    };
+    pub(super) const SHUTDOWN: End = End::told("server_shutdown", ReasonCode::SERVER_SHUTTING_DOWN);
+
+    /// The client was refused in CONNACK.
+    pub(super) const fn refused(reason: ReasonCode) -> End {
+        End::told("not_authorized", reason)
+    }
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> End {
+        let word = match violation.reason {
+            ReasonCode::PACKET_TOO_LARGE => "frame_too_large",
+            ReasonCode::MALFORMED_PACKET => "malformed_packet",
+            _ => "protocol_error",
+        };
+        End::told(word, violation.reason)
+    }
+}

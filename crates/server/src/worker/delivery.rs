@@ -1,0 +1,466 @@
+//! From one accepted message to the outboxes of all that want it.
+//!
+//! Knows matches, QoS and shapes: a publication is encoded once for each shape (version, QoS, retain) and copied from
+//! there; only the packet identifier is personal. Nothing is allocated for a message that every receiver can take at
+//! once; an owned copy is made, once, when it must wait, travel to another worker, or reach a tap.
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use whimbrel_protocol::encode::{Layout, Shape, publish_head};
+use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
+use whimbrel_protocol::packet::{Ack, Packet, Publish};
+use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered};
+use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, encode};
+use whimbrel_router::{Group, Matches, StoreOutcome, Target};
+
+use super::Worker;
+use super::client::{Client, End};
+use super::inbound::Step;
+use super::outbox::{SHARED_MIN_BYTES, Spares};
+use crate::event::Event;
+use crate::ledger::Counts;
+use crate::mailbox::Mail;
+use crate::shared::Interest;
+use crate::tap::TAPS;
+
+/// The encodings of the publication that is being delivered.
+#[derive(Default, Debug)]
+pub(super) struct Frames {
+    bytes: Vec<u8>,
+    known: Vec<(Shape, Range<usize>, Layout)>,
+}
+
+impl Frames {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.known.clear();
+    }
+
+    /// Finds or makes the encoding: its place in `bytes` and its layout. None: longer than the wire allows.
+    #[inline]
+    fn find(
+        &mut self,
+        shape: Shape,
+        publication: &Publication<'_>,
+        identifiers: Option<&[u32]>,
+    ) -> Option<(Range<usize>, Layout)> {
+        if identifiers.is_none() {
+            let known = self.known.iter().find(|(known, ..)| *known == shape);
+            if let Some((_, range, layout)) = known {
+                return Some((range.clone(), *layout));
+            }
+        }
+        let start = self.bytes.len();
+        let layout = publish_head(&mut self.bytes, shape, publication, identifiers.unwrap_or_default())?;
+        if publication.payload.len() < SHARED_MIN_BYTES {
+            self.bytes.extend_from_slice(publication.payload);
+        }
+        let range = start..self.bytes.len();
+        if identifiers.is_none() {
+            self.known.push((shape, range.clone(), layout));
+        }
+        Some((range, layout))
+    }
+}
+
+/// A message on its way through a worker.
+pub(super) struct Passing<'a> {
+    publication: Publication<'a>,
+    qos: QoS,
+    retain: bool,
+    client_id: Option<Arc<str>>,
+    /// Slot of the publishing session, for No Local; None for messages from inside.
+    publisher: Option<u32>,
+    received_ms: u64,
+    owned: Option<Arc<Message>>,
+}
+
+impl<'a> Passing<'a> {
+    pub(super) fn from_message(message: &'a Arc<Message>, now_ms: u64) -> Passing<'a> {
+        Passing {
+            publication: message.publication(now_ms),
+            qos: message.qos,
+            retain: message.retain,
+            client_id: None,
+            publisher: None,
+            received_ms: now_ms,
+            owned: Some(Arc::clone(message)),
+        }
+    }
+
+    fn owned(&mut self) -> Arc<Message> {
+        let owned = self.owned.get_or_insert_with(|| {
+            let client_id = self.client_id.take().unwrap_or_else(|| Arc::from(""));
+            let origin = Origin {
+                client_id,
+                received_ms: self.received_ms,
+            };
+            Arc::new(Message::new(&self.publication, self.qos, self.retain, origin))
+        });
+        Arc::clone(owned)
+    }
+}
+
+impl Worker {
+    #[inline]
+    pub(super) fn on_publish(&mut self, slot: u32, publish: &Publish<'_>) -> Result<Step, End> {
+        let named = self.clients[slot as usize].connection.name(publish)?;
+        let topic = named.topic();
+        let verdict = if self.shared.wants(Interest::AUTHORIZE) {
+            match self.may_publish(slot, publish, topic) {
+                Some(verdict) => verdict,
+                None => return Ok(Step::ParkBefore),
+            }
+        } else {
+            true
+        };
+        self.count_received(publish.qos);
+        if !verdict {
+            self.refuse_publish(slot, publish, ReasonCode::NOT_AUTHORIZED);
+            return Ok(Step::Next);
+        }
+        let Some(seat) = self.seat_of(slot) else {
+            return Ok(Step::Next);
+        };
+        match seat.session.inbound.on_publish(publish.qos, publish.packet_id) {
+            Accepted::Route => {
+                let receivers = self.route_publish(slot, publish, topic);
+                self.acknowledge(slot, publish, if receivers == 0 { NOBODY } else { ReasonCode::SUCCESS });
+            }
+            Accepted::Duplicate => {
+                self.counts.publish_inuse += 1;
+                self.acknowledge(slot, publish, ReasonCode::SUCCESS);
+            }
+            Accepted::Refused(reason) => {
+                self.counts.publish_dropped += 1;
+                self.refuse_publish(slot, publish, reason);
+            }
+        }
+        Ok(Step::Next)
+    }
+
+    #[inline]
+    fn count_received(&mut self, qos: QoS) {
+        self.counts.publish_received += 1;
+        self.counts.messages_received += 1;
+        match qos {
+            QoS::AtMostOnce => self.counts.qos0_received += 1,
+            QoS::AtLeastOnce => self.counts.qos1_received += 1,
+            QoS::ExactlyOnce => self.counts.qos2_received += 1,
+        }
+    }
+
+    #[inline]
+    fn acknowledge(&mut self, slot: u32, publish: &Publish<'_>, reason: ReasonCode) {
+        let first = match publish.qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => 0x40,
+            QoS::ExactlyOnce => 0x50,
+        };
+        self.counts.puback_sent += u64::from(first == 0x40);
+        self.counts.pubrec_sent += u64::from(first == 0x50);
+        self.counts.publish_error += u64::from(reason.is_error());
+        self.counts.packets_sent += 1;
+        let client = &mut self.clients[slot as usize];
+        let version = client.connection.version();
+        let ack = Ack::new(publish.packet_id, reason);
+        encode::ack(client.outbox.tail(&mut self.spares), version, first, &ack);
+        self.mark_dirty(slot);
+    }
+
+    /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
+    fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, reason: ReasonCode) {
+        self.counts.publish_auth_error += u64::from(reason == ReasonCode::NOT_AUTHORIZED);
+        self.acknowledge(slot, publish, reason);
+    }
+
+    /// Routes an accepted PUBLISH; returns how many sessions and taps want it.
+    #[inline]
+    fn route_publish(&mut self, slot: u32, publish: &Publish<'_>, topic: Topic<'_>) -> usize {
+        let publisher = self.clients[slot as usize].session;
+        let client_id = publisher
+            .and_then(|seat| self.sessions.get(seat))
+            .map(|seat| Arc::clone(&seat.session.client_id));
+        let properties = forwarded_properties(publish.properties);
+        let mut passing = Passing {
+            publication: Publication::new(publish, topic, &properties),
+            qos: publish.qos,
+            retain: publish.retain,
+            client_id,
+            publisher,
+            received_ms: self.now.unix_ms,
+            owned: None,
+        };
+        let matches = self.matches_for(slot, topic);
+        self.route(&mut passing, &matches)
+    }
+
+    /// The matches of a topic: the connection's memo, else the worker's cache, else the table.
+    #[inline]
+    fn matches_for(&mut self, slot: u32, topic: Topic<'_>) -> Rc<Matches> {
+        let client = &mut self.clients[slot as usize];
+        let generation = self.shared.router.generation();
+        match &client.memo {
+            Some(memo) if memo.generation == generation && *memo.topic == *topic.as_str() => Rc::clone(memo),
+            _ => {
+                let matches = self.cache.find(&self.shared.router, topic);
+                client.memo = Some(Rc::clone(&matches));
+                matches
+            }
+        }
+    }
+
+    /// Routes a message from inside: a will, a publish by Python.
+    pub(super) fn route_message(&mut self, message: &Arc<Message>) -> usize {
+        let mut passing = Passing::from_message(message, self.now.unix_ms);
+        let matches = self.cache.find(&self.shared.router, passing.publication.topic);
+        self.route(&mut passing, &matches)
+    }
+
+    #[inline]
+    fn route(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
+        self.counts.messages_publish += 1;
+        if passing.retain {
+            self.retain(passing);
+        }
+        if matches.is_empty() {
+            self.counts.dropped_no_subscribers += 1;
+            self.counts.messages_dropped += 1;
+            return 0;
+        }
+        self.deliver(passing, &matches.home);
+        for group in &matches.away {
+            self.deliver_away(passing, group);
+        }
+        matches.len()
+    }
+
+    fn retain(&mut self, passing: &mut Passing<'_>) {
+        let message = passing.owned();
+        let mut retained = self
+            .shared
+            .router
+            .retained
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.counts.retained_refused += u64::from(retained.store(message) == StoreOutcome::Refused);
+    }
+
+    fn deliver_away(&mut self, passing: &mut Passing<'_>, group: &Group) {
+        let message = passing.owned();
+        if group.owner != TAPS {
+            let mail = Mail::Deliver(message, Arc::clone(&group.targets));
+            self.outgoing[usize::from(group.owner)].push(mail);
+            return;
+        }
+        for target in group.targets.iter() {
+            let Some(tap) = self.shared.taps.get(target.slot) else {
+                continue;
+            };
+            if !tap.reserve() {
+                self.counts.taps_dropped += 1;
+                continue;
+            }
+            match self.events.last_mut() {
+                Some(Event::TapBatch {
+                    tap: last, messages, ..
+                }) if *last == tap.id => {
+                    messages.push(Arc::clone(&message));
+                }
+                _ => {
+                    let (messages, dropped) = (vec![Arc::clone(&message)], tap.take_dropped());
+                    self.events.push(Event::TapBatch {
+                        tap: tap.id,
+                        messages,
+                        dropped,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Mail from another worker.
+    pub(super) fn deliver_mail(&mut self, message: &Arc<Message>, targets: &[Target]) {
+        let mut passing = Passing::from_message(message, self.now.unix_ms);
+        self.deliver(&mut passing, targets);
+    }
+
+    #[inline]
+    fn deliver(&mut self, passing: &mut Passing<'_>, targets: &[Target]) {
+        self.frames.clear();
+        for target in targets {
+            self.deliver_one(passing, target);
+        }
+    }
+
+    #[inline]
+    fn deliver_one(&mut self, passing: &mut Passing<'_>, target: &Target) {
+        let Some(seat) = self.sessions.live(target.slot, target.epoch) else {
+            return;
+        };
+        if target.no_local && passing.publisher == Some(target.slot) {
+            self.counts.delivery_dropped += 1;
+            self.counts.delivery_dropped_no_local += 1;
+            return;
+        }
+        let qos = passing.qos.min(target.qos);
+        let retain = passing.retain && target.retain_as_published;
+        let slot = seat.client;
+        let client = slot.and_then(|slot| self.clients.get_mut(slot as usize));
+        let mut frame = None;
+        if let Some(client) = client.as_deref() {
+            let shape = Shape {
+                version: client.connection.version(),
+                qos,
+                retain,
+            };
+            frame = self
+                .frames
+                .find(shape, &passing.publication, identifiers_for(target, shape.version));
+            let limit = client.connection.peer_max_packet_bytes() as usize;
+            if frame.as_ref().is_none_or(|(_, layout)| layout.len > limit) {
+                self.counts.delivery_dropped += 1;
+                self.counts.delivery_dropped_too_large += 1; // [MQTT-3.1.2-25]
+                return;
+            }
+        }
+        let has_room = client.as_deref().is_some_and(Client::has_room);
+        let offered = seat.session.outbound.offer(qos, has_room, || Delivery {
+            message: passing.owned(),
+            qos,
+            retain,
+            identifiers: target.identifiers.clone(),
+        });
+        match (offered, client, frame) {
+            (Offered::Send(packet_id), Some(client), Some((range, layout))) => {
+                let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
+                let head = &self.frames.bytes[range];
+                put_frame(client, &mut self.spares, head, layout, packet_id);
+                if is_shared {
+                    client.outbox.share(&passing.owned());
+                }
+                count_sent(&mut self.counts, qos);
+                if let Some(slot) = slot {
+                    self.mark_dirty(slot);
+                }
+            }
+            (offered, ..) => self.count_offer(offered),
+        }
+    }
+
+    fn count_offer(&mut self, offered: Offered) {
+        match offered {
+            Offered::Send(_) | Offered::Queued => {}
+            Offered::QueuedAndEvicted => self.count_drop(DropReason::QueueFull),
+            Offered::Dropped(reason) => self.count_drop(reason),
+        }
+    }
+
+    pub(super) fn count_drop(&mut self, reason: DropReason) {
+        self.counts.delivery_dropped += 1;
+        match reason {
+            DropReason::QoS0 => self.counts.delivery_dropped_qos0 += 1,
+            DropReason::QueueFull => self.counts.delivery_dropped_queue_full += 1,
+            DropReason::Expired => self.counts.delivery_dropped_expired += 1,
+        }
+    }
+
+    /// Sends one delivery with its packet identifier: from the queue, or again after a resume (`dup`).
+    /// Returns false if it is larger than the client takes.
+    pub(super) fn send_delivery(&mut self, slot: u32, packet_id: u16, delivery: &Delivery, dup: bool) -> bool {
+        let client = &mut self.clients[slot as usize];
+        let version = client.connection.version();
+        let shape = Shape {
+            version,
+            qos: delivery.qos,
+            retain: delivery.retain,
+        };
+        let publication = delivery.message.publication(self.now.unix_ms);
+        let identifiers = delivery.identifiers.as_deref().filter(|_| version == Version::V5);
+        self.frames.clear();
+        let limit = client.connection.peer_max_packet_bytes() as usize;
+        let found = self.frames.find(shape, &publication, identifiers);
+        let Some((range, layout)) = found.filter(|(_, layout)| layout.len <= limit) else {
+            self.counts.delivery_dropped += 1;
+            self.counts.delivery_dropped_too_large += 1;
+            return false;
+        };
+        let frame = &mut self.frames.bytes[range];
+        frame[0] |= u8::from(dup) << 3;
+        put_frame(client, &mut self.spares, frame, layout, packet_id);
+        if publication.payload.len() >= SHARED_MIN_BYTES {
+            client.outbox.share(&delivery.message);
+        }
+        count_sent(&mut self.counts, delivery.qos);
+        self.mark_dirty(slot);
+        true
+    }
+
+    /// What the resumed client did not acknowledge goes out again, in order [MQTT-4.4.0-1].
+    pub(super) fn resend(&mut self, slot: u32, seat: u32) {
+        use whimbrel_protocol::session::Resend;
+        let Some(found) = self.sessions.get(seat) else { return };
+        let again: Vec<(u16, Option<Delivery>)> = found
+            .session
+            .outbound
+            .resend()
+            .map(|(packet_id, resend)| match resend {
+                Resend::Publish(delivery) => (packet_id, Some(delivery.clone())),
+                Resend::PubRel => (packet_id, None),
+            })
+            .collect();
+        for (packet_id, delivery) in again {
+            match delivery {
+                Some(delivery) if self.send_delivery(slot, packet_id, &delivery, true) => {}
+                Some(_) => self.abandon(seat, packet_id),
+                None => {
+                    self.counts.pubrel_sent += 1;
+                    self.send(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
+                }
+            }
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// A delivery that this client can never take is settled as if it had been.
+    pub(super) fn abandon(&mut self, seat: u32, packet_id: u16) {
+        let Some(seat) = self.sessions.get_mut(seat) else {
+            return;
+        };
+        let outbound = &mut seat.session.outbound;
+        outbound.on_puback(packet_id);
+        outbound.on_pubrec(packet_id, ReasonCode::PACKET_TOO_LARGE);
+    }
+}
+
+const NOBODY: ReasonCode = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+
+fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {
+    target.identifiers.as_deref().filter(|_| version == Version::V5)
+}
+
+#[inline]
+fn put_frame(client: &mut Client, spares: &mut Spares, frame: &[u8], layout: Layout, packet_id: u16) {
+    let tail = client.outbox.tail(spares);
+    let start = tail.len();
+    tail.extend_from_slice(frame);
+    if layout.packet_id_at != 0 {
+        let at = start + layout.packet_id_at;
+        tail[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
+    }
+}
+
+#[inline]
+fn count_sent(counts: &mut Counts, qos: QoS) {
+    counts.packets_sent += 1;
+    counts.publish_sent += 1;
+    counts.messages_sent += 1;
+    counts.messages_delivered += 1;
+    match qos {
+        QoS::AtMostOnce => counts.qos0_sent += 1,
+        QoS::AtLeastOnce => counts.qos1_sent += 1,
+        QoS::ExactlyOnce => counts.qos2_sent += 1,
+    }
+}

@@ -1,0 +1,90 @@
+//! The end of a turn: what waits is encoded while there is room, then each touched socket is written once.
+//!
+//! Knows outboxes and queues. A socket that takes no more is watched for writability until its outbox is empty.
+
+use super::Worker;
+use super::client::End;
+use crate::socket::Moved;
+
+impl Worker {
+    /// Notes that a connection has something to send at the end of the turn.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        let client = &mut self.clients[slot as usize];
+        if !client.is_dirty {
+            client.is_dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Notes that the window opened: a queue, if there is one, moves at the end of the turn.
+    #[inline]
+    pub(super) fn pump_later(&mut self, slot: u32) {
+        if self
+            .seat_of(slot)
+            .is_some_and(|seat| seat.session.outbound.queue_len() > 0)
+        {
+            self.mark_dirty(slot);
+        }
+    }
+
+    pub(super) fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
+            let Some(client) = self.clients.get_mut(slot as usize) else {
+                continue;
+            };
+            client.is_dirty = false;
+            self.pump(slot);
+            self.flush(slot);
+        }
+        // A pump may have marked clients again; they keep their place for the next turn.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    /// Encodes waiting messages while window and outbox have room.
+    fn pump(&mut self, slot: u32) {
+        while self.clients[slot as usize].has_room() {
+            let unix_ms = self.now.unix_ms;
+            let Some(seat_slot) = self.clients[slot as usize].session else {
+                return;
+            };
+            let Some(seat) = self.sessions.get_mut(seat_slot) else {
+                return;
+            };
+            match seat.session.outbound.next(unix_ms) {
+                None => return,
+                Some(Err(reason)) => self.count_drop(reason),
+                Some(Ok((packet_id, delivery))) => {
+                    if !self.send_delivery(slot, packet_id, &delivery, false) {
+                        self.abandon(seat_slot, packet_id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, slot: u32) {
+        let client = &mut self.clients[slot as usize];
+        if client.awaits_writable && !client.is_writable {
+            return; // The kernel said that it takes nothing, and has not said otherwise since.
+        }
+        client.is_writable = false;
+        let had_room = client.has_room();
+        let (moved, is_empty) = client.outbox.flush(&client.socket, &mut self.spares);
+        match moved {
+            Moved::Bytes(count) => self.counts.bytes_sent += count as u64,
+            Moved::Blocked => {}
+            Moved::Closed => return self.end(slot, End::CLOSED),
+        }
+        let client = &mut self.clients[slot as usize];
+        let was_waiting = std::mem::replace(&mut client.awaits_writable, !is_empty);
+        if was_waiting == is_empty || had_room != client.has_room() {
+            self.watch(slot);
+        }
+        if is_empty {
+            self.pump_later(slot);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! From CONNECT to CONNACK: decide who may enter, find the owner, open or resume the session.
+//!
+//! Knows the order: limits, authentication (a question or the listener's default), owner worker, takeover, CONNACK. The
+//! owner is one thread for each client identifier, so a takeover is two events in a row, never a race.
+
+use std::sync::Arc;
+
+use rustix::event::epoll;
+use whimbrel_protocol::connection::Phase;
+use whimbrel_protocol::connection::handshake::{Request, put_refused};
+use whimbrel_protocol::packet::Connect;
+use whimbrel_protocol::session::{Session, Will};
+use whimbrel_protocol::{Limits, ReasonCode, Version};
+
+use super::client::{Arrival, Client, End, Parked};
+use super::inbound::Step;
+use super::{Handoff, Worker};
+use crate::event::{Authenticate, Connected, Event};
+use crate::mailbox::Mail;
+use crate::shared::Interest;
+
+impl Worker {
+    pub(super) fn on_connect(&mut self, slot: u32, connect: &Connect<'_>) -> Result<Step, End> {
+        self.counts.connect_received += 1;
+        self.counts.client_connect += 1;
+        let client = &self.clients[slot as usize];
+        let assigned = || self.shared.assign_client_id();
+        let request = Request::new(connect, client.connection.limits(), assigned, self.now.unix_ms)?;
+        let request = Box::new(request);
+        self.counts.client_authenticate += 1;
+        if self.shared.wants(Interest::AUTHENTICATE) {
+            self.ask_authenticate(slot, request);
+            return Ok(Step::ParkBehind);
+        }
+        if !self.is_anonymous_allowed(slot) {
+            return Err(End::refused(ReasonCode::NOT_AUTHORIZED));
+        }
+        self.counts.client_auth_anonymous += 1;
+        Ok(self.admit(slot, request, false))
+    }
+
+    fn is_anonymous_allowed(&self, slot: u32) -> bool {
+        let listener = self.clients[slot as usize].listener;
+        self.shared.listeners[usize::from(listener)]
+            .options
+            .is_anonymous_allowed
+    }
+
+    fn ask_authenticate(&mut self, slot: u32, request: Box<Request>) {
+        let ticket = self.ticket(slot);
+        let client = &mut self.clients[slot as usize];
+        let listener = &self.shared.listeners[usize::from(client.listener)];
+        self.events.push(Event::Authenticate(Box::new(Authenticate {
+            ticket,
+            client_id: Arc::clone(&request.client_id),
+            username: request.username.clone(),
+            password: request.password.clone(),
+            peer: client.peer.to_string(),
+            listener: listener.label.clone(),
+            protocol_version: request.version as u8,
+            keep_alive_s: request.keep_alive_s,
+            clean_start: request.clean_start,
+            is_anonymous_allowed: listener.options.is_anonymous_allowed,
+        })));
+        let due_ms = self.now.ms + self.shared.question_deadline_ms;
+        client.parked = Some(Box::new(Parked {
+            ticket,
+            due_ms,
+            request: Some(request),
+            rest: Vec::new(),
+        }));
+        self.arm(slot);
+    }
+
+    /// A number for a question: the worker, a running number, the client's slot.
+    pub(super) fn ticket(&mut self, slot: u32) -> u64 {
+        self.next_ticket = (self.next_ticket + 1) & 0xFF_FFFF;
+        u64::from(self.index) << 56 | u64::from(self.next_ticket) << 32 | u64::from(slot)
+    }
+
+    /// The worker that asked.
+    pub(crate) fn of_ticket(ticket: u64) -> u16 {
+        (ticket >> 56) as u16
+    }
+
+    pub(super) fn on_authenticated(&mut self, ticket: u64, reason_code: u8, is_superuser: bool) {
+        let slot = ticket as u32;
+        let Some(parked) = self.unpark(slot, ticket) else {
+            return;
+        };
+        let Some(request) = parked.request else { return };
+        if reason_code != 0 {
+            return self.end(slot, End::refused(ReasonCode(reason_code)));
+        }
+        self.admit_with(slot, request, is_superuser, parked.rest);
+    }
+
+    /// Takes the client out of its waiting state if it waits for this ticket.
+    pub(super) fn unpark(&mut self, slot: u32, ticket: u64) -> Option<Box<Parked>> {
+        let client = self.clients.get_mut(slot as usize)?;
+        client.parked.take_if(|parked| parked.ticket == ticket)
+    }
+
+    /// Nobody answered in time: the operator's back end is ill, the client may try again.
+    pub(super) fn expire_question(&mut self, slot: u32) {
+        self.counts.questions_expired += 1;
+        let Some(ticket) = self.clients[slot as usize].parked.as_ref().map(|parked| parked.ticket) else {
+            return;
+        };
+        match self.clients[slot as usize].connection.phase() {
+            Phase::Open => self.on_authorized(ticket, &[]),
+            _ => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE.0, false),
+        }
+    }
+
+    fn admit_with(&mut self, slot: u32, request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
+        let owner = self.shared.owner_of(&request.client_id);
+        if owner == self.index {
+            self.enter(slot, &request, is_superuser);
+            self.go_on(slot, rest);
+        } else {
+            self.hand_over(slot, request, is_superuser, rest);
+        }
+    }
+
+    fn admit(&mut self, slot: u32, request: Box<Request>, is_superuser: bool) -> Step {
+        if self.shared.owner_of(&request.client_id) == self.index {
+            self.enter(slot, &request, is_superuser);
+            return Step::Next;
+        }
+        Step::HandOver(request, is_superuser)
+    }
+
+    /// Sends the connection to the worker that owns its session.
+    pub(super) fn hand_over(&mut self, slot: u32, request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
+        let owner = self.shared.owner_of(&request.client_id);
+        let client = self.clients.remove(slot as usize);
+        let _ = epoll::delete(&self.poll, client.socket.fd());
+        let limits = Arc::clone(client.connection.limits());
+        let Client {
+            socket,
+            peer,
+            listener,
+            connection,
+            ..
+        } = client;
+        let arrival = Arrival {
+            socket,
+            peer,
+            listener,
+            limits,
+        };
+        let handoff = Handoff {
+            arrival,
+            connection,
+            request,
+            rest,
+            is_superuser,
+        };
+        self.outgoing[usize::from(owner)].push(Mail::Adopt(Box::new(handoff)));
+    }
+
+    pub(super) fn adopt(&mut self, handoff: Handoff) {
+        let mut connection = handoff.connection;
+        connection.heard(self.now.ms); // Each worker's clock starts at its own zero.
+        if let Some(slot) = self.seat(handoff.arrival, connection) {
+            self.enter(slot, &handoff.request, handoff.is_superuser);
+            self.go_on(slot, handoff.rest);
+        }
+    }
+
+    /// The client is let in: session, CONNACK, what was in flight.
+    fn enter(&mut self, slot: u32, request: &Request, is_superuser: bool) {
+        let limits = Arc::clone(self.clients[slot as usize].connection.limits());
+        let (seat, session_present) = self.open_session(request, &limits);
+        self.attach(slot, seat, request, is_superuser);
+        let client = &mut self.clients[slot as usize];
+        request.put_accepted(client.outbox.tail(&mut self.spares), &limits, session_present);
+        self.counts.packets_sent += 1;
+        self.counts.connack_sent += 1;
+        self.counts.client_connack += 1;
+        self.counts.client_connected += 1;
+        self.mark_dirty(slot);
+        self.arm(slot);
+        if session_present {
+            self.resend(slot, seat);
+        }
+        self.notice_connected(slot, request, session_present);
+    }
+
+    fn attach(&mut self, slot: u32, seat: u32, request: &Request, is_superuser: bool) {
+        let client = &mut self.clients[slot as usize];
+        client.session = Some(seat);
+        client.is_superuser = is_superuser;
+        client
+            .connection
+            .open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
+        let window = client.connection.limits().max_inflight.min(request.receive_maximum);
+        let Some(seat) = self.sessions.get_mut(seat) else {
+            return;
+        };
+        seat.client = Some(slot);
+        seat.username = request.username.clone();
+        seat.clean_start = request.clean_start;
+        (seat.last_seen, seat.will_due_ms, seat.expires_ms) = (None, None, None);
+        seat.session.attach(request.session_expiry_s, window);
+        seat.session.will = request.will.as_ref().map(|message| {
+            Box::new(Will {
+                message: Arc::clone(message),
+                delay_s: request.will_delay_s,
+            })
+        });
+    }
+
+    /// The session for a request: an old one ends or moves on first. Returns its slot and whether it was there before.
+    fn open_session(&mut self, request: &Request, limits: &Limits) -> (u32, bool) {
+        if let Some(seat) = self.sessions.find(&request.client_id) {
+            self.displace(seat, request.clean_start);
+        }
+        match self.sessions.find(&request.client_id) {
+            Some(seat) if !request.clean_start => {
+                self.counts.session_resumed += 1;
+                (seat, true)
+            }
+            old => {
+                if let Some(seat) = old {
+                    self.counts.session_discarded += 1;
+                    self.remove_session(seat);
+                }
+                (self.create_session(request, limits), false)
+            }
+        }
+    }
+
+    /// The connection that holds the session gives it up [MQTT-3.1.4-3].
+    fn displace(&mut self, seat: u32, clean_start: bool) {
+        let Some(client) = self.sessions.get(seat).and_then(|seat| seat.client) else {
+            return;
+        };
+        if clean_start {
+            return self.end(client, End::DISCARDED);
+        }
+        self.counts.session_takeovered += 1;
+        self.end(client, End::TAKEN_OVER);
+    }
+
+    fn create_session(&mut self, request: &Request, limits: &Limits) -> u32 {
+        self.counts.session_created += 1;
+        self.sessions
+            .insert(Session::new(Arc::clone(&request.client_id), limits))
+    }
+
+    fn notice_connected(&mut self, slot: u32, request: &Request, session_present: bool) {
+        if !self.shared.wants(Interest::CONNECTED) {
+            return;
+        }
+        let client = &self.clients[slot as usize];
+        self.events.push(Event::Connected(Box::new(Connected {
+            client_id: Arc::clone(&request.client_id),
+            username: request.username.clone(),
+            peer: client.peer.to_string(),
+            listener: self.shared.listeners[usize::from(client.listener)].label.clone(),
+            protocol_version: request.version as u8,
+            keep_alive_s: request.keep_alive_s,
+            clean_start: request.clean_start,
+            session_present,
+            timestamp_ms: self.now.unix_ms,
+        })));
+    }
+
+    /// Tells a client in CONNACK that it may not enter.
+    pub(super) fn put_refusal(&mut self, slot: u32, reason: ReasonCode) {
+        let client = &mut self.clients[slot as usize];
+        let version = match client.connection.phase() {
+            // Refused before its version was known: 3.1.1 is what anybody can read [MQTT-3.1.2-2].
+            Phase::Opening => Version::V311,
+            _ => client.connection.version(),
+        };
+        put_refused(client.outbox.tail(&mut self.spares), version, reason);
+        self.counts.packets_sent += 1;
+        self.counts.connack_sent += 1;
+        self.counts.client_connack += 1;
+        self.counts.connack_error += 1;
+        let is_credential = matches!(
+            reason,
+            ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD
+        );
+        self.counts.connack_auth_error += u64::from(is_credential);
+    }
+}

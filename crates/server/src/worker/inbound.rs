@@ -1,0 +1,278 @@
+//! From ready socket to handled packets.
+//!
+//! Knows how bytes become packets and which part of the worker takes each. A connection that waits for an answer keeps
+//! its unread bytes and is not read.
+
+use rustix::event::epoll;
+use whimbrel_protocol::connection::Received;
+use whimbrel_protocol::connection::handshake::Request;
+use whimbrel_protocol::packet::{Ack, Disconnect, Packet};
+use whimbrel_protocol::properties::id;
+use whimbrel_protocol::session::Settled;
+use whimbrel_protocol::{ReasonCode, Violation, encode};
+
+use super::client::End;
+use super::{READ_BYTES, Token, Worker};
+use crate::socket::Moved;
+
+/// Packets of at least so many bytes are gathered in a buffer of their own.
+const OWN_BUFFER_BYTES: usize = 32 * 1024;
+
+/// What to do after a packet.
+pub(super) enum Step {
+    /// Go on with the next.
+    Next,
+    /// Wait for an answer; the packet itself is dealt with.
+    ParkBehind,
+    /// Wait for an answer; then this packet comes again.
+    ParkBefore,
+    /// The connection belongs to another worker.
+    HandOver(Box<Request>, bool),
+}
+
+impl Worker {
+    pub(super) fn read(&mut self, slot: u32) {
+        let client = &self.clients[slot as usize];
+        if client.parked.is_some() || !client.has_room() {
+            // Level-triggered: without this the loop would be told about the same bytes in every turn.
+            return self.watch(slot);
+        }
+        if client.needed >= OWN_BUFFER_BYTES {
+            return self.read_large(slot);
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let client = &mut self.clients[slot as usize];
+        let held = client.partial.len();
+        buffer[..held].copy_from_slice(&client.partial);
+        let moved = client.socket.read(&mut buffer[held..]);
+        if let Some(count) = self.on_read(slot, moved) {
+            self.clients[slot as usize].partial = Vec::new();
+            self.consume(slot, &buffer[..held + count]);
+        }
+        self.buffer = buffer;
+    }
+
+    /// Gathers one large packet; the buffer grows with what arrives, not with what the length field promises.
+    fn read_large(&mut self, slot: u32) {
+        let client = &mut self.clients[slot as usize];
+        let mut gathered = std::mem::take(&mut client.partial);
+        let held = gathered.len();
+        let room = (client.needed - held).min(held.max(READ_BYTES));
+        gathered.resize(held + room, 0);
+        let moved = client.socket.read(&mut gathered[held..]);
+        let Some(count) = self.on_read(slot, moved) else {
+            gathered.truncate(held);
+            if let Some(client) = self.clients.get_mut(slot as usize) {
+                client.partial = gathered;
+            }
+            return;
+        };
+        gathered.truncate(held + count);
+        let client = &mut self.clients[slot as usize];
+        if gathered.len() < client.needed {
+            client.partial = gathered;
+        } else {
+            self.consume(slot, &gathered);
+        }
+    }
+
+    /// Counts what a read brought; None if it brought nothing (a connection that is gone has been ended then).
+    fn on_read(&mut self, slot: u32, moved: Moved) -> Option<usize> {
+        match moved {
+            Moved::Bytes(count) => {
+                self.counts.bytes_received += count as u64;
+                self.clients[slot as usize].connection.heard(self.now.ms);
+                Some(count)
+            }
+            Moved::Blocked => None,
+            Moved::Closed => {
+                self.end(slot, End::CLOSED);
+                None
+            }
+        }
+    }
+
+    /// Goes on after an answer with the bytes that waited for it.
+    pub(super) fn go_on(&mut self, slot: u32, rest: Vec<u8>) {
+        self.consume(slot, &rest);
+        if self.clients.contains(slot as usize) {
+            self.watch(slot);
+        }
+    }
+
+    /// Handles every whole packet in `bytes` and keeps the rest.
+    fn consume(&mut self, slot: u32, bytes: &[u8]) {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let Some(client) = self.clients.get_mut(slot as usize) else {
+                return;
+            };
+            let unread = &bytes[taken..];
+            let (packet, len) = match client.connection.receive(unread) {
+                Ok(Received::Packet(packet, len)) => (packet, len),
+                Ok(Received::Incomplete(needed)) => {
+                    client.needed = needed;
+                    client.partial = unread.to_vec();
+                    return;
+                }
+                Err(violation) => return self.end(slot, violation.into()),
+            };
+            self.counts.packets_received += 1;
+            match self.on_packet(slot, &packet) {
+                Ok(Step::Next) => taken += len,
+                Ok(Step::ParkBehind) => return self.keep_unread(slot, &bytes[taken + len..]),
+                Ok(Step::ParkBefore) => {
+                    self.counts.packets_received -= 1; // It comes again.
+                    return self.keep_unread(slot, unread);
+                }
+                Ok(Step::HandOver(request, is_superuser)) => {
+                    return self.hand_over(slot, request, is_superuser, bytes[taken + len..].to_vec());
+                }
+                Err(end) => return self.end(slot, end),
+            }
+        }
+        if let Some(client) = self.clients.get_mut(slot as usize) {
+            client.needed = 0;
+        }
+    }
+
+    fn keep_unread(&mut self, slot: u32, unread: &[u8]) {
+        if let Some(parked) = &mut self.clients[slot as usize].parked {
+            parked.rest = unread.to_vec();
+        }
+    }
+
+    #[inline]
+    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>) -> Result<Step, End> {
+        match packet {
+            Packet::Publish(publish) => return self.on_publish(slot, publish),
+            Packet::PubAck(ack) => self.on_puback(slot, ack),
+            Packet::PubRec(ack) => self.on_pubrec(slot, ack),
+            Packet::PubRel(ack) => self.on_pubrel(slot, ack),
+            Packet::PubComp(ack) => self.on_pubcomp(slot, ack),
+            Packet::Subscribe(subscribe) => return self.on_subscribe(slot, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, unsubscribe),
+            Packet::PingReq => self.on_pingreq(slot),
+            Packet::Connect(connect) => return self.on_connect(slot, connect),
+            Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, disconnect)),
+            Packet::Auth(_) => {
+                // No method was agreed on in CONNECT [MQTT-4.12.0-6].
+                return Err(Violation::protocol("AUTH without an authentication method").into());
+            }
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                return Err(Violation::protocol("packet that only a server sends").into());
+            }
+        }
+        Ok(Step::Next)
+    }
+
+    fn on_pingreq(&mut self, slot: u32) {
+        self.counts.pingreq_received += 1;
+        self.counts.pingresp_sent += 1;
+        self.send(slot, &Packet::PingResp);
+    }
+
+    #[inline]
+    fn on_puback(&mut self, slot: u32, ack: &Ack<'_>) {
+        self.counts.puback_received += 1;
+        let Some(seat) = self.seat_of(slot) else { return };
+        match seat.session.outbound.on_puback(ack.packet_id) {
+            Settled::Yes => self.on_settled(slot),
+            Settled::InUse => self.counts.puback_inuse += 1,
+            Settled::Missed => self.counts.puback_missed += 1,
+        }
+    }
+
+    fn on_pubrec(&mut self, slot: u32, ack: &Ack<'_>) {
+        self.counts.pubrec_received += 1;
+        let Some(seat) = self.seat_of(slot) else { return };
+        let reason = match seat.session.outbound.on_pubrec(ack.packet_id, ack.reason) {
+            Settled::Yes => {
+                self.on_settled(slot);
+                ReasonCode::SUCCESS
+            }
+            Settled::InUse => {
+                self.counts.pubrec_inuse += 1;
+                ReasonCode::SUCCESS
+            }
+            Settled::Missed => {
+                self.counts.pubrec_missed += 1;
+                ReasonCode::PACKET_IDENTIFIER_NOT_FOUND
+            }
+        };
+        if !ack.reason.is_error() {
+            self.counts.pubrel_sent += 1;
+            self.send(slot, &Packet::PubRel(Ack::new(ack.packet_id, reason)));
+        }
+    }
+
+    fn on_pubrel(&mut self, slot: u32, ack: &Ack<'_>) {
+        self.counts.pubrel_received += 1;
+        let Some(seat) = self.seat_of(slot) else { return };
+        let reason = seat.session.inbound.on_pubrel(ack.packet_id);
+        self.counts.pubrel_missed += u64::from(reason.is_error());
+        self.counts.pubcomp_sent += 1;
+        self.send(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason)));
+    }
+
+    fn on_pubcomp(&mut self, slot: u32, ack: &Ack<'_>) {
+        self.counts.pubcomp_received += 1;
+        let Some(seat) = self.seat_of(slot) else { return };
+        match seat.session.outbound.on_pubcomp(ack.packet_id) {
+            Settled::Yes => self.pump_later(slot),
+            Settled::InUse => self.counts.pubcomp_inuse += 1,
+            Settled::Missed => self.counts.pubcomp_missed += 1,
+        }
+    }
+
+    /// PUBACK or PUBREC took a message off our hands.
+    #[inline]
+    fn on_settled(&mut self, slot: u32) {
+        self.counts.messages_acked += 1;
+        self.pump_later(slot);
+    }
+
+    fn on_disconnect(&mut self, slot: u32, disconnect: &Disconnect<'_>) -> End {
+        self.counts.disconnect_received += 1;
+        if let Some(expiry_s) = disconnect.properties.number(id::SESSION_EXPIRY_INTERVAL) {
+            let cap_s = self.clients[slot as usize].connection.limits().session_expiry_max_s;
+            let Some(seat) = self.seat_of(slot) else {
+                return End::GOODBYE;
+            };
+            if seat.session.expiry_s == 0 && expiry_s > 0 {
+                // [MQTT-3.14.2-2]
+                return Violation::protocol("DISCONNECT revives a session that ends with the connection").into();
+            }
+            seat.session.expiry_s = expiry_s.min(cap_s);
+        }
+        if disconnect.reason == ReasonCode::DISCONNECT_WITH_WILL {
+            End::WITH_WILL
+        } else {
+            End::GOODBYE
+        }
+    }
+
+    /// Appends a packet to a connection's outbox.
+    pub(super) fn send(&mut self, slot: u32, packet: &Packet<'_>) {
+        self.counts.packets_sent += 1;
+        let client = &mut self.clients[slot as usize];
+        let version = client.connection.version();
+        encode::encode(client.outbox.tail(&mut self.spares), version, packet);
+        self.mark_dirty(slot);
+    }
+
+    /// Tells the kernel which readiness of this socket matters now.
+    pub(super) fn watch(&mut self, slot: u32) {
+        let client = &self.clients[slot as usize];
+        let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::IN, client.parked.is_none() && client.has_room());
+        flags.set(epoll::EventFlags::OUT, client.awaits_writable);
+        // Fails only for a descriptor that is not watched, and this one is.
+        let _ = epoll::modify(
+            &self.poll,
+            client.socket.fd(),
+            Token::Client(slot, client.epoch).pack(),
+            flags,
+        );
+    }
+}

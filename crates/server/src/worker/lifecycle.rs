@@ -1,0 +1,238 @@
+//! Ends: of connections, of sessions; wills and expiry.
+//!
+//! Knows what outlives what (MQTT 5.0 sections 3.1.2.5, 3.1.2.11.2, 3.1.3.2, 4.1). A connection ends here and nowhere
+//! else, whoever wants it.
+
+use std::sync::Arc;
+
+use whimbrel_protocol::connection::Phase;
+use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
+use whimbrel_protocol::packet::{Disconnect, Packet};
+use whimbrel_protocol::properties::Properties;
+use whimbrel_protocol::{Filter, Message, Version, encode};
+use whimbrel_router::Place;
+
+use super::Worker;
+use super::client::{Client, End};
+use super::sessions::Seat;
+use crate::event::{ClientRecord, Disconnected, Event};
+use crate::shared::Interest;
+use crate::timers::Subject;
+
+impl Worker {
+    /// The session of a connection; None before CONNACK.
+    #[inline]
+    pub(super) fn seat_of(&mut self, slot: u32) -> Option<&mut Seat> {
+        let seat = self.clients[slot as usize].session?;
+        self.sessions.get_mut(seat)
+    }
+
+    /// Ends a connection: tells the client where its version can be told, writes what the socket takes, lets go.
+    pub(super) fn end(&mut self, slot: u32, end: End) {
+        if !self.clients.contains(slot as usize) {
+            return;
+        }
+        if end.is_told {
+            self.tell(slot, end);
+        }
+        let record = self.record_of(slot);
+        let mut client = self.clients.remove(slot as usize);
+        let (moved, _) = client.outbox.flush(&client.socket, &mut self.spares);
+        if let crate::socket::Moved::Bytes(count) = moved {
+            self.counts.bytes_sent += count as u64;
+        }
+        self.shared.listeners[usize::from(client.listener)].release();
+        let Some(seat) = client.session else { return };
+        self.counts.client_disconnected += 1;
+        self.notice_disconnected(&client, seat, end);
+        self.detach(seat, end, record);
+    }
+
+    /// The broker stops: the client is told, and what is in its outbox still goes out.
+    pub(super) fn take_leave(&mut self, slot: u32) {
+        self.tell(slot, End::SHUTDOWN);
+        if self.clients[slot as usize].outbox.len() == 0 {
+            return self.end(
+                slot,
+                End {
+                    is_told: false,
+                    ..End::SHUTDOWN
+                },
+            );
+        }
+        self.mark_dirty(slot);
+    }
+
+    fn tell(&mut self, slot: u32, end: End) {
+        let client = &mut self.clients[slot as usize];
+        if client.connection.phase() != Phase::Open {
+            return self.put_refusal(slot, end.reason);
+        }
+        let version = client.connection.version();
+        if version == Version::V5 {
+            let packet = Disconnect {
+                reason: end.reason,
+                properties: Properties::default(),
+            };
+            encode::encode(
+                client.outbox.tail(&mut self.spares),
+                version,
+                &Packet::Disconnect(packet),
+            );
+            self.counts.packets_sent += 1;
+            self.counts.disconnect_sent += 1;
+        }
+    }
+
+    fn notice_disconnected(&mut self, client: &Client, seat: u32, end: End) {
+        if !self.shared.wants(Interest::DISCONNECTED) {
+            return;
+        }
+        let Some(seat) = self.sessions.get(seat) else { return };
+        self.events.push(Event::Disconnected(Box::new(Disconnected {
+            client_id: Arc::clone(&seat.session.client_id),
+            username: seat.username.clone(),
+            peer: client.peer.to_string(),
+            reason: end.word,
+            reason_code: end.reason.0,
+            timestamp_ms: self.now.unix_ms,
+        })));
+    }
+
+    /// The session goes on without its connection, or ends with it.
+    fn detach(&mut self, slot: u32, end: End, record: Option<ClientRecord>) {
+        let unix_ms = self.now.unix_ms;
+        let Some(seat) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        seat.client = None;
+        seat.session.outbound.detach();
+        if end.is_goodbye {
+            seat.session.will = None; // [MQTT-3.14.4-3]
+        }
+        let expiry_s = seat.session.expiry_s;
+        if expiry_s == 0 {
+            self.counts.session_terminated += 1;
+            return self.remove_session(slot);
+        }
+        seat.last_seen = record.map(|record| {
+            Box::new(ClientRecord {
+                is_connected: false,
+                disconnected_at_ms: unix_ms,
+                outbox_bytes: 0,
+                ..record
+            })
+        });
+        seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| unix_ms + u64::from(expiry_s) * 1000);
+        seat.will_due_ms = seat
+            .session
+            .will
+            .as_ref()
+            .map(|will| unix_ms + u64::from(will.delay_s) * 1000);
+        self.attend(slot);
+    }
+
+    /// Does what is due for an absent client's session, and arms the reminder for what is not.
+    fn attend(&mut self, slot: u32) {
+        let unix_ms = self.now.unix_ms;
+        let Some(seat) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if seat.will_due_ms.is_some_and(|due_ms| due_ms <= unix_ms) {
+            seat.will_due_ms = None;
+            let will = seat.session.will.take();
+            will.into_iter().for_each(|will| self.publish_will(&will.message));
+        }
+        let Some(seat) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if seat.expires_ms.is_some_and(|due_ms| due_ms <= unix_ms) {
+            self.counts.session_terminated += 1;
+            return self.remove_session(slot);
+        }
+        if let Some(due_ms) = [seat.will_due_ms, seat.expires_ms].into_iter().flatten().min() {
+            let subject = Subject::Session(slot, seat.epoch);
+            self.timers.arm(self.now.ms + (due_ms - unix_ms), subject);
+        }
+    }
+
+    pub(super) fn on_session_reminder(&mut self, slot: u32, epoch: u16) {
+        let is_absent = self
+            .sessions
+            .live(slot, epoch)
+            .is_some_and(|seat| seat.client.is_none());
+        if is_absent {
+            self.attend(slot);
+        }
+    }
+
+    pub(super) fn on_client_reminder(&mut self, slot: u32, epoch: u16, due_ms: u64) {
+        let Some(client) = self.clients.get_mut(slot as usize) else {
+            return;
+        };
+        if client.epoch != epoch || client.reminder_ms != due_ms {
+            return;
+        }
+        client.reminder_ms = 0;
+        let is_due = client
+            .deadline_ms()
+            .is_some_and(|deadline_ms| deadline_ms <= self.now.ms);
+        match (is_due, client.parked.is_some(), client.connection.phase()) {
+            (false, ..) => self.arm(slot),
+            (true, true, _) => self.expire_question(slot),
+            (true, false, Phase::Open) => self.end(slot, End::KEEP_ALIVE),
+            (true, false, _) => self.end(slot, End::IDLE),
+        }
+    }
+
+    fn publish_will(&mut self, message: &Arc<Message>) {
+        self.route_message(message);
+    }
+
+    /// Ends a session that no connection holds; a will that still waits is published [MQTT-3.1.2-10].
+    pub(super) fn remove_session(&mut self, slot: u32) {
+        let Some(mut seat) = self.sessions.remove(slot) else {
+            return;
+        };
+        let place = Place {
+            owner: self.index,
+            slot,
+            epoch: seat.epoch,
+        };
+        self.subscription_count -= seat.session.subscriptions.len() as u64;
+        let filters = seat
+            .session
+            .subscriptions
+            .iter()
+            .filter_map(|(filter, _)| Filter::new(filter).ok());
+        self.shared.router.unsubscribe(filters, place);
+        if let Some(will) = seat.session.will.take() {
+            self.publish_will(&will.message);
+        }
+    }
+
+    /// What a listing says of a connection and its session; None before CONNACK.
+    pub(super) fn record_of(&self, slot: u32) -> Option<ClientRecord> {
+        let client = &self.clients[slot as usize];
+        let seat = self.sessions.get(client.session?)?;
+        let outbound = &seat.session.outbound;
+        Some(ClientRecord {
+            client_id: Arc::clone(&seat.session.client_id),
+            username: seat.username.clone(),
+            peer: client.peer.to_string(),
+            listener: self.shared.listeners[usize::from(client.listener)].label.clone(),
+            protocol_version: client.connection.version() as u8,
+            is_connected: true,
+            clean_start: seat.clean_start,
+            keep_alive_s: client.connection.keep_alive_s(),
+            session_expiry_s: seat.session.expiry_s,
+            connected_at_ms: client.connected_at_ms,
+            disconnected_at_ms: 0,
+            subscriptions: seat.session.subscriptions.len(),
+            inflight: outbound.inflight_count(),
+            mqueue_len: outbound.queue_len(),
+            outbox_bytes: client.outbox.len(),
+            worker: self.index,
+        })
+    }
+}

@@ -1,0 +1,328 @@
+//! A worker: one thread, its loop, the connections and sessions that it owns.
+//!
+//! Knows the order of a turn: wait, read all that is ready, decide, deliver, flush once. Everything that a turn changes
+//! belongs to this thread; other threads leave mail. The parts of a turn lie in the files beside this one, as methods of
+//! [`Worker`].
+
+mod accept;
+mod authority;
+mod client;
+mod delivery;
+mod flush;
+mod handshake;
+mod inbound;
+mod lifecycle;
+mod outbox;
+mod replay;
+mod requests;
+mod sessions;
+mod subscribing;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::event::Timespec;
+use rustix::event::epoll;
+use slab::Slab;
+use whimbrel_protocol::connection::handshake::Request;
+use whimbrel_router::MatchCache;
+
+use crate::event::Event;
+use crate::ledger::Counts;
+use crate::mailbox::Mail;
+use crate::shared::Shared;
+use crate::timers::{Subject, Timers};
+use client::Client;
+use delivery::Frames;
+use outbox::Spares;
+use replay::Replay;
+use sessions::Sessions;
+
+/// A connection on its way to the worker that owns its session.
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    arrival: client::Arrival,
+    connection: whimbrel_protocol::connection::Connection,
+    request: Box<Request>,
+    rest: Vec<u8>,
+    is_superuser: bool,
+}
+
+/// Bytes that one read takes at most.
+const READ_BYTES: usize = 256 * 1024;
+/// Readiness events taken in one turn.
+const EVENTS_MAX: usize = 1024;
+/// How long a congested peer is given before this worker reads on.
+const HOLD_BACK: Duration = Duration::from_micros(200);
+
+/// The clocks of one turn.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    /// Monotonic, for deadlines.
+    ms: u64,
+    /// Unix time, for records and expiry.
+    unix_ms: u64,
+}
+
+/// The thread's state.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    index: u16,
+    poll: OwnedFd,
+    ready: Vec<epoll::Event>,
+    started: Instant,
+    now: Now,
+    clients: Slab<Client>,
+    next_epoch: u16,
+    next_ticket: u32,
+    sessions: Sessions,
+    subscription_count: u64,
+    dirty: Vec<u32>,
+    spares: Spares,
+    frames: Frames,
+    cache: MatchCache,
+    replays: Vec<Replay>,
+    timers: Timers,
+    counts: Counts,
+    events: Vec<Event>,
+    outgoing: Vec<Vec<Mail>>,
+    mail: Vec<Mail>,
+    buffer: Vec<u8>,
+    /// Listeners are not watched until then: descriptors had run out.
+    accept_again_ms: Option<u64>,
+    /// Set by `Stop`: when to end at the latest.
+    stop_by_ms: Option<u64>,
+}
+
+/// What a readiness event is about, packed in its 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Token {
+    Mailbox,
+    Listener(u16),
+    Client(u32, u16),
+}
+
+impl Token {
+    fn pack(self) -> epoll::EventData {
+        epoll::EventData::new_u64(match self {
+            Token::Mailbox => 1 << 48,
+            Token::Listener(index) => 2 << 48 | u64::from(index),
+            Token::Client(slot, epoch) => u64::from(epoch) << 32 | u64::from(slot),
+        })
+    }
+
+    fn unpack(packed: u64) -> Token {
+        match packed >> 48 {
+            1 => Token::Mailbox,
+            2 => Token::Listener(packed as u16),
+            _ => Token::Client(packed as u32, (packed >> 32) as u16),
+        }
+    }
+}
+
+impl Worker {
+    /// The part of the start that can fail: the descriptor that the loop of worker `index` waits on.
+    pub(crate) fn prepare(shared: &Shared, index: u16) -> std::io::Result<OwnedFd> {
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mailbox = &shared.mailboxes[usize::from(index)];
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&poll, mailbox.wake_fd(), Token::Mailbox.pack(), edge)?;
+        accept::watch_listeners(&poll, shared)?;
+        Ok(poll)
+    }
+
+    /// On the worker's own thread, which it never leaves.
+    pub(crate) fn new(shared: &Arc<Shared>, index: u16, poll: OwnedFd) -> Worker {
+        Worker {
+            shared: Arc::clone(shared),
+            index,
+            poll,
+            ready: Vec::with_capacity(EVENTS_MAX),
+            started: Instant::now(),
+            now: Now { ms: 0, unix_ms: 0 },
+            clients: Slab::new(),
+            next_epoch: 0,
+            next_ticket: 0,
+            sessions: Sessions::default(),
+            subscription_count: 0,
+            dirty: Vec::new(),
+            spares: Spares::default(),
+            frames: Frames::default(),
+            cache: MatchCache::new(index),
+            replays: Vec::new(),
+            timers: Timers::default(),
+            counts: Counts::default(),
+            events: Vec::new(),
+            outgoing: (0..shared.mailboxes.len()).map(|_| Vec::new()).collect(),
+            mail: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+            accept_again_ms: None,
+            stop_by_ms: None,
+        }
+    }
+
+    /// The thread's body.
+    pub(crate) fn run(&mut self) {
+        self.read_clocks();
+        while !self.is_done() {
+            self.turn();
+        }
+        self.leave();
+    }
+
+    fn turn(&mut self) {
+        self.wait();
+        self.read_clocks();
+        self.counts.loop_turns += 1;
+        let mut ready = std::mem::take(&mut self.ready);
+        for event in ready.drain(..) {
+            let flags = event.flags;
+            self.on_ready(Token::unpack(event.data.u64()), flags);
+        }
+        self.ready = ready;
+        self.take_mail();
+        self.fire_timers();
+        self.step_replays();
+        self.flush_dirty();
+        self.post();
+    }
+
+    fn wait(&mut self) {
+        let is_sleepy = self.dirty.is_empty() && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
+        let timeout = if is_sleepy {
+            self.time_to_next()
+        } else {
+            Some(Duration::ZERO)
+        };
+        let timeout = timeout.map(|duration| Timespec {
+            tv_sec: duration.as_secs() as i64,
+            tv_nsec: i64::from(duration.subsec_nanos()),
+        });
+        self.ready.clear();
+        let room = rustix::buffer::spare_capacity(&mut self.ready);
+        // An interrupted wait is a turn without events.
+        let _ = epoll::wait(&self.poll, room, timeout.as_ref());
+    }
+
+    fn time_to_next(&self) -> Option<Duration> {
+        let due = [self.timers.next_ms(), self.accept_again_ms, self.stop_by_ms]
+            .into_iter()
+            .flatten()
+            .min()?;
+        // One more than needed, so that the reminder is due when the wait ends.
+        Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1))
+    }
+
+    fn read_clocks(&mut self) {
+        self.now = Now {
+            ms: self.started.elapsed().as_millis() as u64,
+            // A clock before 1970 dates messages at 1970.
+            unix_ms: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
+        };
+    }
+
+    fn on_ready(&mut self, token: Token, flags: epoll::EventFlags) {
+        match token {
+            Token::Mailbox => {}
+            Token::Listener(index) => self.accept(index),
+            Token::Client(slot, epoch) => {
+                if self
+                    .clients
+                    .get(slot as usize)
+                    .is_some_and(|client| client.epoch == epoch)
+                {
+                    self.on_client_ready(slot, flags);
+                }
+            }
+        }
+    }
+
+    fn on_client_ready(&mut self, slot: u32, flags: epoll::EventFlags) {
+        use epoll::EventFlags as Flags;
+        if flags.contains(Flags::OUT) {
+            self.clients[slot as usize].is_writable = true;
+            self.mark_dirty(slot);
+        }
+        let client = &self.clients[slot as usize];
+        let is_read = client.parked.is_none() && client.has_room();
+        if flags.intersects(Flags::HUP | Flags::ERR) && !is_read {
+            // Reported whether it is watched or not: a connection that is not read would wake us for ever.
+            self.end(slot, client::End::CLOSED);
+        } else if flags.intersects(Flags::IN | Flags::HUP | Flags::ERR) {
+            self.read(slot);
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((due_ms, subject)) = self.timers.take_due(self.now.ms) {
+            match subject {
+                Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
+                Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch),
+            }
+        }
+        if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
+            self.accept_again_ms = None;
+            // What cannot be watched now is tried again with the next descriptor that comes free.
+            let _ = accept::watch_listeners(&self.poll, &self.shared);
+        }
+    }
+
+    /// Hands this turn's results to other threads, then waits while one of them has too much to do.
+    fn post(&mut self) {
+        for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
+            if !mails.is_empty() {
+                mailbox.post(mails.drain(..));
+            }
+        }
+        if !self.events.is_empty() {
+            self.counts.notices_dropped += self.shared.outlet.post(&mut self.events);
+        }
+        self.counts.connections_count = self.clients.len() as u64;
+        self.counts.sessions_count = self.sessions.len() as u64;
+        self.counts.subscriptions_count = self.subscription_count;
+        self.counts.route_misses = self.cache.misses;
+        self.shared.blocks[usize::from(self.index)].publish(&self.counts);
+        while self.is_peer_congested() && self.stop_by_ms.is_none() {
+            self.hold_back();
+        }
+    }
+
+    fn is_peer_congested(&self) -> bool {
+        let own = usize::from(self.index);
+        let mut others = self
+            .shared
+            .mailboxes
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != own);
+        others.any(|(_, mailbox)| mailbox.is_congested())
+    }
+
+    /// Reads nothing new, but keeps its own mailbox moving, so that two congested workers free each other.
+    fn hold_back(&mut self) {
+        self.counts.mailbox_throttled += 1;
+        std::thread::sleep(HOLD_BACK);
+        self.read_clocks();
+        self.take_mail();
+        self.flush_dirty();
+    }
+
+    fn is_done(&self) -> bool {
+        let is_empty = || self.clients.iter().all(|(_, client)| client.outbox.len() == 0);
+        self.stop_by_ms.is_some_and(|by_ms| self.now.ms >= by_ms || is_empty())
+    }
+
+    fn leave(&mut self) {
+        self.clients.clear();
+        self.counts.connections_count = 0;
+        self.shared.blocks[usize::from(self.index)].publish(&self.counts);
+        if self.shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.events.push(Event::Stopped);
+        }
+        self.shared.outlet.post(&mut self.events);
+    }
+}

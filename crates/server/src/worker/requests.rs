@@ -1,0 +1,110 @@
+//! Mail: from other workers and from Python.
+//!
+//! Knows what each piece of mail asks for and which event answers it.
+
+use std::sync::Arc;
+
+use super::Worker;
+use super::client::End;
+use crate::event::{ClientRecord, Event};
+use crate::mailbox::Mail;
+
+impl Worker {
+    pub(super) fn take_mail(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.shared.mailboxes[usize::from(self.index)].take(&mut mail);
+        for piece in mail.drain(..) {
+            self.on_mail(piece);
+        }
+        self.mail = mail;
+    }
+
+    fn on_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Deliver(message, targets) => self.deliver_mail(&message, &targets),
+            Mail::Adopt(handoff) => self.adopt(*handoff),
+            Mail::Publish { ticket, message } => {
+                let receivers = self.route_message(&message) as u64;
+                self.events.push(Event::Published { ticket, receivers });
+            }
+            Mail::Authenticated {
+                ticket,
+                reason_code,
+                is_superuser,
+            } => {
+                self.on_authenticated(ticket, reason_code, is_superuser);
+            }
+            Mail::Authorized { ticket, reason_codes } => self.on_authorized(ticket, &reason_codes),
+            Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
+            Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
+            Mail::Stop { grace_ms } => self.stop(grace_ms),
+        }
+    }
+
+    fn page_clients(&mut self, ticket: u64, from: u32, limit: usize) {
+        let mut records = Vec::new();
+        let end = self.sessions.slot_end();
+        let mut slot = from;
+        while slot < end && records.len() < limit {
+            records.extend(self.record_of_seat(slot));
+            slot += 1;
+        }
+        let next = if slot < end {
+            (u64::from(self.index), u64::from(slot))
+        } else {
+            (u64::from(self.index) + 1, 0)
+        };
+        let is_last = next.0 >= self.shared.mailboxes.len() as u64;
+        let next_cursor = (!is_last).then_some(next.0 << 32 | next.1);
+        self.events.push(Event::ClientPage {
+            ticket,
+            records,
+            next_cursor,
+        });
+    }
+
+    fn record_of_seat(&self, slot: u32) -> Option<ClientRecord> {
+        let seat = self.sessions.get(slot)?;
+        if let Some(client) = seat.client {
+            return self.record_of(client);
+        }
+        let last_seen = seat.last_seen.as_deref()?.clone();
+        let outbound = &seat.session.outbound;
+        Some(ClientRecord {
+            inflight: outbound.inflight_count(),
+            mqueue_len: outbound.queue_len(),
+            ..last_seen
+        })
+    }
+
+    fn kick(&mut self, ticket: u64, client_id: &Arc<str>) {
+        let found = self.sessions.find(client_id);
+        if let Some(seat) = found {
+            if let Some(client) = self.sessions.get(seat).and_then(|seat| seat.client) {
+                self.end(client, End::KICKED);
+            }
+            // The connection's end may have ended the session already.
+            if self.sessions.find(client_id) == Some(seat) {
+                self.counts.session_terminated += 1;
+                self.remove_session(seat);
+            }
+        }
+        self.events.push(Event::Kicked {
+            ticket,
+            found: found.is_some(),
+        });
+    }
+
+    /// Says goodbye to everybody; what the sockets do not take at once has `grace_ms`.
+    fn stop(&mut self, grace_ms: u64) {
+        if self.stop_by_ms.is_some() {
+            return;
+        }
+        self.unwatch_listeners();
+        self.stop_by_ms = Some(self.now.ms + grace_ms);
+        let slots: Vec<u32> = self.clients.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.take_leave(slot);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The sessions that a worker owns.
+//!
+//! Knows them by client identifier and by slot. A slot's epoch tells its present session from the one before, because
+//! deliveries found under an old routing table may still be on their way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use slab::Slab;
+use whimbrel_protocol::session::Session;
+
+use crate::event::ClientRecord;
+
+/// A session and what is known of its last connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) session: Session,
+    /// Slot of the connection; None while the client is away.
+    pub(super) client: Option<u32>,
+    pub(super) username: Option<Box<str>>,
+    /// What a listing says of an absent client.
+    pub(super) last_seen: Option<Box<ClientRecord>>,
+    /// When the will is due (unix milliseconds), while the client is away.
+    pub(super) will_due_ms: Option<u64>,
+    /// When the session expires, while the client is away.
+    pub(super) expires_ms: Option<u64>,
+    pub(super) epoch: u16,
+    pub(super) clean_start: bool,
+}
+
+/// All of them.
+#[derive(Default, Debug)]
+pub(super) struct Sessions {
+    seats: Slab<Seat>,
+    by_id: HashMap<Arc<str>, u32>,
+    next_epoch: u16,
+}
+
+impl Sessions {
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Beyond the highest slot in use.
+    pub(super) fn slot_end(&self) -> u32 {
+        self.seats.capacity() as u32
+    }
+
+    pub(super) fn find(&self, client_id: &str) -> Option<u32> {
+        self.by_id.get(client_id).copied()
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Seat> {
+        self.seats.get(slot as usize)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Seat> {
+        self.seats.get_mut(slot as usize)
+    }
+
+    /// The session that the routing table meant.
+    #[inline]
+    pub(super) fn live(&mut self, slot: u32, epoch: u16) -> Option<&mut Seat> {
+        self.seats.get_mut(slot as usize).filter(|seat| seat.epoch == epoch)
+    }
+
+    pub(super) fn insert(&mut self, session: Session) -> u32 {
+        self.next_epoch = self.next_epoch.wrapping_add(1);
+        let client_id = Arc::clone(&session.client_id);
+        let seat = Seat {
+            session,
+            client: None,
+            username: None,
+            last_seen: None,
+            will_due_ms: None,
+            expires_ms: None,
+            epoch: self.next_epoch,
+            clean_start: false,
+        };
+        let slot = self.seats.insert(seat) as u32;
+        self.by_id.insert(client_id, slot);
+        slot
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Seat> {
+        let seat = self.seats.try_remove(slot as usize)?;
+        self.by_id.remove(&seat.session.client_id);
+        Some(seat)
+    }
+}
