@@ -1,0 +1,364 @@
+"""The binding of the data plane: what crosses between Python and Rust, and nothing else.
+
+Private and unstable: only `whimbrel.engine` imports it. It converts, it decides nothing.
+
+Every call returns at once (it posts to a worker's mailbox or reads a counter); none of them waits for a worker, except
+the constructor, which binds the listeners, and `join`, which waits for the threads and releases the interpreter.
+What happens in the data plane comes back as a list of events from `drain`; the file descriptor `wake_fd` becomes
+readable when there is something to drain. All methods may be called from any thread.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeAlias, final
+
+__version__: Final[str]
+
+class ListenerOptions(Protocol):
+    """One listener. `host` and `port` for kind "tcp" (port 0: the kernel chooses), `path` for kind "unix"."""
+
+    @property
+    def kind(self) -> str: ...  # "tcp" | "unix"
+    @property
+    def name(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def zone(self) -> int: ...  # index into Options.zones
+    @property
+    def is_anonymous_allowed(self) -> bool: ...  # the answer where no hook decides
+    @property
+    def connections_max(self) -> int: ...
+
+class ZoneOptions(Protocol):
+    """The protocol limits of one zone; units are in the names."""
+
+    @property
+    def max_packet_size_bytes(self) -> int: ...  # 1 .. 268_435_455
+    @property
+    def max_clientid_len(self) -> int: ...  # 1 .. 65_535
+    @property
+    def max_topic_levels(self) -> int: ...  # 1 .. 65_535
+    @property
+    def max_qos_allowed(self) -> int: ...  # 0 .. 2
+    @property
+    def max_topic_alias(self) -> int: ...  # 0 .. 65_535
+    @property
+    def max_inflight(self) -> int: ...  # 1 .. 65_535
+    @property
+    def receive_maximum(self) -> int: ...  # 1 .. 65_535
+    @property
+    def max_awaiting_rel(self) -> int: ...  # 1 .. 65_535
+    @property
+    def max_mqueue_len(self) -> int: ...  # messages, 1 .. 2**32 - 1
+    @property
+    def max_subscriptions(self) -> int: ...  # per session, 1 .. 2**32 - 1
+    @property
+    def max_outbox_bytes(self) -> int: ...  # unsent bytes of one connection
+    @property
+    def idle_timeout_ms(self) -> int: ...  # from accept to CONNECT
+    @property
+    def session_expiry_s(self) -> int: ...  # MQTT 3.1.1 with clean session 0
+    @property
+    def session_expiry_max_s(self) -> int: ...  # cap of MQTT 5's interval
+    @property
+    def is_retain_available(self) -> bool: ...
+
+class Options(Protocol):
+    """What the data plane needs to know at start."""
+
+    @property
+    def node_name(self) -> str: ...
+    @property
+    def workers(self) -> int: ...  # 1 .. 256
+    @property
+    def listeners(self) -> Sequence[ListenerOptions]: ...
+    @property
+    def zones(self) -> Sequence[ZoneOptions]: ...
+    @property
+    def question_deadline_ms(self) -> int: ...  # the data plane's own, behind the hooks' deadline
+    @property
+    def max_retained_messages(self) -> int: ...
+    @property
+    def max_retained_bytes(self) -> int: ...
+
+class ListenError(OSError):
+    """A listener could not be bound. `errno` and `strerror` as the kernel said; `filename` is the address."""
+
+@final
+class Message:
+    """One application message, immutable. Attributes are read from the shared native message on access."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def qos(self) -> int: ...
+    @property
+    def retain(self) -> bool: ...
+    @property
+    def client_id(self) -> str: ...  # of the publisher; empty for a publish from inside
+    @property
+    def timestamp_ms(self) -> int: ...  # when the broker took it in, Unix time
+    @property
+    def user_properties(self) -> list[tuple[str, str]]: ...
+    @property
+    def content_type(self) -> str | None: ...
+    @property
+    def response_topic(self) -> str | None: ...
+    @property
+    def correlation_data(self) -> bytes | None: ...
+
+@final
+class Authenticate:
+    """Question: may this client enter? Answer with `DataPlane.answer_authenticate`."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def password(self) -> bytes | None: ...
+    @property
+    def peer(self) -> str: ...  # "127.0.0.1:50412", or "" on a unix socket
+    @property
+    def listener(self) -> str: ...  # "tcp:default"
+    @property
+    def protocol_version(self) -> int: ...  # 4 | 5
+    @property
+    def keep_alive_s(self) -> int: ...
+    @property
+    def clean_start(self) -> bool: ...
+    @property
+    def is_anonymous_allowed(self) -> bool: ...  # the listener's default where nothing answers
+
+@final
+class Authorize:
+    """Question: may this client do this on these topics? Answer with `DataPlane.answer_authorize`."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def action(self) -> str: ...  # "publish" | "subscribe"
+    @property
+    def topics(self) -> list[str]: ...  # one topic for publish, one or more filters for subscribe
+    @property
+    def qos(self) -> int: ...  # publish: of the message; subscribe: the highest asked for
+    @property
+    def retain(self) -> bool: ...
+
+@final
+class Connected:
+    """Notice: a client has its CONNACK."""
+
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def listener(self) -> str: ...
+    @property
+    def protocol_version(self) -> int: ...
+    @property
+    def keep_alive_s(self) -> int: ...
+    @property
+    def clean_start(self) -> bool: ...
+    @property
+    def session_present(self) -> bool: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+
+@final
+class Disconnected:
+    """Notice: a client that had its CONNACK is gone."""
+
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def reason(self) -> str: ...  # "normal", "tcp_closed", "keepalive_timeout", "takeovered", "kicked", ...
+    @property
+    def reason_code(self) -> int: ...  # MQTT 5 reason code sent or received, 0 where none
+    @property
+    def timestamp_ms(self) -> int: ...
+
+@final
+class TapBatch:
+    """Messages that a tap matched, in the order of their workers' turns."""
+
+    @property
+    def tap(self) -> int: ...
+    @property
+    def messages(self) -> list[Message]: ...
+    @property
+    def dropped(self) -> int: ...  # since the batch before, because the tap's queue was full
+
+@final
+class ClientRecord:
+    """A session and, where it is connected, its connection, as its worker saw them in one turn."""
+
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def listener(self) -> str: ...
+    @property
+    def protocol_version(self) -> int: ...
+    @property
+    def is_connected(self) -> bool: ...
+    @property
+    def clean_start(self) -> bool: ...
+    @property
+    def keep_alive_s(self) -> int: ...
+    @property
+    def session_expiry_s(self) -> int: ...
+    @property
+    def connected_at_ms(self) -> int: ...
+    @property
+    def disconnected_at_ms(self) -> int: ...  # 0 while connected
+    @property
+    def subscriptions(self) -> int: ...
+    @property
+    def inflight(self) -> int: ...
+    @property
+    def mqueue_len(self) -> int: ...
+    @property
+    def outbox_bytes(self) -> int: ...
+    @property
+    def worker(self) -> int: ...
+
+@final
+class ClientPage:
+    """Reply to `request_clients`: up to `limit` records and the cursor of the next page (None: the end)."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def records(self) -> list[ClientRecord]: ...
+    @property
+    def next_cursor(self) -> int | None: ...
+
+@final
+class Kicked:
+    """Reply to `kick`: whether there was such a session."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def found(self) -> bool: ...
+
+@final
+class Published:
+    """Reply to `publish`: the message is routed; how many sessions and taps on this node took it."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def receivers(self) -> int: ...
+
+@final
+class LogLine:
+    """Something the data plane wants in the log."""
+
+    @property
+    def level(self) -> int: ...  # of Python's logging: 10, 20, 30, 40
+    @property
+    def text(self) -> str: ...
+
+@final
+class Stopped:
+    """The last event: every worker has ended."""
+
+Event: TypeAlias = (
+    Authenticate | Authorize | Connected | Disconnected | TapBatch | ClientPage | Kicked | Published | LogLine | Stopped
+)
+
+@final
+class DataPlane:
+    """A running data plane: worker threads, listeners, sessions, router."""
+
+    def __new__(cls, options: Options) -> DataPlane:
+        """Bind every listener and start the workers. Raises ListenError, ValueError (an option out of range)."""
+    @property
+    def wake_fd(self) -> int:
+        """Readable while `drain` has something to return. Owned by this object; do not close it."""
+    def listeners(self) -> list[tuple[str, str, str]]:
+        """(kind, name, bound address) of every listener; the address holds the real port."""
+    def drain(self) -> list[Event]:
+        """Take all events that are waiting, oldest first. Cheap when there are none."""
+    def set_interest(self, *, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) -> None:
+        """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
+    def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
+        """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored."""
+    def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
+        """One code per topic of the question: 0 allows, 0x87 denies."""
+    def publish(
+        self,
+        ticket: int,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        user_properties: Sequence[tuple[str, str]] = ...,
+    ) -> None:
+        """Route a message from inside; `Published` answers. Raises ValueError for an invalid topic or QoS."""
+    def open_tap(self, filters: Sequence[str], capacity: int) -> int:
+        """Subscribe Python to filters; returns the tap's number. At most `capacity` messages wait; then the newest
+        are dropped and counted. Raises ValueError for an invalid filter."""
+    def close_tap(self, tap: int) -> None: ...
+    def request_clients(self, ticket: int, cursor: int, limit: int) -> None:
+        """Ask for a page of clients, from cursor 0; `ClientPage` answers. `limit` is 1 .. 10_000."""
+    def kick(self, ticket: int, client_id: str) -> None:
+        """End a client's connection (0x98) and its session; `Kicked` answers."""
+    def counters(self) -> dict[str, int]:
+        """Every counter and gauge by its EMQ X 4 name, summed over the workers."""
+    def stop(self, grace_ms: int) -> None:
+        """Close the listeners, say goodbye to the clients (0x8B), flush for at most `grace_ms`, end the workers.
+        `Stopped` is the last event. A second call changes nothing."""
+    def join(self) -> None:
+        """Wait for the workers to end; releases the interpreter."""
+
+@final
+class Client:
+    """A small blocking MQTT client for the command line; one thread, one connection."""
+
+    def __new__(
+        cls,
+        address: str,
+        *,
+        client_id: str = "",
+        username: str | None = None,
+        password: bytes | None = None,
+        protocol_version: int = 5,
+        keep_alive_s: int = 60,
+        timeout_ms: int = 10_000,
+    ) -> Client:
+        """Connect to "host:port" or "unix:/path". Raises ConnectionError with the broker's reason, TimeoutError."""
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+        """Send one message and wait for its acknowledgement (QoS 1 and 2)."""
+    def subscribe(self, filters: Sequence[str], *, qos: int = 0) -> list[int]:
+        """Subscribe and return the SUBACK's reason code of each filter."""
+    def receive(self, timeout_ms: int) -> Message | None:
+        """The next message, or None after the timeout; keeps the connection alive meanwhile."""
+    def disconnect(self) -> None: ...

@@ -1,0 +1,50 @@
+"""Joins settings, data plane, hooks and services to one running broker.
+
+A list, no logic. Used by the command (`foreground`) and by embedding programs (`whimbrel.embed`), on the running loop.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+from whimbrel.engine.engine import Engine
+from whimbrel.engine.options import from_settings
+from whimbrel.errors import ListenFailure, StartError
+from whimbrel.hooks.registry import Registry
+from whimbrel.hooks.runner import Runner
+from whimbrel.services import Services
+from whimbrel.settings import Settings
+
+_ADVICE: Mapping[str, str] = {
+    "tcp": "stop the program that uses it, or choose another with --set listeners.{dotted}.bind=127.0.0.1:PORT",
+    "unix": "choose another path with --set listeners.{dotted}.bind=/PATH",
+}
+
+
+class Assembly:
+    """The parts of one running broker."""
+
+    def __init__(self, engine: Engine, runner: Runner) -> None:
+        self.engine = engine
+        self.services = Services.over(engine, runner.counters)
+        self._runner = runner
+
+    @classmethod
+    def start(cls, settings: Settings, registry: Registry) -> Self:
+        """Bind, start the workers, join the hooks. Needs a running loop. Raises StartError."""
+        try:
+            engine = Engine.start(from_settings(settings))
+        except ListenFailure as error:
+            raise StartError(_advised(error)) from error
+        return cls(engine, Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms))
+
+    async def stop(self, *, grace_ms: int) -> None:
+        """Say goodbye to the clients, then end the hooks; takes at most the grace and 1.5 s."""
+        try:
+            await self.engine.stop(grace_ms=grace_ms)
+        finally:
+            await self._runner.stop()
+
+
+def _advised(error: ListenFailure) -> str:
+    advice = _ADVICE.get(error.listener.partition(":")[0])
+    return f"{error}; {advice.format(dotted=error.listener.replace(':', '.', 1))}" if advice else str(error)

@@ -1,0 +1,54 @@
+"""What the command prints when it starts: where it listens, who may enter, where its data is, how to try it.
+
+Pure: facts in, lines out. A line that starts with `listening` has the columns listener and address behind it; tests
+and scripts read the real port there.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from whimbrel.settings import Listener, Settings, TcpBind
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+
+
+def banner(settings: Settings, listeners: Sequence[tuple[str, str, str]], *, version: str, pid: int) -> list[str]:
+    """The lines; `listeners` are (kind, name, bound address) as the engine tells them."""
+    directory = str(settings.node.data_dir) if settings.node.data_dir else "none, everything is in memory"
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    return [
+        f"whimbrel {version}, pid {pid}, node {settings.node.name}, {workers}",
+        *_listening(settings, listeners),
+        f"data       {directory}",
+        *_first_message(listeners),
+    ]
+
+
+def _listening(settings: Settings, listeners: Iterable[tuple[str, str, str]]) -> list[str]:
+    openness = {(listener.kind, listener.name): _openness(listener) for listener in settings.listeners}
+    return [f"listening  {kind}:{name}  {address}  ({openness[kind, name]})" for kind, name, address in listeners]
+
+
+def _openness(listener: Listener) -> str:
+    if not listener.is_anonymous_allowed:
+        return "closed: no client may enter until something authenticates it"
+    if isinstance(listener.bind, TcpBind) and not listener.bind.is_local:
+        return "open to everybody who reaches this address, without a password"
+    return "open to every program on this machine, without a password"
+
+
+def _first_message(listeners: Sequence[tuple[str, str, str]]) -> list[str]:
+    if not listeners:
+        return []
+    kind, _, address = listeners[0]
+    where = f"--unix {shlex.quote(address)}" if kind == "unix" else _host_and_port(address)
+    return [
+        "try it from two other terminals:",
+        f"  whimbrel sub {where} -t 'hello/#' -v",
+        f"  whimbrel pub {where} -t hello/world -m 'it works'",
+    ]
+
+
+def _host_and_port(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"-h {_WILDCARDS.get(host, host).strip('[]')} -p {port}"

@@ -1,0 +1,39 @@
+"""The command `whimbrel`. A spoke: it knows settings, the app and the management line, and says things to people.
+
+Exit codes: 0; 1 where the machine or the broker refused; 2 for what has to be written differently; 27 where `sub -W`
+ran out (mosquitto_sub's code); 130 after Ctrl-C.
+"""
+
+import sys
+from typing import Any
+
+import click
+
+from whimbrel.cli.control import ctl
+from whimbrel.cli.messages import pub, sub
+from whimbrel.cli.operator import check, config, start, version
+from whimbrel.errors import EXIT_REFUSED, WhimbrelError
+
+INTERRUPTED = 130
+
+
+class _Command(click.Group):
+    """The group of all commands; the one place where errors become a sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WhimbrelError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(getattr(error, "exit_code", EXIT_REFUSED))
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=_Command, context_settings={"max_content_width": 100})
+def main() -> None:
+    """Whimbrel, an MQTT broker."""
+
+
+for _command in (start, check, config, version, pub, sub, ctl):
+    main.add_command(_command)

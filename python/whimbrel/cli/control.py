@@ -1,0 +1,92 @@
+"""`whimbrel ctl`: asks the broker that runs on a data directory, over its management line."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from whimbrel.cli.operator import loaded, sources
+from whimbrel.control.client import ControlClient
+from whimbrel.errors import EXIT_MISTAKE, StartError
+from whimbrel.settings.problems import printable
+
+_COLUMNS: Final[Mapping[str, str]] = {
+    "client": "client_id",
+    "user": "username",
+    "peer": "peer",
+    "listener": "listener",
+    "mqtt": "protocol_version",
+    "connected": "is_connected",
+    "subscriptions": "subscriptions",
+    "queued": "mqueue_len",
+    "inflight": "inflight",
+}
+_PROTOCOLS: Final = {3: "3.1", 4: "3.1.1", 5: "5.0"}
+_as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@click.group()
+@sources
+@click.pass_context
+def ctl(ctx: click.Context, file: Path | None, data_dir: Path | None, sets: tuple[str, ...]) -> None:
+    """Ask a running broker, found by its data directory."""
+    directory = loaded(file, data_dir, sets).node.data_dir
+    if directory is None:
+        sentence = "no data directory is set, so there is no broker to ask; name one with --data-dir"
+        raise StartError(sentence, exit_code=EXIT_MISTAKE)
+    ctx.obj = directory
+
+
+@ctl.command()
+@_as_json
+@click.pass_obj
+def clients(data_dir: Path, is_json: bool) -> None:
+    """List the clients, connected or not."""
+    with ControlClient(data_dir) as control:
+        listed = list(control.clients())
+    if is_json:
+        click.echo(json.dumps(listed, indent=2))
+    else:
+        _print_table(list(_COLUMNS), [[_cell(key, one[key]) for key in _COLUMNS.values()] for one in listed])
+
+
+@ctl.command()
+@_as_json
+@click.pass_obj
+def metrics(data_dir: Path, is_json: bool) -> None:
+    """Print every counter."""
+    with ControlClient(data_dir) as control:
+        counters: dict[str, int] = control.request("metrics")
+    if is_json:
+        click.echo(json.dumps(counters, indent=2))
+    else:
+        _print_table(["counter", "value"], [[name, str(count)] for name, count in counters.items()])
+
+
+@ctl.command()
+@click.argument("client_id")
+@_as_json
+@click.pass_obj
+def kick(data_dir: Path, client_id: str, is_json: bool) -> None:
+    """End a client's connection and its session."""
+    with ControlClient(data_dir) as control:
+        control.request("kick", client_id=client_id)
+    click.echo(json.dumps({"kicked": client_id}) if is_json else f"kicked {printable(client_id)}")
+
+
+def _cell(key: str, value: Any) -> str:
+    if key == "protocol_version":
+        return _PROTOCOLS.get(value, str(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    # A client chooses its id and user name; they must not drive the terminal.
+    return "-" if value in (None, "") else printable(str(value))
+
+
+def _print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,154 @@
+"""`whimbrel pub` and `whimbrel sub`: a message by hand, with the options that mosquitto_pub and _sub made usual."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from whimbrel.errors import WhimbrelError
+from whimbrel.settings.problems import printable
+
+if TYPE_CHECKING:
+    from whimbrel.engine.client import Client
+    from whimbrel.engine.records import Message
+
+ResultT = TypeVar("ResultT")
+
+# mosquitto_sub ends with this code when -W runs out; scripts know it.
+TIMED_OUT: Final = 27
+# Ctrl-C is noticed between two waits, so a wait is short.
+_WAIT_MS: Final = 200
+_REFUSED: Final = 0x80
+
+_CONNECTION: Final = (
+    click.option("-h", "--host", default="127.0.0.1", show_default=True, help="Host of the broker."),
+    click.option("-p", "--port", default=1883, show_default=True, type=click.IntRange(1, 65_535), help="Its port."),
+    click.option("--unix", type=click.Path(), metavar="PATH", help="Its Unix socket, instead of host and port."),
+    click.option("-i", "--id", "client_id", default="", metavar="ID", help="Client id.  [default: broker's choice]"),
+    click.option("-u", "--username", help="User name."),
+    click.option("-P", "--password", help="Password; visible to others on this machine while the command runs."),
+    click.option(
+        "-V", "--protocol", type=click.Choice(["4", "5"]), default="5", show_default=True, help="MQTT version."
+    ),
+    click.option("-q", "--qos", type=click.IntRange(0, 2), default=0, show_default=True, help="Quality of service."),
+)
+
+
+class _Refused(WhimbrelError):
+    """The broker did not take what was asked for."""
+
+
+def _connection(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_CONNECTION):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_connection
+@click.option("-t", "--topic", required=True, help="Topic.")
+@click.option("-m", "--message", help="The payload, as text.")
+@click.option("--stdin-line", "is_by_line", is_flag=True, help="One message for each line of standard input.")
+@click.option("--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Payload from FILE.")
+@click.option("-r", "--retain", is_flag=True, help="Keep it as the topic's retained message.")
+def pub(
+    *, topic: str, message: str | None, is_by_line: bool, file: Path | None, retain: bool, qos: int, **connection: Any
+) -> None:
+    """Publish a message (-m, --file) or one for each line of standard input (--stdin-line)."""
+    if [message is not None, is_by_line, file is not None].count(True) != 1:
+        raise click.UsageError("give exactly one of -m, --stdin-line and --file")
+    client = _connected(**connection)
+    for payload in _payloads(message, file):
+        _asked(client.publish, topic, payload, qos=qos, retain=retain)
+    client.disconnect()
+
+
+@click.command()
+@_connection
+@click.option(
+    "-t", "--topic", "filters", required=True, multiple=True, help="Topic filter; may be given several times."
+)
+@click.option("-C", "--count", type=click.IntRange(1), help="End after so many messages.")
+@click.option("-W", "--timeout", "wait_s", type=click.FloatRange(0, min_open=True), help="End after so many seconds.")
+@click.option("-v", "--verbose", "is_verbose", is_flag=True, help="Print the topic in front of each payload.")
+def sub(
+    *, filters: tuple[str, ...], count: int | None, wait_s: float | None, is_verbose: bool, qos: int, **connection: Any
+) -> None:
+    """Subscribe and print each message on a line of its own."""
+    deadline = None if wait_s is None else time.monotonic() + wait_s
+    client = _connected(**connection)
+    _subscribe(client, filters, qos)
+    for number, received in enumerate(_received(client, deadline), start=1):
+        _print(received, is_verbose=is_verbose)
+        if number == count:
+            client.disconnect()
+            return
+    client.disconnect()
+    sys.exit(TIMED_OUT)
+
+
+def _connected(
+    *,
+    host: str,
+    port: int,
+    unix: str | None,
+    client_id: str,
+    username: str | None,
+    password: str | None,
+    protocol: str,
+) -> "Client":
+    from whimbrel.engine.client import Client
+
+    address = f"unix:{unix}" if unix else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return Client(
+            address,
+            client_id=client_id,
+            username=username,
+            password=None if password is None else password.encode(),
+            protocol_version=int(protocol),
+        )
+    except (OSError, ValueError) as error:
+        raise _Refused(f"cannot connect to {address}: {error}") from error
+
+
+def _asked(call: Callable[..., ResultT], *arguments: Any, **options: Any) -> ResultT:
+    try:
+        return call(*arguments, **options)
+    except (OSError, ValueError) as error:
+        raise _Refused(str(error)) from error
+
+
+def _payloads(message: str | None, file: Path | None) -> Iterator[bytes]:
+    if message is not None:
+        yield message.encode()
+    elif file is not None:
+        yield file.read_bytes()
+    else:
+        for line in sys.stdin.buffer:
+            yield line.rstrip(b"\r\n")
+
+
+def _subscribe(client: "Client", filters: tuple[str, ...], qos: int) -> None:
+    codes = _asked(client.subscribe, filters, qos=qos)
+    for topic_filter, code in zip(filters, codes, strict=True):
+        if code >= _REFUSED:
+            raise _Refused(f"the broker refused the subscription to {topic_filter} (reason code 0x{code:02x})")
+
+
+def _received(client: "Client", deadline: float | None) -> "Iterator[Message]":
+    while deadline is None or time.monotonic() < deadline:
+        left_ms = _WAIT_MS if deadline is None else min(_WAIT_MS, 1 + int((deadline - time.monotonic()) * 1_000))
+        received = _asked(client.receive, max(left_ms, 1))
+        if received is not None:
+            yield received
+
+
+def _print(message: "Message", *, is_verbose: bool) -> None:
+    if is_verbose:
+        sys.stdout.buffer.write(printable(message.topic).encode() + b" ")
+    sys.stdout.buffer.write(message.payload + b"\n")
+    sys.stdout.buffer.flush()

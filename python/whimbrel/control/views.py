@@ -1,0 +1,55 @@
+"""From records to JSON values, for the management line. Tables only: a new field is one row."""
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from whimbrel.engine.records import ClientPage, ClientRecord
+
+_CLIENT: Final[Mapping[str, Callable[["ClientRecord"], object]]] = {
+    name: attrgetter(name)
+    for name in (
+        "client_id",
+        "username",
+        "peer",
+        "listener",
+        "protocol_version",
+        "is_connected",
+        "clean_start",
+        "keep_alive_s",
+        "session_expiry_s",
+        "connected_at_ms",
+        "disconnected_at_ms",
+        "subscriptions",
+        "inflight",
+        "mqueue_len",
+        "outbox_bytes",
+        "worker",
+    )
+}
+
+
+def client(record: "ClientRecord") -> dict[str, object]:
+    """One client with all its fields."""
+    return {name: get(record) for name, get in _CLIENT.items()}
+
+
+def client_page(page: "ClientPage") -> dict[str, object]:
+    """A page of clients and the cursor of the next one."""
+    return {"clients": [client(record) for record in page.records], "next_cursor": page.next_cursor}
+
+
+def counters(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counters by name."""
+    return dict(counts)
+
+
+def nothing(_result: object) -> dict[str, object]:
+    """The answer of an operation that only acts."""
+    return {}
+
+
+def process(pid: int) -> dict[str, object]:
+    """The answer of `ping`: who is there."""
+    return {"pid": pid}

@@ -1,0 +1,160 @@
+"""A broker inside any asyncio program: `async with whimbrel.Broker() as broker:`.
+
+Knows `app.assembly` and how to say things in a program's words. It needs no configuration file, no data directory and
+no signals; several brokers may run in one process. A broker belongs to the loop that started it, and so does every
+method here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from whimbrel.app.assembly import Assembly
+from whimbrel.engine.tap import Tap
+from whimbrel.errors import StartError, WhimbrelError
+from whimbrel.hooks.registry import Registry
+from whimbrel.settings import from_mapping
+
+if TYPE_CHECKING:
+    from whimbrel.engine.records import ClientRecord
+
+FREE_PORT: Final = "127.0.0.1:0"
+GRACE_MS: Final = 1_000
+SUBSCRIPTION_CAPACITY: Final = 1_000
+_UNIX: Final = "unix:"
+
+
+class Broker:
+    """A broker that lives as long as the `async with` block (or from `start` to `stop`).
+
+    `settings` are keys over the defaults, dotted or nested: `{"mqtt.max_qos_allowed": 1}`. `bind` is the address of
+    the listener "tcp:default" ("127.0.0.1:0": a free port) or "unix:/path" for "unix:default"; None means that only
+    the listeners in `settings` are opened. `hooks` maps hook points to async functions; `broker.hook` has decorators
+    for the same. One worker thread, unless `settings` say otherwise.
+
+    Raises SettingsError for wrong settings and HookError for wrong hooks when it is made; StartError when it starts.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, object] | None = None,
+        *,
+        bind: str | None = FREE_PORT,
+        hooks: Mapping[str, Callable[[Any], Any]] | None = None,
+    ) -> None:
+        self._settings = from_mapping(_overrides(settings or {}, bind))
+        self._assembly: Assembly | None = None
+        self._has_stopped = False
+        self.hook = Registry()
+        for point, hook in (hooks or {}).items():
+            self.hook.register(point, hook)
+
+    async def start(self) -> None:
+        """Bind the listeners and start the worker threads. Raises StartError; WhimbrelError for a second start."""
+        if self._assembly is not None or self._has_stopped:
+            raise WhimbrelError("a Broker starts once; make a new one")
+        self._assembly = Assembly.start(self._settings, self.hook)
+
+    async def stop(self) -> None:
+        """Say goodbye to the clients and end the threads; waits for at most a second of grace. Again: no effect."""
+        assembly, self._assembly = self._assembly, None
+        if assembly is not None:
+            self._has_stopped = True
+            await assembly.stop(grace_ms=GRACE_MS)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """Bound address by listener: `{"tcp:default": "127.0.0.1:40123"}`."""
+        return {f"{kind}:{name}": address for kind, name, address in self._running.engine.listeners()}
+
+    @property
+    def host(self) -> str:
+        """Host of the first listener; for a Unix socket its path."""
+        return self._first()[1]
+
+    @property
+    def port(self) -> int:
+        """Real port of the first listener; 0 for a Unix socket."""
+        return self._first()[2]
+
+    @property
+    def url(self) -> str:
+        """`mqtt://127.0.0.1:40123`, or `mqtt+unix:///path` for a Unix socket."""
+        kind, host, port = self._first()
+        if kind == "unix":
+            return f"mqtt+unix://{host}"
+        return f"mqtt://[{host}]:{port}" if ":" in host else f"mqtt://{host}:{port}"
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        user_properties: Iterable[tuple[str, str]] = (),
+    ) -> int:
+        """Route a message as if a client had published it; text is sent as UTF-8.
+
+        Returns how many sessions and subscriptions took it. Raises ValueError for an invalid topic or QoS.
+        """
+        messages = self._running.services.messages
+        return await messages.publish(topic, payload, qos=qos, retain=retain, user_properties=user_properties)
+
+    def subscribe(self, *filters: str, capacity: int = SUBSCRIPTION_CAPACITY) -> Tap:
+        """Subscribe this program: `async for message in broker.subscribe("a/#"):`; in force when this returns.
+
+        At most `capacity` messages wait for the program, and as many in the broker; beyond that the newest are
+        dropped and counted in `.dropped`. Ends with `.close()`, its `async with` block or the broker; leaving the
+        loop alone does not end it. Raises ValueError for an invalid filter.
+        """
+        if not filters:
+            raise ValueError("subscribe needs at least one topic filter")
+        return self._running.engine.open_tap(*filters, capacity=capacity)
+
+    async def clients(self) -> "list[ClientRecord]":
+        """Every client that the broker knows, connected or not."""
+        return await self._running.services.clients.all()
+
+    async def kick(self, client_id: str) -> None:
+        """End a client's connection and its session. Raises ClientNotFound."""
+        await self._running.services.clients.kick(client_id)
+
+    def counters(self) -> dict[str, int]:
+        """Every counter by its name, for example `messages.received`."""
+        return self._running.services.metrics.counters()
+
+    @property
+    def _running(self) -> Assembly:
+        if self._assembly is None:
+            raise WhimbrelError("the broker is not running; use it inside `async with Broker(...)`")
+        return self._assembly
+
+    def _first(self) -> tuple[str, str, int]:
+        listeners = self._running.engine.listeners()
+        if not listeners:
+            raise StartError("this broker has no listener, so it has no address; it was made with bind=None")
+        kind, _, address = listeners[0]
+        if kind == "unix":
+            return kind, address, 0
+        host, _, port = address.rpartition(":")
+        return kind, host.strip("[]"), int(port)
+
+
+def _overrides(settings: Mapping[str, object], bind: str | None) -> dict[str, object]:
+    overrides: dict[str, object] = {"workers": 1, **settings}
+    if bind is None:
+        return overrides
+    if bind.startswith(_UNIX):
+        return overrides | {"listeners.unix.default.bind": str(Path(bind.removeprefix(_UNIX)).absolute())}
+    return overrides | {"listeners.tcp.default.bind": bind}

@@ -1,0 +1,110 @@
+"""From what the operator means (`Settings`) to what the data plane needs to know at start.
+
+Pure: frozen values in, frozen values out. The field names are the contract with the binding (`_core.pyi`, classes
+`Options`, `ListenerOptions`, `ZoneOptions`); nothing here checks ranges, the settings have.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from whimbrel.settings import Listener, Mqtt, Settings, TcpBind
+
+# The data plane gives up on a question this long after the hooks should have, so that their answer comes first.
+QUESTION_SLACK_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerOptions:
+    """One listener; `host` and `port` for kind "tcp" (port 0: the kernel chooses), `path` for kind "unix"."""
+
+    kind: str
+    name: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    zone: int
+    is_anonymous_allowed: bool
+    connections_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneOptions:
+    """The protocol limits of one zone; units are in the names, ranges in `_core.pyi`."""
+
+    max_packet_size_bytes: int
+    max_clientid_len: int
+    max_topic_levels: int
+    max_qos_allowed: int
+    max_topic_alias: int
+    max_inflight: int
+    receive_maximum: int
+    max_awaiting_rel: int
+    max_mqueue_len: int
+    max_subscriptions: int
+    max_outbox_bytes: int
+    idle_timeout_ms: int
+    session_expiry_s: int
+    session_expiry_max_s: int
+    is_retain_available: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything one data plane is started with."""
+
+    node_name: str
+    workers: int
+    listeners: tuple[ListenerOptions, ...]
+    zones: tuple[ZoneOptions, ...]
+    question_deadline_ms: int
+    max_retained_messages: int
+    max_retained_bytes: int
+
+
+def from_settings(settings: Settings) -> Options:
+    """Convert checked settings. Zone 0 is `mqtt.*`; the named zones follow in the order of the settings."""
+    numbers = {name: number for number, name in enumerate(settings.zones, start=1)}
+    return Options(
+        node_name=settings.node.name,
+        workers=settings.workers,
+        listeners=tuple(_listener(listener, numbers) for listener in settings.listeners),
+        zones=(_zone(settings.mqtt), *map(_zone, settings.zones.values())),
+        question_deadline_ms=settings.hooks.deadline_ms + QUESTION_SLACK_MS,
+        max_retained_messages=settings.retained.max_messages,
+        max_retained_bytes=settings.retained.max_bytes,
+    )
+
+
+def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
+    bind = listener.bind
+    host, port, path = (bind.host, bind.port, "") if isinstance(bind, TcpBind) else ("", 0, str(bind.path))
+    return ListenerOptions(
+        kind=listener.kind,
+        name=listener.name,
+        host=host,
+        port=port,
+        path=path,
+        zone=0 if listener.zone is None else zones[listener.zone],
+        is_anonymous_allowed=listener.is_anonymous_allowed,
+        connections_max=listener.max_connections,
+    )
+
+
+def _zone(mqtt: Mqtt) -> ZoneOptions:
+    return ZoneOptions(
+        max_packet_size_bytes=mqtt.max_packet_size_bytes,
+        max_clientid_len=mqtt.max_clientid_len,
+        max_topic_levels=mqtt.max_topic_levels,
+        max_qos_allowed=mqtt.max_qos_allowed,
+        max_topic_alias=mqtt.max_topic_alias,
+        max_inflight=mqtt.max_inflight,
+        receive_maximum=mqtt.receive_maximum,
+        max_awaiting_rel=mqtt.max_awaiting_rel,
+        max_mqueue_len=mqtt.max_mqueue_len,
+        max_subscriptions=mqtt.max_subscriptions,
+        max_outbox_bytes=mqtt.max_outbox_bytes,
+        idle_timeout_ms=mqtt.idle_timeout_ms,
+        session_expiry_s=mqtt.session_expiry_s,
+        session_expiry_max_s=mqtt.session_expiry_max_s,
+        is_retain_available=mqtt.is_retain_available,
+    )

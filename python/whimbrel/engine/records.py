@@ -1,0 +1,30 @@
+"""The records and questions that the data plane hands out, under the names everybody above uses.
+
+Re-exports only. Loading this module loads the binding.
+"""
+
+from whimbrel._core import (
+    Authenticate,
+    Authorize,
+    ClientPage,
+    ClientRecord,
+    Connected,
+    DataPlane,
+    Disconnected,
+    ListenError,
+    Message,
+    __version__,
+)
+
+__all__ = [
+    "Authenticate",
+    "Authorize",
+    "ClientPage",
+    "ClientRecord",
+    "Connected",
+    "DataPlane",
+    "Disconnected",
+    "ListenError",
+    "Message",
+    "__version__",
+]

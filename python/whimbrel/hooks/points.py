@@ -1,0 +1,105 @@
+"""Every hook point there is, with its types. Declarations only; nothing here runs a hook.
+
+Two kinds. A *question* has an answer, a deadline and a default; a *notice* has no answer, comes in batches, and its
+loss is counted. The life of a client, with the points where Python may join in:
+
+    CONNECT ---- authenticate? ---- CONNACK ---- connected! ---- (publish, subscribe: authorize?) ---- disconnected!
+
+All hooks are async functions and run on the broker's asyncio loop. What nobody registered for never leaves the data
+plane. `settings.hooks.deadline_ms` (default 5 s) bounds every question and every batch of notices.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from whimbrel.engine.records import Authenticate, Authorize, Connected, Disconnected
+
+
+class Reason(enum.IntEnum):
+    """The MQTT 5 reason codes with which a hook may refuse (MQTT 5.0, section 2.4). 3.1.1 clients get the nearest."""
+
+    UNSPECIFIED = 0x80
+    CLIENT_ID_NOT_VALID = 0x85
+    BAD_CREDENTIALS = 0x86
+    NOT_AUTHORIZED = 0x87
+    SERVER_UNAVAILABLE = 0x88
+    SERVER_BUSY = 0x89
+    BANNED = 0x8A
+    QUOTA_EXCEEDED = 0x97
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Yes. `is_superuser` (authenticate only) lets the client do everything without further questions."""
+
+    is_superuser: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """No, and the reason that the client sees: for authenticate any `Reason`, for authorize 0x80, 0x87 or 0x97."""
+
+    reason: Reason = Reason.NOT_AUTHORIZED
+
+    def __post_init__(self) -> None:
+        # A plain number is welcome; a success code would let the client in by mistake, so it is refused here.
+        object.__setattr__(self, "reason", Reason(self.reason))
+
+
+class _Ignore(enum.Enum):
+    IGNORE = "IGNORE"
+
+
+IGNORE: Final = _Ignore.IGNORE
+"""No opinion: the next hook is asked, and after the last one the default counts."""
+
+Answer: TypeAlias = Allow | Deny | Literal[_Ignore.IGNORE]
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """An authorize answer for each topic of the question, in its order and of its length."""
+
+    answers: Sequence[Answer]
+
+
+class AuthenticateHook(Protocol):
+    """Question: may this client enter?
+
+    Asked once per CONNECT, before CONNACK. Default where every hook ignores it: `question.is_anonymous_allowed`.
+    A hook that raises or misses the deadline refuses with 0x88 (server unavailable).
+    """
+
+    async def __call__(self, question: "Authenticate", /) -> Answer: ...
+
+
+class AuthorizeHook(Protocol):
+    """Question: may this client publish to this topic, or subscribe to these filters?
+
+    One `Answer` counts for all topics; `Each` answers them one by one. Default: allow. A hook that raises or misses
+    the deadline denies with 0x87 (not authorized). Not asked for superusers.
+    """
+
+    async def __call__(self, question: "Authorize", /) -> Answer | Each: ...
+
+
+class ConnectedHook(Protocol):
+    """Notice: these clients have their CONNACK, oldest first."""
+
+    async def __call__(self, batch: "Sequence[Connected]", /) -> None: ...
+
+
+class DisconnectedHook(Protocol):
+    """Notice: these clients, which had their CONNACK, are gone, oldest first."""
+
+    async def __call__(self, batch: "Sequence[Disconnected]", /) -> None: ...
+
+
+Hook: TypeAlias = AuthenticateHook | AuthorizeHook | ConnectedHook | DisconnectedHook
+
+QUESTIONS: Final = ("authenticate", "authorize")
+NOTICES: Final = ("connected", "disconnected")
+POINTS: Final = QUESTIONS + NOTICES

@@ -1,0 +1,27 @@
+"""Use cases: what management interfaces, the command line and embedding programs can ask of a running broker.
+
+They know records and errors; JSON, HTTP, terminals and sockets are for their callers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from whimbrel.engine.engine import Engine
+from whimbrel.services.clients import Clients
+from whimbrel.services.messages import Messages
+from whimbrel.services.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The use cases of one node, as one thing to hand around."""
+
+    clients: Clients
+    messages: Messages
+    metrics: Metrics
+
+    @classmethod
+    def over(cls, engine: Engine, *counters: Callable[[], Mapping[str, int]]) -> Self:
+        """All use cases over `engine`; `counters` are further sources for the metrics."""
+        return cls(clients=Clients(engine), messages=Messages(engine), metrics=Metrics(engine, *counters))

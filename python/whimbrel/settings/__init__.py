@@ -1,0 +1,44 @@
+"""What the operator means: from defaults, file, environment and flags to one frozen `Settings`.
+
+The way through: `sources` (raw values with origin) -> `merge` (each checked against the rows of `table`, the strongest
+layer wins) -> `rules` (what needs more than one value) -> `assemble` (the frozen `model`). Every problem is collected
+and raised at once as `SettingsError`; after start-up nobody parses.
+
+A new setting is one row in `table` and one field in `model`. Knows no engine, no event loop and no network.
+"""
+
+from whimbrel.settings.assemble import Effective, explain, from_mapping, load
+from whimbrel.settings.model import (
+    Auth,
+    Hooks,
+    Listener,
+    Log,
+    Mqtt,
+    Node,
+    Retained,
+    Settings,
+    Storage,
+    TcpBind,
+    UnixBind,
+)
+from whimbrel.settings.problems import Problem, SettingsError
+
+__all__ = [
+    "Auth",
+    "Effective",
+    "Hooks",
+    "Listener",
+    "Log",
+    "Mqtt",
+    "Node",
+    "Problem",
+    "Retained",
+    "Settings",
+    "SettingsError",
+    "Storage",
+    "TcpBind",
+    "UnixBind",
+    "explain",
+    "from_mapping",
+    "load",
+]

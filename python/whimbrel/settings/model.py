@@ -1,0 +1,134 @@
+"""The settings as the rest of the broker sees them: frozen, checked, in one unit per field.
+
+Knows no source, no TOML and no default; `assemble` builds these after every check has passed, and nobody changes them.
+Units are in the names. The meaning and range of a field are in its row of `table`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpBind:
+    """An IP address (never a host name) and a port; port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+    @property
+    def is_local(self) -> bool:
+        """True where only this machine can connect."""
+        return ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixBind:
+    """The absolute path of a Unix socket, at most 107 bytes."""
+
+    path: Path
+
+    @property
+    def is_local(self) -> bool:
+        """Always: a Unix socket is reached through this machine's file system."""
+        return True
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """One open door. `zone` names an entry of `Settings.zones`; None means the limits of `Settings.mqtt`."""
+
+    kind: str
+    name: str
+    bind: TcpBind | UnixBind
+    zone: str | None
+    max_connections: int
+    is_anonymous_allowed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """Who this broker is. `data_dir` is None where an embedding program gave no directory."""
+
+    name: str
+    data_dir: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """`allow_anonymous` None: on listeners that only this machine reaches."""
+
+    allow_anonymous: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """What is promised to survive a crash."""
+
+    durability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Limits of questions that are answered in Python."""
+
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retained:
+    """Bounds of the retained messages of the whole broker."""
+
+    max_messages: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """`level` is debug, info, warning or error."""
+
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mqtt:
+    """The protocol limits of one zone."""
+
+    max_packet_size_bytes: int
+    max_clientid_len: int
+    max_topic_levels: int
+    max_qos_allowed: int
+    max_topic_alias: int
+    max_inflight: int
+    receive_maximum: int
+    max_awaiting_rel: int
+    max_mqueue_len: int
+    max_subscriptions: int
+    max_outbox_bytes: int
+    idle_timeout_ms: int
+    session_expiry_s: int
+    session_expiry_max_s: int
+    is_retain_available: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the operator means. `listeners` holds only those that are not switched off."""
+
+    node: Node
+    workers: int
+    listeners: tuple[Listener, ...]
+    auth: Auth
+    storage: Storage
+    mqtt: Mqtt
+    zones: Mapping[str, Mqtt]
+    hooks: Hooks
+    retained: Retained
+    log: Log

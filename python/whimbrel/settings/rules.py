@@ -1,0 +1,189 @@
+"""What must hold between several settings. Each rule is one function from all checked values to problems.
+
+Knows checked values only. A value that was refused before is not judged again, so that one mistake is one problem.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from whimbrel.settings.merge import Merged
+from whimbrel.settings.model import TcpBind, UnixBind
+from whimbrel.settings.problems import Problem, dotted, quoted
+from whimbrel.settings.shapes import OFF
+from whimbrel.settings.sources import Key
+from whimbrel.settings.table import LATER_KINDS, SERVED_KINDS
+
+SOCKET_PATH_BYTES_MAX: Final = 107
+"""sun_path of unix(7) has 108 bytes, one of them for the end."""
+
+_ZONES_NAMED_MAX: Final = 10
+
+Rule: TypeAlias = Callable[[Merged], Iterator[Problem]]
+
+
+def broken_rules(merged: Merged) -> Iterator[Problem]:
+    """All problems of all rules."""
+    for rule in RULES:
+        yield from rule(merged)
+
+
+def data_dir_is_known(merged: Merged) -> Iterator[Problem]:
+    """A broker that runs as a command needs a directory; a user without a home has no default."""
+    key = ("node", "data_dir")
+    if key in merged.values or key in merged.broken:
+        return
+    yield Problem(
+        origin="default",
+        key=dotted(key),
+        found="no home directory",
+        allowed="a directory of the broker's own",
+        hint="start with --data-dir DIRECTORY",
+    )
+
+
+def socket_path(path: Path, data_dir: Path | None) -> Path | None:
+    """Where a socket is: absolute, or in the data directory; None where it is relative and there is none."""
+    if path.is_absolute():
+        return path
+    return data_dir / path if data_dir else None
+
+
+def open_listeners(merged: Merged) -> Iterator[tuple[Key, TcpBind | UnixBind]]:
+    """The listeners of served kinds that are not switched off, with their binds: kind by kind, as they are written."""
+    listeners = [listener for listener in merged.instances_of("listeners") if listener[1] in SERVED_KINDS]
+    for listener in sorted(listeners, key=lambda listener: SERVED_KINDS.index(listener[1])):
+        bind = merged.value(*listener, "bind")
+        if bind not in (None, OFF):
+            yield listener, bind
+
+
+def _kind_is_served(merged: Merged) -> Iterator[Problem]:
+    for listener, origin in merged.instances.items():
+        bind = (*listener, "bind")
+        if listener[0] != "listeners" or listener[1] not in LATER_KINDS or merged.value(*bind) == OFF:
+            continue
+        yield Problem(
+            origin=merged.origin(*bind) if bind in merged.values else origin,
+            key=dotted(bind),
+            found=f"a listener of kind {listener[1]}, which this version does not serve yet",
+            allowed="a listener of kind tcp or unix",
+            hint=f'{dotted(bind)} = "off" keeps it for later',
+        )
+
+
+def _bind_is_written(merged: Merged) -> Iterator[Problem]:
+    for listener, origin in merged.instances.items():
+        bind = (*listener, "bind")
+        if listener[0] != "listeners" or listener[1] in LATER_KINDS or bind in merged.values or bind in merged.broken:
+            continue
+        example = "127.0.0.1:1884" if listener[1] == "tcp" else f"{listener[2]}.sock"
+        yield Problem(
+            origin=origin,
+            key=dotted(listener),
+            found="a listener without bind",
+            allowed="a listener that says where it accepts",
+            hint=f"{dotted(bind)} = {quoted(example)}",
+        )
+
+
+def _stranger_is_meant(merged: Merged) -> Iterator[Problem]:
+    anonymous = ("auth", "allow_anonymous")
+    if anonymous in merged.values or anonymous in merged.broken:
+        return
+    for listener, bind in open_listeners(merged):
+        if not bind.is_local:
+            yield Problem(
+                origin=merged.origin(*listener, "bind"),
+                key=dotted((*listener, "bind")),
+                found=f"{quoted(str(bind))}, which other machines reach, and nothing that says who may enter",
+                allowed="a loopback address such as 127.0.0.1 or [::1] while auth.allow_anonymous is unset",
+                hint="if everyone may enter, write auth.allow_anonymous = true above the first [table], "
+                "or start with --set auth.allow_anonymous=true",
+            )
+
+
+def _zone_exists(merged: Merged) -> Iterator[Problem]:
+    names = {zone[1]: None for zone in merged.instances_of("zones")}
+    some = [quoted(known) for known in islice(names, _ZONES_NAMED_MAX)]
+    for listener, _ in open_listeners(merged):
+        name = merged.value(*listener, "zone")
+        if name is None or name in names:
+            continue
+        yield Problem(
+            origin=merged.origin(*listener, "zone"),
+            key=dotted((*listener, "zone")),
+            found=f"{quoted(name)}, a zone that is not written",
+            allowed=" or ".join(some) or "no zone, as none is written",
+            hint=f"[zones.{name}.mqtt] makes it",
+        )
+
+
+def _bind_is_free(merged: Merged) -> Iterator[Problem]:
+    taken: dict[tuple[object, ...], dict[str, Key]] = {}
+    for listener, bind in open_listeners(merged):
+        place, host = _place(merged, bind)
+        hosts = taken.setdefault(place, {})
+        other = _overlap(hosts, host)
+        hosts.setdefault(host, listener)
+        if other is None or place[-1] == 0:
+            continue
+        yield Problem(
+            origin=merged.origin(*listener, "bind"),
+            key=dotted((*listener, "bind")),
+            found=f"{quoted(str(bind))}, which overlaps with {dotted(other)} ({merged.value(*other, 'bind')})",
+            allowed="an address and port, or a path, for each listener",
+            hint=f'{dotted(other)}.bind = "off" if only one of them is meant',
+        )
+
+
+_EVERY_HOST: Final = ("0.0.0.0", "::")
+
+
+def _place(merged: Merged, bind: TcpBind | UnixBind) -> tuple[tuple[object, ...], str]:
+    """What two listeners may share as long as their hosts differ, and the host."""
+    if isinstance(bind, TcpBind):
+        return ("ipv6" if ":" in bind.host else "ipv4", bind.port), bind.host
+    path = socket_path(bind.path, merged.value("node", "data_dir")) or bind.path
+    return ("unix", os.path.normpath(path)), ""
+
+
+def _overlap(hosts: dict[str, Key], host: str) -> Key | None:
+    if host in _EVERY_HOST:
+        return next(iter(hosts.values()), None)
+    return next((hosts[known] for known in (host, *_EVERY_HOST) if known in hosts), None)
+
+
+def _socket_path_fits(merged: Merged) -> Iterator[Problem]:
+    for listener, bind in open_listeners(merged):
+        problem = _socket_problem(merged, listener, bind) if isinstance(bind, UnixBind) else None
+        if problem:
+            yield problem
+
+
+def _socket_problem(merged: Merged, listener: Key, bind: UnixBind) -> Problem | None:
+    path = socket_path(bind.path, merged.value("node", "data_dir"))
+    found, allowed, hint = quoted(str(path)), f"a path of at most {SOCKET_PATH_BYTES_MAX} bytes", ""
+    if path is None and ("node", "data_dir") in merged.broken:
+        return None
+    if path is None:
+        found, allowed = quoted(str(bind)), "an absolute path, as there is no data directory"
+    elif len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        return None
+    else:
+        found = f"{found} ({len(os.fsencode(path))} bytes)"
+        hint = "an absolute path does not start at node.data_dir: /run/whimbrel.sock"
+    bind_key = (*listener, "bind")
+    return Problem(origin=merged.origin(*bind_key), key=dotted(bind_key), found=found, allowed=allowed, hint=hint)
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _kind_is_served,
+    _bind_is_written,
+    _stranger_is_meant,
+    _zone_exists,
+    _bind_is_free,
+    _socket_path_fits,
+)

@@ -1,0 +1,399 @@
+"""Every setting that exists: one row each, and the tree that finds the row of a key.
+
+Reference pages, checks, defaults and hints are all made from these rows. A new setting is one row here and the field of
+the same name in `model`. Knows no source and no value that an operator wrote.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+from whimbrel.settings.shapes import (
+    GB,
+    HOUR,
+    KB,
+    MINUTE,
+    NAME,
+    NAME_ALLOWED,
+    SECOND,
+    TB,
+    Address,
+    Choice,
+    Directory,
+    Duration,
+    Name,
+    NodeName,
+    Shape,
+    Size,
+    SocketPath,
+    Truth,
+    Whole,
+)
+
+SERVED_KINDS: Final = ("tcp", "unix")
+LATER_KINDS: Final = ("tls", "ws", "wss")
+
+_WORKERS_MAX: Final = 256
+_U16: Final = 2**16 - 1
+_U32: Final = 2**32 - 1
+# MQTT 5 section 2.1.4: the largest remaining length four bytes can say.
+_PACKET_MAX: Final = 268_435_455
+# MQTT 5 section 3.1.2.11.2: 0xFFFFFFFF means "never", which no broker can promise.
+_EXPIRY_MAX: Final = (_U32 - 1) * SECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """A default that depends on the machine. `text` says it in the reference; None means that there is none here."""
+
+    text: str
+    compute: Callable[[Mapping[str, str]], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One setting.
+
+    `key` is dotted; a part `<name>` stands for any name and `<a|b>` for one of these words. `field` is the attribute
+    in `model`. `default` is what an operator would have written, None for "unset".
+    """
+
+    key: str
+    field: str
+    shape: Shape
+    default: object
+    doc: str
+    needs_restart: bool = True
+
+    @property
+    def section(self) -> str:
+        """The key without its last part."""
+        return self.key.rpartition(".")[0]
+
+    def default_in(self, environment: Mapping[str, str]) -> object:
+        """The default as written, computed where it depends on the machine."""
+        return self.default.compute(environment) if isinstance(self.default, Computed) else self.default
+
+
+def _cores(_environment: Mapping[str, str]) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, _WORKERS_MAX)
+
+
+def _state_directory(environment: Mapping[str, str]) -> Path | None:
+    # The XDG base directory specification: a relative path in the variable is to be ignored.
+    state = environment.get("XDG_STATE_HOME", "")
+    if state.startswith("/"):
+        return Path(state) / "whimbrel"
+    if os.geteuid() == 0:
+        return Path("/var/lib/whimbrel")
+    home = environment.get("HOME") or os.path.expanduser("~")
+    return Path(home) / ".local/state/whimbrel" if home.startswith("/") else None
+
+
+_NODE: Final = (
+    Row(
+        key="node.name",
+        field="name",
+        shape=NodeName(),
+        default="whimbrel@127.0.0.1",
+        doc="What this broker is called by other brokers, in APIs and in logs.",
+    ),
+    Row(
+        key="node.data_dir",
+        field="data_dir",
+        shape=Directory(),
+        default=Computed(
+            text="`$XDG_STATE_HOME/whimbrel`, else `/var/lib/whimbrel` for root, else `~/.local/state/whimbrel`",
+            compute=_state_directory,
+        ),
+        doc="Where the broker keeps what is its own. One broker per directory. A relative path starts at the working "
+        "directory.",
+    ),
+    Row(
+        key="workers",
+        field="workers",
+        shape=Whole(1, _WORKERS_MAX),
+        default=Computed(text="the cores this process may use", compute=_cores),
+        doc="Threads of the data plane.",
+    ),
+)
+
+_LISTENERS: Final = (
+    Row(
+        key="listeners.<tcp|tls|ws|wss>.<name>.bind",
+        field="bind",
+        shape=Address(),
+        default=None,
+        doc='Where the listener accepts; "off" switches it off. Every listener needs one. `tcp.default` exists with '
+        "127.0.0.1:1883. The kinds tls, ws and wss are known but not served by this version.",
+    ),
+    Row(
+        key="listeners.unix.<name>.bind",
+        field="bind",
+        shape=SocketPath(),
+        default=None,
+        doc='The path of the socket, at most 107 bytes; a relative one starts at node.data_dir. "off" switches the '
+        "listener off.",
+    ),
+    Row(
+        key="listeners.<tcp|tls|ws|wss|unix>.<name>.zone",
+        field="zone",
+        shape=Name(),
+        default=None,
+        doc="The zone whose limits hold on this listener. Unset: the limits of mqtt.*.",
+    ),
+    Row(
+        key="listeners.<tcp|tls|ws|wss|unix>.<name>.max_connections",
+        field="max_connections",
+        shape=Whole(1, 10_000_000),
+        default=1_000_000,
+        doc="Connections at the same time; the next one is closed at once.",
+    ),
+)
+
+_BROKER: Final = (
+    Row(
+        key="auth.allow_anonymous",
+        field="allow_anonymous",
+        shape=Truth(),
+        default=None,
+        doc="Whether a client that nobody vouches for may enter. Unset: on listeners that only this machine reaches "
+        "(loopback, Unix sockets); any other listener is then refused at start.",
+    ),
+    Row(
+        key="storage.durability",
+        field="durability",
+        shape=Choice(
+            ("off",),
+            later=(("sync", "it comes with the durable store"), ("os", "it comes with the durable store")),
+        ),
+        default="off",
+        doc="What an acknowledgement promises. off: sessions and retained messages live in memory.",
+    ),
+    Row(
+        key="hooks.deadline",
+        field="deadline_ms",
+        shape=Duration(10, MINUTE),
+        default="5s",
+        doc="How long a question to a hook may take before its default answer holds.",
+    ),
+    Row(
+        key="retained.max_messages",
+        field="max_messages",
+        shape=Whole(1, _U32),
+        default=1_000_000,
+        doc="Retained messages in the whole broker.",
+    ),
+    Row(
+        key="retained.max_size",
+        field="max_bytes",
+        shape=Size(64 * KB, TB),
+        default="256MB",
+        doc="Bytes of retained messages in the whole broker.",
+    ),
+    Row(
+        key="log.level",
+        field="level",
+        shape=Choice(("debug", "info", "warning", "error")),
+        default="info",
+        doc="The least important line that is logged.",
+    ),
+)
+
+_MQTT: Final = (
+    Row(
+        key="mqtt.max_packet_size",
+        field="max_packet_size_bytes",
+        shape=Size(KB, _PACKET_MAX),
+        default="1MB",
+        doc="The largest packet a client may send.",
+    ),
+    Row(
+        key="mqtt.max_clientid_len",
+        field="max_clientid_len",
+        shape=Whole(1, _U16),
+        default=_U16,
+        doc="Bytes in a client id.",
+    ),
+    Row(
+        key="mqtt.max_topic_levels",
+        field="max_topic_levels",
+        shape=Whole(1, _U16),
+        default=128,
+        doc="Levels in a topic or filter.",
+    ),
+    Row(
+        key="mqtt.max_qos_allowed",
+        field="max_qos_allowed",
+        shape=Whole(0, 2),
+        default=2,
+        doc="The highest quality of service a client may use.",
+    ),
+    Row(
+        key="mqtt.max_topic_alias",
+        field="max_topic_alias",
+        shape=Whole(0, _U16),
+        default=64,
+        doc="Topic aliases of one connection, in each direction (MQTT 5).",
+    ),
+    Row(
+        key="mqtt.max_inflight",
+        field="max_inflight",
+        shape=Whole(1, _U16),
+        default=32,
+        doc="Messages sent to a client and not yet acknowledged.",
+    ),
+    Row(
+        key="mqtt.receive_maximum",
+        field="receive_maximum",
+        shape=Whole(1, _U16),
+        default=1024,
+        doc="Messages a client may send before the first is acknowledged (MQTT 5).",
+    ),
+    Row(
+        key="mqtt.max_awaiting_rel",
+        field="max_awaiting_rel",
+        shape=Whole(1, _U16),
+        default=100,
+        doc="QoS 2 messages of a client that wait for its PUBREL.",
+    ),
+    Row(
+        key="mqtt.max_mqueue_len",
+        field="max_mqueue_len",
+        shape=Whole(1, _U32),
+        default=1000,
+        doc="Messages that wait in a session for room in its window or for its client.",
+    ),
+    Row(
+        key="mqtt.max_subscriptions",
+        field="max_subscriptions",
+        shape=Whole(1, _U32),
+        default=100_000,
+        doc="Subscriptions of one session.",
+    ),
+    Row(
+        key="mqtt.max_outbox_size",
+        field="max_outbox_bytes",
+        shape=Size(64 * KB, 4 * GB),
+        default="1MB",
+        doc="Bytes that wait for a slow client's socket.",
+    ),
+    Row(
+        key="mqtt.idle_timeout",
+        field="idle_timeout_ms",
+        shape=Duration(100, HOUR),
+        default="15s",
+        doc="How long a new connection may take to send its CONNECT.",
+    ),
+    Row(
+        key="mqtt.session_expiry_interval",
+        field="session_expiry_s",
+        shape=Duration(0, _EXPIRY_MAX, unit_ms=SECOND),
+        default="2h",
+        doc="How long a session outlives its connection (MQTT 3.1.1 with clean session 0).",
+    ),
+    Row(
+        key="mqtt.max_session_expiry_interval",
+        field="session_expiry_max_s",
+        shape=Duration(0, _EXPIRY_MAX, unit_ms=SECOND),
+        default="7d",
+        doc="The longest session expiry interval that a client gets (MQTT 5).",
+    ),
+    Row(
+        key="mqtt.retain_available",
+        field="is_retain_available",
+        shape=Truth(),
+        default=True,
+        doc="Whether clients may retain messages.",
+    ),
+)
+
+_ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) for row in _MQTT)
+
+ROWS: Final = (*_NODE, *_LISTENERS, *_BROKER, *_MQTT, *_ZONES)
+"""Every setting, in the order in which they are explained."""
+
+STANDING_LISTENERS: Final[Mapping[tuple[str, ...], str]] = {("listeners", "tcp", "default", "bind"): "127.0.0.1:1883"}
+"""Listeners that exist without being written."""
+
+
+@dataclass(slots=True)
+class Branch:
+    """What may follow a part of a key: fixed words, any name, or nothing because a setting ends here."""
+
+    words: dict[str, "Branch"] = field(default_factory=dict)
+    named: "Branch | None" = None
+    row: Row | None = None
+
+    def follow(self, part: object) -> "Branch | None":
+        """The branch behind this part of a key, None where the part is not known."""
+        if not isinstance(part, str):
+            return None
+        return self.words.get(part) or (self.named if NAME.fullmatch(part) else None)
+
+    @property
+    def allowed(self) -> str:
+        """What may be written here, for an operator."""
+        return NAME_ALLOWED if self.named else "one of " + ", ".join(sorted(self.words))
+
+
+def walk(path: Sequence[object]) -> tuple[Branch, int]:
+    """The deepest branch that the key reaches, and how many of its parts were known."""
+    branch = _ROOT
+    for depth, part in enumerate(path):
+        following = branch.follow(part)
+        if following is None:
+            return branch, depth
+        branch = following
+    return branch, len(path)
+
+
+def spellings(path: Sequence[str]) -> Iterator[str]:
+    """Every known key, with its free names taken from this path where it has a part at that place."""
+    for parts in _PATTERNS:
+        yield ".".join(
+            path[depth] if part == _ANY_NAME and depth < len(path) else part for depth, part in enumerate(parts)
+        )
+
+
+_ANY_NAME: Final = "<name>"
+
+
+def _patterns(key: str) -> Iterator[tuple[str, ...]]:
+    return product(*(_words(part) for part in key.split(".")))
+
+
+def _words(part: str) -> Sequence[str]:
+    return part.strip("<>").split("|") if part != _ANY_NAME else (part,)
+
+
+def _grow(root: Branch, parts: Sequence[str]) -> Branch:
+    branch = root
+    for part in parts:
+        if part == _ANY_NAME:
+            branch.named = branch.named or Branch()
+            branch = branch.named
+        else:
+            branch = branch.words.setdefault(part, Branch())
+    return branch
+
+
+def _tree(rows: Sequence[Row]) -> Branch:
+    root = Branch()
+    for row in rows:
+        for parts in _patterns(row.key):
+            _grow(root, parts).row = row
+    return root
+
+
+_ROOT: Final = _tree(ROWS)
+_PATTERNS: Final = tuple(parts for row in ROWS for parts in _patterns(row.key))
+
+
+def fields_of(section: str) -> dict[str, Any]:
+    """Last part of the key -> field, of the settings directly in this section."""
+    return {row.key.rpartition(".")[2]: row.field for row in ROWS if row.section == section}

@@ -1,0 +1,1 @@
+"""For test suites of programs that use MQTT: `plugin` is the pytest plugin, `background` the broker behind it."""

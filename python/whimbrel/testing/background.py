@@ -1,0 +1,110 @@
+"""A broker on a thread of its own with its own loop, for programs and tests that are not asyncio.
+
+Knows `Broker` and how to cross threads. Every method may be called from any thread and blocks for at most `WAIT_S`.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from whimbrel.embed import FREE_PORT, Broker
+
+if TYPE_CHECKING:
+    from whimbrel.engine.records import ClientRecord
+
+ResultT = TypeVar("ResultT")
+
+WAIT_S = 10.0
+
+
+class BackgroundBroker:
+    """`with BackgroundBroker() as broker:`; arguments like those of `whimbrel.Broker`, and its errors."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, object] | None = None,
+        *,
+        bind: str | None = FREE_PORT,
+        hooks: Mapping[str, Callable[[Any], Any]] | None = None,
+    ) -> None:
+        self._broker = Broker(settings, bind=bind, hooks=hooks)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="whimbrel", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread and the broker. Raises StartError."""
+        self._thread.start()
+        try:
+            self._call(self._broker.start())
+        except BaseException:
+            self._end()
+            raise
+
+    def stop(self) -> None:
+        """Stop the broker and end the thread."""
+        try:
+            self._call(self._broker.stop())
+        finally:
+            self._end()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def host(self) -> str:
+        """Where it listens; the path for a Unix socket."""
+        return self._broker.host
+
+    @property
+    def port(self) -> int:
+        """The real port; 0 for a Unix socket."""
+        return self._broker.port
+
+    @property
+    def url(self) -> str:
+        """`mqtt://host:port`."""
+        return self._broker.url
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        user_properties: Iterable[tuple[str, str]] = (),
+    ) -> int:
+        """Like `Broker.publish`."""
+        properties = list(user_properties)
+        return self._call(self._broker.publish(topic, payload, qos=qos, retain=retain, user_properties=properties))
+
+    def clients(self) -> "list[ClientRecord]":
+        """Every client that the broker knows."""
+        return self._call(self._broker.clients())
+
+    def kick(self, client_id: str) -> None:
+        """End a client's connection and session. Raises ClientNotFound."""
+        self._call(self._broker.kick(client_id))
+
+    def counters(self) -> dict[str, int]:
+        """Every counter by its name."""
+        return self._call(self._counters())
+
+    async def _counters(self) -> dict[str, int]:
+        return self._broker.counters()
+
+    def _call(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(WAIT_S)
+        self._loop.close()
