@@ -1,0 +1,73 @@
+"""`whimbrel ctl` against a management line with known clients."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.control.test_line import serving
+from whimbrel.cli import main
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    """A directory whose management line knows the clients `c1` and one with a hostile name."""
+    is_serving = threading.Event()
+    loop = asyncio.new_event_loop()
+    ended = asyncio.Event()
+
+    async def serve() -> None:
+        async with serving(tmp_path, "c1", "evil\x1b[31m"):
+            is_serving.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert is_serving.wait(5)
+    yield tmp_path
+    loop.call_soon_threadsafe(ended.set)
+    thread.join(5)
+    loop.close()
+
+
+def asked(data_dir: Path, *words: str) -> Result:
+    return CliRunner().invoke(main, ["ctl", "--data-dir", str(data_dir), *words])
+
+
+def test_clients_are_a_table_that_cannot_drive_the_terminal(data_dir: Path) -> None:
+    result = asked(data_dir, "clients")
+    assert result.exit_code == 0
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        ["client", "user"],
+        ["c1", "-"],
+        ["evil\\u001b[31m", "-"],
+    ]
+
+
+def test_clients_as_json_have_every_field(data_dir: Path) -> None:
+    first = json.loads(asked(data_dir, "clients", "--json").stdout)[0]
+    assert (first["client_id"], first["is_connected"]) == ("c1", True)
+
+
+def test_metrics_come_as_table_and_as_json(data_dir: Path) -> None:
+    assert json.loads(asked(data_dir, "metrics", "--json").stdout)["connections.count"] == 2
+    lines = [line.split() for line in asked(data_dir, "metrics").stdout.splitlines()]
+    assert ["connections.count", "2"] in lines
+
+
+def test_kick_says_what_it_did_and_a_stranger_is_an_error(data_dir: Path) -> None:
+    assert asked(data_dir, "kick", "c1").stdout == "kicked c1\n"
+    again = asked(data_dir, "kick", "c1")
+    assert (again.exit_code, again.stderr) == (1, "error: there is no client 'c1'\n")
+
+
+def test_where_no_broker_runs_one_sentence_says_so(tmp_path: Path) -> None:
+    result = asked(tmp_path, "clients")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: no broker runs on the data directory {tmp_path}; start one, or name its directory with --data-dir\n",
+    )

@@ -1,0 +1,167 @@
+"""An embedded broker: what a program sees of it."""
+
+import asyncio
+import socket
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+import whimbrel
+from tests.embed.entering import entered
+from tests.raw_client import DISCONNECT, RawClient
+from tests.waiting import until
+from whimbrel.errors import ClientNotFound, StartError
+from whimbrel.settings import SettingsError
+
+ADMINISTRATIVE_ACTION = 0x98
+
+
+async def test_a_subscription_is_in_force_as_soon_as_it_is_made(broker: whimbrel.Broker) -> None:
+    messages = broker.subscribe("a/#")
+    assert await broker.publish("a/b", "hello", qos=1, user_properties=[("k", "v")]) == 1
+    message = await anext(messages)
+    assert (message.topic, message.payload, message.qos) == ("a/b", b"hello", 1)
+    assert (message.client_id, message.user_properties) == ("", [("k", "v")])
+
+
+async def test_messages_cross_between_clients_and_the_program_both_ways(broker: whimbrel.Broker) -> None:
+    async with entered(broker, "c1") as (client,), broker.subscribe("up/+") as up:
+        await asyncio.to_thread(client.subscribe, "down/#")
+        await broker.publish("down/1", b"\x00\xff")
+        assert await asyncio.to_thread(client.message) == ("down/1", b"\x00\xff")
+        await asyncio.to_thread(client.publish, "up/1", b"x")
+        message = await anext(up)
+        assert (message.topic, message.payload, message.client_id) == ("up/1", b"x", "c1")
+
+
+async def test_iteration_ends_when_the_broker_stops() -> None:
+    broker = whimbrel.Broker()
+    await broker.start()
+    messages = broker.subscribe("#")
+    reader = asyncio.ensure_future(messages.batch())
+    await broker.stop()
+    assert await reader == []
+
+
+async def test_a_closed_subscription_takes_nothing_more(broker: whimbrel.Broker) -> None:
+    async with broker.subscribe("a"):
+        assert await broker.publish("a", b"") == 1
+    await until_receivers(broker, "a", 0)
+
+
+async def until_receivers(broker: whimbrel.Broker, topic: str, count: int) -> None:
+    async with asyncio.timeout(5):
+        while await broker.publish(topic, b"") != count:
+            pass
+
+
+async def test_a_full_subscription_drops_and_counts(broker: whimbrel.Broker) -> None:
+    messages = broker.subscribe("a", capacity=2)
+    for number in range(50):
+        await broker.publish("a", str(number))
+    await until(lambda: messages.dropped > 0)
+    first = await anext(messages)
+    assert first.payload == b"0"
+
+
+@pytest.mark.parametrize(("topic", "qos"), [("a/#", 0), ("", 0), ("a", 3), ("a\0b", 0)])
+async def test_an_invalid_publish_is_a_value_error(broker: whimbrel.Broker, topic: str, qos: int) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        await broker.publish(topic, b"", qos=qos)
+
+
+@pytest.mark.parametrize("filters", [("a/#/b",), ("a+",), ("",), ()])
+async def test_an_invalid_filter_is_a_value_error(broker: whimbrel.Broker, filters: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        broker.subscribe(*filters)
+
+
+async def test_clients_are_listed_with_what_is_known_about_them(broker: whimbrel.Broker) -> None:
+    async with entered(broker, "c1", "c2") as (first, _):
+        await asyncio.to_thread(first.subscribe, "a")
+        listed = {record.client_id: record for record in await broker.clients()}
+        assert listed.keys() == {"c1", "c2"}
+        assert (listed["c1"].subscriptions, listed["c1"].is_connected, listed["c1"].protocol_version) == (1, True, 5)
+        assert listed["c1"].listener == "tcp:default"
+
+
+async def test_kick_ends_the_connection_and_the_session(broker: whimbrel.Broker) -> None:
+    async with entered(broker, "c1") as (client,):
+        await broker.kick("c1")
+        packet = await asyncio.to_thread(client.expect, DISCONNECT)
+        assert packet.body[0] == ADMINISTRATIVE_ACTION
+        assert await asyncio.to_thread(client.packet) is None
+    assert await broker.clients() == []
+    with pytest.raises(ClientNotFound):
+        await broker.kick("c1")
+
+
+async def test_counters_count(broker: whimbrel.Broker) -> None:
+    async with entered(broker, "c1") as (client,):
+        before = broker.counters()
+        await asyncio.to_thread(client.publish, "a", b"", qos=1)
+        await asyncio.to_thread(client.packet)
+        await until(lambda: broker.counters()["messages.received"] == before["messages.received"] + 1)
+    assert all(isinstance(count, int) for count in before.values())
+
+
+async def test_several_brokers_live_in_one_process_and_do_not_hear_each_other() -> None:
+    async with whimbrel.Broker() as one, whimbrel.Broker() as other:
+        assert one.port != other.port
+        here, there = one.subscribe("a"), other.subscribe("a")
+        await one.publish("a", b"one")
+        await other.publish("a", b"other")
+        assert ((await anext(here)).payload, (await anext(there)).payload) == (b"one", b"other")
+
+
+async def test_a_unix_socket_takes_the_place_of_a_port(tmp_path: Path) -> None:
+    path = tmp_path / "mqtt.sock"
+    async with whimbrel.Broker(bind=f"unix:{path}") as broker:
+        assert (broker.host, broker.port, broker.url) == (str(path), 0, f"mqtt+unix://{path}")
+        client = await asyncio.to_thread(RawClient, str(path))
+        assert await asyncio.to_thread(client.connect, "c1") == (0, False)
+        client.close()
+
+
+async def test_start_and_stop_take_at_most_fifty_milliseconds() -> None:
+    taken_s = []
+    for _ in range(20):
+        began = time.perf_counter()
+        async with whimbrel.Broker():
+            pass
+        taken_s.append(time.perf_counter() - began)
+    assert statistics.median(taken_s) <= 0.050
+
+
+async def test_the_url_names_the_real_port(broker: whimbrel.Broker) -> None:
+    assert broker.url == f"mqtt://127.0.0.1:{broker.port}"
+    assert broker.listeners == {"tcp:default": f"127.0.0.1:{broker.port}"}
+
+
+async def test_a_taken_port_is_one_sentence_with_a_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(StartError) as taken:
+            await whimbrel.Broker(bind=f"127.0.0.1:{port}").start()
+    assert str(taken.value) == (
+        f"cannot listen on 127.0.0.1:{port} (tcp:default): address already in use; stop the program that uses it, "
+        "or choose another with --set listeners.tcp.default.bind=127.0.0.1:PORT"
+    )
+
+
+async def test_a_broker_starts_once_and_says_when_it_does_not_run() -> None:
+    broker = whimbrel.Broker()
+    with pytest.raises(whimbrel.WhimbrelError, match="not running"):
+        broker.counters()
+    async with broker:
+        with pytest.raises(whimbrel.WhimbrelError, match="starts once"):
+            await broker.start()
+    with pytest.raises(whimbrel.WhimbrelError, match="starts once"):
+        await broker.start()
+
+
+def test_wrong_settings_are_refused_when_the_broker_is_made() -> None:
+    with pytest.raises(SettingsError, match=r"mqtt\.max_qos_allowed"):
+        whimbrel.Broker({"mqtt.max_qos_allowed": 3})

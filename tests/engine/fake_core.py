@@ -1,0 +1,249 @@
+"""A double of the binding: one data plane in memory, for tests of everything above it.
+
+Faithful to `_core.pyi` in names, types of events and order of calls; it has sessions, taps and counters, and no socket
+but the one that wakes the loop. `test_fake_core` compares it with the stub. Tests reach behind the face with the
+methods at the end (`enter`, `tell`, `asked`).
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    topic: str
+    payload: bytes = b""
+    qos: int = 0
+    retain: bool = False
+    client_id: str = ""
+    timestamp_ms: int = 0
+    user_properties: list[tuple[str, str]] = field(default_factory=list)
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authenticate:
+    ticket: int
+    client_id: str = "c1"
+    username: str | None = None
+    password: bytes | None = None
+    peer: str = "127.0.0.1:50000"
+    listener: str = "tcp:default"
+    protocol_version: int = 5
+    keep_alive_s: int = 60
+    clean_start: bool = True
+    is_anonymous_allowed: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authorize:
+    ticket: int
+    client_id: str = "c1"
+    username: str | None = None
+    peer: str = "127.0.0.1:50000"
+    action: str = "publish"
+    topics: list[str] = field(default_factory=lambda: ["a"])
+    qos: int = 0
+    retain: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connected:
+    client_id: str
+    username: str | None = None
+    peer: str = "127.0.0.1:50000"
+    listener: str = "tcp:default"
+    protocol_version: int = 5
+    keep_alive_s: int = 60
+    clean_start: bool = True
+    session_present: bool = False
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disconnected:
+    client_id: str
+    username: str | None = None
+    peer: str = "127.0.0.1:50000"
+    reason: str = "normal"
+    reason_code: int = 0
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapBatch:
+    tap: int
+    messages: list[Message]
+    dropped: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientRecord:
+    client_id: str
+    username: str | None = None
+    peer: str = "127.0.0.1:50000"
+    listener: str = "tcp:default"
+    protocol_version: int = 5
+    is_connected: bool = True
+    clean_start: bool = True
+    keep_alive_s: int = 60
+    session_expiry_s: int = 0
+    connected_at_ms: int = 0
+    disconnected_at_ms: int = 0
+    subscriptions: int = 0
+    inflight: int = 0
+    mqueue_len: int = 0
+    outbox_bytes: int = 0
+    worker: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientPage:
+    ticket: int
+    records: list[ClientRecord]
+    next_cursor: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kicked:
+    ticket: int
+    found: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    ticket: int
+    receivers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    pass
+
+
+class DataPlane:
+    """One data plane. `is_mute` keeps it from replying, for tests of what happens then."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+        self.interest: dict[str, bool] = {}
+        self.answers: list[tuple[int, Any]] = []
+        self.sessions: dict[str, ClientRecord] = {}
+        self.taps: dict[int, Sequence[str]] = {}
+        self.published: list[Message] = []
+        self.is_mute = False
+        self.is_joined = False
+        self._events: list[Any] = []
+        self._is_stopping = False
+        self._far, self._near = socket.socketpair()
+
+    @property
+    def wake_fd(self) -> int:
+        return self._near.fileno()
+
+    def listeners(self) -> list[tuple[str, str, str]]:
+        return [(one.kind, one.name, one.path or f"{one.host}:{one.port or 40_000}") for one in self.options.listeners]
+
+    def drain(self) -> list[Any]:
+        if self._events:
+            self._near.recv(1)
+        events, self._events = self._events, []
+        return events
+
+    def set_interest(self, *, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) -> None:
+        self.interest = {
+            "authenticate": authenticate,
+            "authorize": authorize,
+            "connected": connected,
+            "disconnected": disconnected,
+        }
+
+    def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
+        self.answers.append((ticket, (reason_code, is_superuser)))
+
+    def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
+        self.answers.append((ticket, list(reason_codes)))
+
+    def publish(
+        self,
+        ticket: int,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        user_properties: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        if "#" in topic or "+" in topic or not topic:
+            raise ValueError(f"{topic!r} is not a topic")
+        message = Message(topic=topic, payload=payload, qos=qos, retain=retain, user_properties=list(user_properties))
+        self.published.append(message)
+        taps = [number for number, filters in self.taps.items() if any(_matches(one, topic) for one in filters)]
+        for number in taps:
+            self.tell(TapBatch(tap=number, messages=[message]))
+        self._reply(Published(ticket=ticket, receivers=len(taps)))
+
+    def open_tap(self, filters: Sequence[str], capacity: int) -> int:
+        assert capacity > 0
+        number = len(self.taps) + 1
+        self.taps[number] = filters
+        return number
+
+    def close_tap(self, tap: int) -> None:
+        del self.taps[tap]
+
+    def request_clients(self, ticket: int, cursor: int, limit: int) -> None:
+        records = list(self.sessions.values())
+        end = cursor + limit
+        next_cursor = end if end < len(records) else None
+        self._reply(ClientPage(ticket=ticket, records=records[cursor:end], next_cursor=next_cursor))
+
+    def kick(self, ticket: int, client_id: str) -> None:
+        self._reply(Kicked(ticket=ticket, found=self.sessions.pop(client_id, None) is not None))
+
+    def counters(self) -> dict[str, int]:
+        return {"connections.count": len(self.sessions), "messages.received": len(self.published)}
+
+    def stop(self, grace_ms: int) -> None:
+        assert grace_ms >= 0
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._reply(Stopped())
+
+    def join(self) -> None:
+        self.is_joined = True
+        self._far.close()
+        self._near.close()
+
+    # What tests do behind the face.
+
+    def enter(self, *client_ids: str) -> None:
+        """Give the broker sessions."""
+        self.sessions.update({client_id: ClientRecord(client_id=client_id) for client_id in client_ids})
+
+    def tell(self, *events: Any) -> None:
+        """Send events, as one batch when the loop has not drained before."""
+        if not self._events:
+            self._far.send(b"!")
+        self._events.extend(events)
+
+    def _reply(self, event: Any) -> None:
+        if not self.is_mute:
+            self.tell(event)
+
+
+def _matches(topic_filter: str, topic: str) -> bool:
+    wanted, found = topic_filter.split("/"), topic.split("/")
+    if wanted[-1] == "#":
+        wanted, found = wanted[:-1], found[: len(wanted) - 1]
+    return len(wanted) == len(found) and all(want in ("+", have) for want, have in zip(wanted, found, strict=True))

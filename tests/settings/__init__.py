@@ -1,0 +1,1 @@
+"""Tests of `whimbrel.settings`: no engine, no loop, no network."""
