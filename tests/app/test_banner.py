@@ -1,12 +1,12 @@
 """The banner: every door with who may pass, and commands that can be pasted."""
 
-from whimbrel.app.banner import banner
+from whimbrel.app.banner import Facts, banner
 from whimbrel.settings import from_mapping
 
 
 def lines(listeners: list[tuple[str, str, str]], **settings: object) -> list[str]:
     keys = {"workers": 2, "node.name": "n@h", **settings}
-    return banner(from_mapping(keys), listeners, version="1.2.3", pid=7)
+    return banner(from_mapping(keys), listeners, Facts(version="1.2.3", pid=7))
 
 
 def test_it_tells_doors_openness_directory_and_the_first_message() -> None:

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from whimbrel.cli import main
+from whimbrel.cli.operator import invocation
 
 MISTAKES = """
 workers = "many"
@@ -63,3 +64,17 @@ def test_start_with_a_mistake_exits_with_2_before_anything_starts(home: Path) ->
 
 def test_an_unknown_option_exits_with_2() -> None:
     assert typed("start", "--nonsense").exit_code == 2
+
+
+def test_the_banner_names_the_command_as_a_neighbour_can_type_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed, elsewhere = tmp_path / "bin" / "whimbrel", tmp_path / "a venv" / "whimbrel"
+    for file in (installed, elsewhere):
+        file.parent.mkdir()
+        file.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(installed.parent))
+
+    assert invocation(str(installed)) == "whimbrel"
+    assert invocation(str(elsewhere)) == f"'{elsewhere}'"
+    assert invocation("/somewhere/whimbrel/__main__.py").endswith(" -m whimbrel")

@@ -6,21 +6,31 @@ and scripts read the real port there.
 
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from whimbrel.settings import Listener, Settings, TcpBind
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
-def banner(settings: Settings, listeners: Sequence[tuple[str, str, str]], *, version: str, pid: int) -> list[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the process knows of itself; `command` is how to call the command line from the same directory."""
+
+    version: str
+    pid: int
+    command: str = "whimbrel"
+
+
+def banner(settings: Settings, listeners: Sequence[tuple[str, str, str]], facts: Facts) -> list[str]:
     """The lines; `listeners` are (kind, name, bound address) as the engine tells them."""
     directory = str(settings.node.data_dir) if settings.node.data_dir else "none, everything is in memory"
     workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
     return [
-        f"whimbrel {version}, pid {pid}, node {settings.node.name}, {workers}",
+        f"whimbrel {facts.version}, pid {facts.pid}, node {settings.node.name}, {workers}",
         *_listening(settings, listeners),
         f"data       {directory}",
-        *_first_message(listeners),
+        *_first_message(listeners, facts.command),
     ]
 
 
@@ -37,15 +47,15 @@ def _openness(listener: Listener) -> str:
     return "open to every program on this machine, without a password"
 
 
-def _first_message(listeners: Sequence[tuple[str, str, str]]) -> list[str]:
+def _first_message(listeners: Sequence[tuple[str, str, str]], command: str) -> list[str]:
     if not listeners:
         return []
     kind, _, address = listeners[0]
     where = f"--unix {shlex.quote(address)}" if kind == "unix" else _host_and_port(address)
     return [
         "try it from two other terminals:",
-        f"  whimbrel sub {where} -t 'hello/#' -v",
-        f"  whimbrel pub {where} -t hello/world -m 'it works'",
+        f"  {command} sub {where} -t 'hello/#' -v",
+        f"  {command} pub {where} -t hello/world -m 'it works'",
     ]
 
 

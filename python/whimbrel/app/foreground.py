@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from whimbrel.app.assembly import Assembly
-from whimbrel.app.banner import banner
+from whimbrel.app.banner import Facts, banner
 from whimbrel.app.data_dir import locked
 from whimbrel.app.systemd import READY, STOPPING, notify
 from whimbrel.control import socket_path
@@ -28,23 +28,26 @@ GRACE_MS = 3_000
 _log = logging.getLogger("whimbrel.app")
 
 
-def run(settings: Settings, *, version: str, say: Callable[[str], None]) -> None:
+def run(settings: Settings, *, version: str, say: Callable[[str], None], command: str = "whimbrel") -> None:
     """Run a broker until it is told to stop; `say` gets the lines for the terminal, `ready` last.
+
+    `command` is how a reader of those lines can call the command line.
 
     Raises StartError where it cannot start, EngineError where the data plane ends by itself or does not end in time.
     """
     data_dir = settings.node.data_dir
     lock: AbstractContextManager[Path | None] = nullcontext() if data_dir is None else locked(data_dir)
     with lock:
-        asyncio.run(_serve(settings, version=version, say=say))
+        facts = Facts(version=version, pid=os.getpid(), command=command)
+        asyncio.run(_serve(settings, facts, say))
 
 
-async def _serve(settings: Settings, *, version: str, say: Callable[[str], None]) -> None:
+async def _serve(settings: Settings, facts: Facts, say: Callable[[str], None]) -> None:
     stop = _stop_signal()
     assembly = Assembly.start(settings, Registry())
     try:
         async with _controlled(assembly, settings.node.data_dir):
-            for line in banner(settings, assembly.engine.listeners(), version=version, pid=os.getpid()):
+            for line in banner(settings, assembly.engine.listeners(), facts):
                 say(line)
             say("ready")
             notify(READY)

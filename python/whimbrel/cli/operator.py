@@ -1,6 +1,9 @@
 """`whimbrel start`, `check`, `config`, `version`: what whoever runs the broker types."""
 
 import os
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +58,7 @@ def start(file: Path | None, data_dir: Path | None, sets: tuple[str, ...]) -> No
     # Loaded only now, so that check and config need neither the binding nor an event loop.
     from whimbrel.app.foreground import run
 
-    run(settings, version=_version(), say=click.echo)
+    run(settings, version=_version(), say=click.echo, command=invocation(sys.argv[0]))
 
 
 @click.command()
@@ -82,6 +85,16 @@ def config(file: Path | None, data_dir: Path | None, sets: tuple[str, ...]) -> N
 def version() -> None:
     """Print the version."""
     click.echo(f"whimbrel {_version()}")
+
+
+def invocation(typed: str) -> str:
+    """How to type this command in another shell of this directory; `typed` is the process's own first argument."""
+    found = shutil.which("whimbrel")
+    if Path(typed).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m whimbrel"
+    if found is not None and Path(typed).exists() and Path(found).samefile(typed):
+        return "whimbrel"
+    return shlex.quote(typed)
 
 
 def _version() -> str:
