@@ -298,7 +298,12 @@ class DataPlane:
     """A running data plane: worker threads, listeners, sessions, router."""
 
     def __new__(cls, options: Options) -> DataPlane:
-        """Bind every listener and start the workers. Raises ListenError, ValueError (an option out of range)."""
+        """Bind every listener and start the workers. Raises ListenError, ValueError (an option out of range).
+
+        Clients wait in the listeners' backlog until `open`.
+        """
+    def open(self) -> None:
+        """Let clients in; call it when interest is declared, so that no client slips past a question."""
     @property
     def wake_fd(self) -> int:
         """Readable while `drain` has something to return. Owned by this object; do not close it."""

@@ -143,9 +143,13 @@ class DataPlane:
         self.published: list[Message] = []
         self.is_mute = False
         self.is_joined = False
+        self.interest_at_opening: dict[str, bool] | None = None
         self._events: list[Any] = []
         self._is_stopping = False
         self._far, self._near = socket.socketpair()
+
+    def open(self) -> None:
+        self.interest_at_opening = dict(self.interest)
 
     @property
     def wake_fd(self) -> int:

@@ -18,7 +18,7 @@ RECORDS = sorted(name for name, kind in vars(fake_core).items() if dataclasses.i
 
 
 def _members(node: ast.ClassDef) -> set[str]:
-    return {member.name for member in node.body if isinstance(member, ast.FunctionDef)} - {"__init__"}
+    return {member.name for member in node.body if isinstance(member, ast.FunctionDef)} - {"__new__"}
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -28,7 +28,7 @@ def test_a_record_of_the_double_has_exactly_the_fields_of_the_stub(name: str) ->
 
 def test_the_double_has_every_event_of_the_stub() -> None:
     final = {name for name, node in CLASSES.items() if any(isinstance(d, ast.Name) for d in node.decorator_list)}
-    assert final - {"DataPlane"} == set(RECORDS)
+    assert final - {"Client", "DataPlane"} == set(RECORDS)
 
 
 @pytest.mark.parametrize("name", sorted(_members(CLASSES["DataPlane"]) - {"wake_fd"}))

@@ -48,17 +48,10 @@ pub fn split(bytes: &[u8], max_packet_size_bytes: u32) -> Decoded<Split<'_>> {
     let start = 1 + length_len;
     let len = start + remaining as usize;
     if len > max_packet_size_bytes as usize {
-        return Err(Violation::new(
-            ReasonCode::PACKET_TOO_LARGE,
-            "packet larger than max_packet_size",
-        ));
+        return Err(Violation::new(ReasonCode::PACKET_TOO_LARGE, "packet larger than max_packet_size"));
     }
     Ok(match bytes.get(start..len) {
-        Some(body) => Split::Frame(Frame {
-            first: *first,
-            body,
-            len,
-        }),
+        Some(body) => Split::Frame(Frame { first: *first, body, len }),
         None => Split::Partial { len },
     })
 }
@@ -96,19 +89,11 @@ fn decode_other<'a>(frame: Frame<'a>, version: Version) -> Decoded<Packet<'a>> {
         15 if version == Version::V5 => Packet::Auth(disconnect(&mut body, version, carrier::AUTH)?),
         _ => return Err(Violation::malformed("packet type that does not exist")),
     };
-    if body.is_empty() {
-        Ok(packet)
-    } else {
-        Err(Violation::malformed("bytes behind the packet's last field"))
-    }
+    if body.is_empty() { Ok(packet) } else { Err(Violation::malformed("bytes behind the packet's last field")) }
 }
 
 fn properties<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<Properties<'a>> {
-    if version == Version::V5 {
-        Properties::parse(body, carrier)
-    } else {
-        Ok(Properties::default())
-    }
+    if version == Version::V5 { Properties::parse(body, carrier) } else { Ok(Properties::default()) }
 }
 
 fn qos(bits: u8) -> Decoded<QoS> {
@@ -129,15 +114,7 @@ fn publish<'a>(frame: Frame<'a>, version: Version) -> Decoded<Publish<'a>> {
     };
     let packet_id = if qos == QoS::AtMostOnce { 0 } else { body.packet_id()? };
     let properties = properties(&mut body, version, carrier::PUBLISH)?;
-    Ok(Publish {
-        dup,
-        qos,
-        retain: frame.first & 1 != 0,
-        topic,
-        packet_id,
-        properties,
-        payload: body.rest(),
-    })
+    Ok(Publish { dup, qos, retain: frame.first & 1 != 0, topic, packet_id, properties, payload: body.rest() })
 }
 
 fn connect<'a>(body: &mut Reader<'a>) -> Decoded<Connect<'a>> {
@@ -155,31 +132,15 @@ fn connect<'a>(body: &mut Reader<'a>) -> Decoded<Connect<'a>> {
     let keep_alive_s = body.u16()?;
     let properties = properties(body, version, carrier::CONNECT)?;
     let client_id = body.string()?;
-    let will = if flags & 4 != 0 {
-        Some(will(body, version, flags)?)
-    } else {
-        None
-    };
+    let will = if flags & 4 != 0 { Some(will(body, version, flags)?) } else { None };
     let username = if flags & 0x80 != 0 { Some(body.string()?) } else { None };
     let password = if flags & 0x40 != 0 { Some(body.binary()?) } else { None };
     let clean_start = flags & 2 != 0;
-    Ok(Connect {
-        version,
-        clean_start,
-        keep_alive_s,
-        client_id,
-        will,
-        username,
-        password,
-        properties,
-    })
+    Ok(Connect { version, clean_start, keep_alive_s, client_id, will, username, password, properties })
 }
 
 fn protocol(body: &mut Reader<'_>) -> Decoded<Version> {
-    let unsupported = Violation::new(
-        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
-        "protocol name or level not supported",
-    );
+    let unsupported = Violation::new(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, "protocol name or level not supported");
     match (body.binary()?, body.u8()?) {
         (b"MQTT", 4) => Ok(Version::V311),
         (b"MQTT", 5) => Ok(Version::V5),
@@ -191,13 +152,7 @@ fn will<'a>(body: &mut Reader<'a>, version: Version, flags: u8) -> Decoded<Will<
     let properties = properties(body, version, carrier::WILL)?;
     let topic = Topic::parse(body.binary()?)?;
     let payload = body.binary()?;
-    Ok(Will {
-        topic,
-        payload,
-        qos: qos(flags >> 3 & 3)?,
-        retain: flags & 0x20 != 0,
-        properties,
-    })
+    Ok(Will { topic, payload, qos: qos(flags >> 3 & 3)?, retain: flags & 0x20 != 0, properties })
 }
 
 fn connack<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<ConnAck<'a>> {
@@ -206,11 +161,7 @@ fn connack<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<ConnAck<'a>> 
         return Err(Violation::malformed("reserved flags of CONNACK"));
     }
     let reason = ReasonCode(body.u8()?);
-    Ok(ConnAck {
-        session_present: flags == 1,
-        reason,
-        properties: properties(body, version, carrier::CONNACK)?,
-    })
+    Ok(ConnAck { session_present: flags == 1, reason, properties: properties(body, version, carrier::CONNACK)? })
 }
 
 /// In MQTT 5 the reason code and the properties may be left out (section 3.4.2.1).
@@ -220,16 +171,8 @@ fn ack<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<Ack
         return Ok(Ack::new(packet_id, ReasonCode::SUCCESS));
     }
     let reason = ReasonCode(body.u8()?);
-    let properties = if body.is_empty() {
-        Properties::default()
-    } else {
-        Properties::parse(body, carrier)?
-    };
-    Ok(Ack {
-        packet_id,
-        reason,
-        properties,
-    })
+    let properties = if body.is_empty() { Properties::default() } else { Properties::parse(body, carrier)? };
+    Ok(Ack { packet_id, reason, properties })
 }
 
 fn subscribe<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<Subscribe<'a>> {
@@ -243,11 +186,7 @@ fn subscribe<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<Subscribe<'
     if filters.is_empty() {
         return Err(Violation::protocol("SUBSCRIBE without a filter")); // [MQTT-3.8.3-2]
     }
-    Ok(Subscribe {
-        packet_id,
-        properties,
-        filters,
-    })
+    Ok(Subscribe { packet_id, properties, filters })
 }
 
 fn subscription_options(bits: u8, version: Version) -> Decoded<SubscriptionOptions> {
@@ -277,37 +216,22 @@ fn unsubscribe<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<Unsubscri
     if filters.is_empty() {
         return Err(Violation::protocol("UNSUBSCRIBE without a filter")); // [MQTT-3.10.3-2]
     }
-    Ok(Unsubscribe {
-        packet_id,
-        properties,
-        filters,
-    })
+    Ok(Unsubscribe { packet_id, properties, filters })
 }
 
 fn suback<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<SubAck<'a>> {
     let packet_id = body.packet_id()?;
     let properties = properties(body, version, carrier)?;
     let codes = body.take(body.rest().len())?;
-    Ok(SubAck {
-        packet_id,
-        properties,
-        reasons: codes.iter().copied().map(ReasonCode).collect(),
-    })
+    Ok(SubAck { packet_id, properties, reasons: codes.iter().copied().map(ReasonCode).collect() })
 }
 
 /// An empty body means reason 0 (section 3.14.2.1), and is all there is in 3.1.1.
 fn disconnect<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<Disconnect<'a>> {
     if version == Version::V311 || body.is_empty() {
-        return Ok(Disconnect {
-            reason: ReasonCode::SUCCESS,
-            properties: Properties::default(),
-        });
+        return Ok(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() });
     }
     let reason = ReasonCode(body.u8()?);
-    let properties = if body.is_empty() {
-        Properties::default()
-    } else {
-        Properties::parse(body, carrier)?
-    };
+    let properties = if body.is_empty() { Properties::default() } else { Properties::parse(body, carrier)? };
     Ok(Disconnect { reason, properties })
 }

@@ -81,10 +81,7 @@ pub fn publish_head(out: &mut Vec<u8>, shape: Shape, publication: &Publication<'
             put_property(out, id::SUBSCRIPTION_IDENTIFIER, Value::Number(*id));
         }
     }
-    Some(Layout {
-        packet_id_at,
-        len: 1 + varint_len(remaining as u32) + remaining,
-    })
+    Some(Layout { packet_id_at, len: 1 + varint_len(remaining as u32) + remaining })
 }
 
 fn put_forwarded(out: &mut Vec<u8>, publication: &Publication<'_>) {
@@ -93,11 +90,7 @@ fn put_forwarded(out: &mut Vec<u8>, publication: &Publication<'_>) {
         return;
     };
     for (id, value) in publication.properties.iter() {
-        let value = if id == id::MESSAGE_EXPIRY_INTERVAL {
-            Value::Number(expiry_s)
-        } else {
-            value
-        };
+        let value = if id == id::MESSAGE_EXPIRY_INTERVAL { Value::Number(expiry_s) } else { value };
         put_property(out, id, value);
     }
 }
@@ -157,11 +150,7 @@ fn connect(out: &mut Vec<u8>, packet: &Connect<'_>) {
 }
 
 fn connack(out: &mut Vec<u8>, version: Version, packet: &ConnAck<'_>) {
-    let code = if version == Version::V5 {
-        packet.reason.0
-    } else {
-        packet.reason.connect_return_code()
-    };
+    let code = if version == Version::V5 { packet.reason.0 } else { packet.reason.connect_return_code() };
     let mut body = vec![u8::from(packet.session_present), code];
     put_section(&mut body, version, packet.properties);
     put_packet(out, 0x20, &body);
@@ -173,11 +162,7 @@ fn subscribe(out: &mut Vec<u8>, version: Version, packet: &Subscribe<'_>) {
     for (filter, options) in &packet.filters {
         // A refused filter has no text any more; only the side that received it knows such.
         put_binary(&mut body, filter.map_or("", |filter| filter.as_str()).as_bytes());
-        body.push(if version == Version::V5 {
-            options.bits()
-        } else {
-            options.qos as u8
-        });
+        body.push(if version == Version::V5 { options.bits() } else { options.qos as u8 });
     }
     put_packet(out, 0x82, &body);
 }

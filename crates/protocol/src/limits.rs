@@ -47,7 +47,7 @@ impl Default for Limits {
             max_topic_alias: 64,
             max_inflight: 32,
             receive_maximum: 1024,
-            max_awaiting_rel: 100,
+            max_awaiting_rel: 1024,
             max_mqueue_len: 1000,
             max_subscriptions: 100_000,
             max_outbox_bytes: 1 << 20,

@@ -27,12 +27,7 @@ impl<'a> Publication<'a> {
     pub fn new(publish: &Publish<'a>, topic: Topic<'a>, forwarded: &'a [u8]) -> Publication<'a> {
         let properties = Properties::trusted(forwarded);
         let expiry_s = properties.number(id::MESSAGE_EXPIRY_INTERVAL);
-        Publication {
-            topic,
-            properties,
-            expiry_s,
-            payload: publish.payload,
-        }
+        Publication { topic, properties, expiry_s, payload: publish.payload }
     }
 }
 
@@ -97,12 +92,7 @@ impl Message {
         let forwarded = without(will.properties, &[id::WILL_DELAY_INTERVAL]);
         let properties = Properties::trusted(&forwarded);
         let expiry_s = properties.number(id::MESSAGE_EXPIRY_INTERVAL);
-        let publication = Publication {
-            topic: will.topic,
-            properties,
-            expiry_s,
-            payload: will.payload,
-        };
+        let publication = Publication { topic: will.topic, properties, expiry_s, payload: will.payload };
         Message::new(&publication, will.qos, will.retain, origin)
     }
 
@@ -135,8 +125,7 @@ impl Message {
 
     /// Whether its expiry interval has elapsed at `now_ms`, Unix time in milliseconds.
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expiry_s
-            .is_some_and(|expiry_s| self.waited_s(now_ms) >= u64::from(expiry_s))
+        self.expiry_s.is_some_and(|expiry_s| self.waited_s(now_ms) >= u64::from(expiry_s))
     }
 
     /// What a receiver is sent at `now_ms`: the expiry interval less the time waited [MQTT-3.3.2-6].
@@ -145,9 +134,7 @@ impl Message {
         Publication {
             topic: self.topic(),
             properties: self.properties(),
-            expiry_s: self
-                .expiry_s
-                .map(|expiry_s| u64::from(expiry_s).saturating_sub(waited_s) as u32),
+            expiry_s: self.expiry_s.map(|expiry_s| u64::from(expiry_s).saturating_sub(waited_s) as u32),
             payload: self.payload(),
         }
     }

@@ -142,11 +142,7 @@ pub struct Ack<'a> {
 impl<'a> Ack<'a> {
     /// An acknowledgement without properties.
     pub fn new(packet_id: u16, reason: ReasonCode) -> Ack<'a> {
-        Ack {
-            packet_id,
-            reason,
-            properties: Properties::default(),
-        }
+        Ack { packet_id, reason, properties: Properties::default() }
     }
 }
 
@@ -166,12 +162,7 @@ pub struct SubscriptionOptions {
 impl SubscriptionOptions {
     /// What a 3.1.1 subscription means.
     pub fn plain(qos: QoS) -> SubscriptionOptions {
-        SubscriptionOptions {
-            qos,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: 0,
-        }
+        SubscriptionOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0 }
     }
 
     /// The byte on the wire.

@@ -104,11 +104,7 @@ pub fn varint(bytes: &[u8]) -> Decoded<Option<(u32, usize)>> {
             };
         }
     }
-    if bytes.len() >= 4 {
-        Err(Violation::malformed("length of more than four bytes"))
-    } else {
-        Ok(None)
-    }
+    if bytes.len() >= 4 { Err(Violation::malformed("length of more than four bytes")) } else { Ok(None) }
 }
 
 /// Checks a UTF-8 string: well-formed [MQTT-1.5.4-1] and without U+0000 [MQTT-1.5.4-2].

@@ -121,10 +121,7 @@ properties! {
 }
 
 fn row(id: u8) -> Option<&'static Row> {
-    TABLE
-        .binary_search_by_key(&id, |row| row.id)
-        .ok()
-        .map(|index| &TABLE[index])
+    TABLE.binary_search_by_key(&id, |row| row.id).ok().map(|index| &TABLE[index])
 }
 
 /// The property section of a packet: checked once, then read where it lies.
@@ -286,11 +283,7 @@ mod tests {
             put_property(&mut raw, row.id, sample(row.kind));
             for bit in 0..14 {
                 let carrier = 1 << bit;
-                assert_eq!(
-                    parse(&raw, carrier).is_ok(),
-                    row.packets & carrier != 0,
-                    "{row:?} in {bit}"
-                );
+                assert_eq!(parse(&raw, carrier).is_ok(), row.packets & carrier != 0, "{row:?} in {bit}");
             }
             let value = Properties::trusted(&raw).first(row.id);
             assert_eq!(value, Some(sample(row.kind)), "{row:?}");
@@ -312,9 +305,6 @@ mod tests {
     fn a_subscription_identifier_stands_once_in_subscribe() {
         let raw = [id::SUBSCRIPTION_IDENTIFIER, 1, id::SUBSCRIPTION_IDENTIFIER, 2];
         assert!(parse(&raw, carrier::PUBLISH).is_ok());
-        assert_eq!(
-            parse(&raw, carrier::SUBSCRIBE),
-            Err(Violation::protocol("property stands twice"))
-        );
+        assert_eq!(parse(&raw, carrier::SUBSCRIBE), Err(Violation::protocol("property stands twice")));
     }
 }

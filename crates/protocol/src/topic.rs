@@ -29,10 +29,7 @@ impl<'a> Topic<'a> {
         let plain = bytes.iter().fold(true, |all, byte| all & is_plain(*byte));
         if !plain && text.contains(['+', '#']) {
             // [MQTT-3.3.2-2]
-            return Err(Violation::new(
-                ReasonCode::TOPIC_NAME_INVALID,
-                "wildcard in a topic name",
-            ));
+            return Err(Violation::new(ReasonCode::TOPIC_NAME_INVALID, "wildcard in a topic name"));
         }
         Ok(Topic(text))
     }
@@ -40,10 +37,7 @@ impl<'a> Topic<'a> {
     /// Checks a topic that comes from inside, where its length is not bounded by the wire.
     pub fn new(text: &'a str) -> Decoded<Topic<'a>> {
         if text.len() > usize::from(u16::MAX) {
-            return Err(Violation::new(
-                ReasonCode::TOPIC_NAME_INVALID,
-                "topic name of more than 65,535 bytes",
-            ));
+            return Err(Violation::new(ReasonCode::TOPIC_NAME_INVALID, "topic name of more than 65,535 bytes"));
         }
         Topic::parse(text.as_bytes())
     }
@@ -176,11 +170,7 @@ mod tests {
     #[test]
     fn invalid_filters_cannot_be_built() {
         for filter in ["", "a#", "a/#/b", "+a", "a/b+", "a/#b", "##"] {
-            assert_eq!(
-                Filter::new(filter).unwrap_err().reason,
-                ReasonCode::TOPIC_FILTER_INVALID,
-                "{filter}"
-            );
+            assert_eq!(Filter::new(filter).unwrap_err().reason, ReasonCode::TOPIC_FILTER_INVALID, "{filter}");
         }
         for filter in ["#", "+", "/", "a//b", "+/#", "a/+/b", "$share/g/t"] {
             assert!(Filter::new(filter).is_ok(), "{filter}");

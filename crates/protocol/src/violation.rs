@@ -34,13 +34,7 @@ impl Violation {
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "{} (0x{:02X}, {})",
-            self.what,
-            self.reason.0,
-            self.reason.text()
-        )
+        write!(formatter, "{} (0x{:02X}, {})", self.what, self.reason.0, self.reason.text())
     }
 }
 

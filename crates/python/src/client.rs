@@ -36,11 +36,7 @@ impl Client {
             client_id: client_id.into(),
             username: username.map(Into::into),
             password: password.map(|password| Secret(password.into())),
-            version: if protocol_version == 4 {
-                Version::V311
-            } else {
-                Version::V5
-            },
+            version: if protocol_version == 4 { Version::V311 } else { Version::V5 },
             keep_alive_s,
             timeout: Duration::from_millis(timeout_ms),
         };
@@ -86,8 +82,7 @@ impl Client {
         py: Python<'_>,
         call: impl Send + FnOnce(&mut NativeClient) -> Result<T, whimbrel_server::client::ClientError>,
     ) -> PyResult<T> {
-        py.detach(|| call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
-            .map_err(errors::client)
+        py.detach(|| call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))).map_err(errors::client)
     }
 }
 

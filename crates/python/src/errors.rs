@@ -10,11 +10,7 @@ create_exception!(whimbrel._core, ListenError, PyOSError, "A listener could not 
 
 pub(crate) fn start(error: StartError) -> PyErr {
     match error {
-        StartError::Listen {
-            listener,
-            address,
-            error,
-        } => {
+        StartError::Listen { listener, address, error } => {
             let reason = error.to_string();
             let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();
             // filename2 is the listener's label: OSError's constructor takes (errno, strerror, filename, winerror, filename2).

@@ -15,29 +15,11 @@ pub(crate) fn to_python(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
         Event::Disconnected(notice) => object(py, disconnected(*notice)),
         Event::TapBatch { tap, messages, dropped } => {
             let messages = messages.into_iter().map(|message| Py::new(py, Message(message)));
-            object(
-                py,
-                records::TapBatch {
-                    tap,
-                    messages: messages.collect::<PyResult<_>>()?,
-                    dropped,
-                },
-            )
+            object(py, records::TapBatch { tap, messages: messages.collect::<PyResult<_>>()?, dropped })
         }
-        Event::ClientPage {
-            ticket,
-            records: found,
-            next_cursor,
-        } => {
+        Event::ClientPage { ticket, records: found, next_cursor } => {
             let records = found.into_iter().map(|record| Py::new(py, client(record)));
-            object(
-                py,
-                records::ClientPage {
-                    ticket,
-                    records: records.collect::<PyResult<_>>()?,
-                    next_cursor,
-                },
-            )
+            object(py, records::ClientPage { ticket, records: records.collect::<PyResult<_>>()?, next_cursor })
         }
         Event::Kicked { ticket, found } => object(py, records::Kicked { ticket, found }),
         Event::Published { ticket, receivers } => object(py, records::Published { ticket, receivers }),

@@ -67,11 +67,6 @@ impl Message {
 
     fn __repr__(&self) -> String {
         let (topic, payload) = (self.0.topic(), self.0.payload());
-        format!(
-            "Message(topic={:?}, payload={} bytes, qos={})",
-            topic.as_str(),
-            payload.len(),
-            self.0.qos as u8
-        )
+        format!("Message(topic={:?}, payload={} bytes, qos={})", topic.as_str(), payload.len(), self.0.qos as u8)
     }
 }

@@ -69,16 +69,10 @@ impl OptionsInput {
 impl ListenerInput {
     fn convert(self, zone_count: usize) -> PyResult<ListenerOptions> {
         if self.zone >= zone_count {
-            return Err(PyValueError::new_err(format!(
-                "listener {}: zone {} of {zone_count}",
-                self.name, self.zone
-            )));
+            return Err(PyValueError::new_err(format!("listener {}: zone {} of {zone_count}", self.name, self.zone)));
         }
         let kind = match self.kind.as_str() {
-            "tcp" => ListenerKind::Tcp {
-                host: self.host,
-                port: self.port,
-            },
+            "tcp" => ListenerKind::Tcp { host: self.host, port: self.port },
             "unix" => ListenerKind::Unix { path: self.path.into() },
             other => return Err(PyValueError::new_err(format!("listener {}: kind {other:?}", self.name))),
         };

@@ -23,9 +23,11 @@ impl DataPlane {
     #[new]
     fn new(py: Python<'_>, options: OptionsInput) -> PyResult<DataPlane> {
         let options = options.convert()?;
-        py.detach(|| Broker::start(&options))
-            .map(DataPlane)
-            .map_err(errors::start)
+        py.detach(|| Broker::start(&options)).map(DataPlane).map_err(errors::start)
+    }
+
+    fn open(&self) {
+        self.0.open();
     }
 
     #[getter]
@@ -38,11 +40,7 @@ impl DataPlane {
     }
 
     fn drain(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
-        self.0
-            .drain()
-            .into_iter()
-            .map(|event| events::to_python(py, event))
-            .collect()
+        self.0.drain().into_iter().map(|event| events::to_python(py, event)).collect()
     }
 
     #[pyo3(signature = (*, authenticate, authorize, connected, disconnected))]
@@ -54,8 +52,7 @@ impl DataPlane {
             (disconnected, Interest::DISCONNECTED),
         ];
         let wanted = bits.iter().filter(|(wanted, _)| *wanted);
-        self.0
-            .set_interest(Interest(wanted.fold(0, |bits, (_, bit)| bits | bit.0)));
+        self.0.set_interest(Interest(wanted.fold(0, |bits, (_, bit)| bits | bit.0)));
     }
 
     fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
@@ -80,22 +77,11 @@ impl DataPlane {
         let topic = Topic::new(topic).map_err(errors::violation)?;
         let properties = user_section(&user_properties)?;
         let properties = Properties::trusted(&properties);
-        let publication = Publication {
-            topic,
-            properties,
-            expiry_s: None,
-            payload,
-        };
+        let publication = Publication { topic, properties, expiry_s: None, payload };
         // A clock before 1970 dates the message at 1970.
-        let received_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
-        let origin = Origin {
-            client_id: Arc::from(""),
-            received_ms,
-        };
-        self.0
-            .publish(ticket, Arc::new(Message::new(&publication, qos, retain, origin)));
+        let received_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let origin = Origin { client_id: Arc::from(""), received_ms };
+        self.0.publish(ticket, Arc::new(Message::new(&publication, qos, retain, origin)));
         Ok(())
     }
 
@@ -136,9 +122,7 @@ fn user_section(properties: &[(String, String)]) -> PyResult<Vec<u8>> {
     let mut section = Vec::new();
     for (name, value) in properties {
         if name.len() > 65_535 || value.len() > 65_535 || name.contains('\0') || value.contains('\0') {
-            return Err(PyValueError::new_err(
-                "user property: at most 65,535 bytes each, no U+0000",
-            ));
+            return Err(PyValueError::new_err("user property: at most 65,535 bytes each, no U+0000"));
         }
         put_property(&mut section, id::USER_PROPERTY, Value::Pair(name, value));
     }

@@ -6,7 +6,7 @@ use pyo3::types::PyBytes;
 use crate::message::Message;
 
 macro_rules! record {
-    ($name:ident { $($field:ident: $type:ty,)* }) => {
+    ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
         #[pyclass(frozen, get_all, module = "whimbrel._core")]
         pub(crate) struct $name {
             $(pub(crate) $field: $type,)*
@@ -97,16 +97,7 @@ record!(ClientPage {
     next_cursor: Option<u64>,
 });
 
-record!(Kicked {
-    ticket: u64,
-    found: bool,
-});
-record!(Published {
-    ticket: u64,
-    receivers: u64,
-});
-record!(LogLine {
-    level: u8,
-    text: String,
-});
+record!(Kicked { ticket: u64, found: bool });
+record!(Published { ticket: u64, receivers: u64 });
+record!(LogLine { level: u8, text: String });
 record!(Stopped {});

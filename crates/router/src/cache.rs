@@ -30,13 +30,7 @@ pub struct MatchCache {
 impl MatchCache {
     /// For the worker `home`.
     pub fn new(home: u16) -> MatchCache {
-        MatchCache {
-            home,
-            known: HashMap::new(),
-            generation: 0,
-            targets: 0,
-            misses: 0,
-        }
+        MatchCache { home, known: HashMap::new(), generation: 0, targets: 0, misses: 0 }
     }
 
     /// The matches of `topic` in the router's present state.

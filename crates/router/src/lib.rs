@@ -32,11 +32,7 @@ pub struct Router {
 impl Router {
     /// Empty; `retained` carries its own limits.
     pub fn new(retained: Retained) -> Router {
-        Router {
-            tree: RwLock::default(),
-            generation: AtomicU64::new(0),
-            retained: RwLock::new(retained),
-        }
+        Router { tree: RwLock::default(), generation: AtomicU64::new(0), retained: RwLock::new(retained) }
     }
 
     /// Changes with every subscribe and unsubscribe; matches found under another number are stale.

@@ -62,16 +62,8 @@ impl Matches {
         }
         let at_home = groups.iter().position(|(owner, _)| *owner == home);
         let home = at_home.map(|at| groups.remove(at).1).unwrap_or_default();
-        let away = groups.into_iter().map(|(owner, targets)| Group {
-            owner,
-            targets: targets.into(),
-        });
-        Matches {
-            topic: topic.as_str().into(),
-            generation,
-            home: home.into(),
-            away: away.collect(),
-        }
+        let away = groups.into_iter().map(|(owner, targets)| Group { owner, targets: targets.into() });
+        Matches { topic: topic.as_str().into(), generation, home: home.into(), away: away.collect() }
     }
 
     /// How many sessions and taps.
@@ -89,11 +81,7 @@ impl Target {
     fn merge(entries: &[Entry]) -> Target {
         let place = entries[0].place;
         let options = || entries.iter().map(|entry| entry.options);
-        let identifiers: Vec<u32> = entries
-            .iter()
-            .map(|entry| entry.identifier)
-            .filter(|id| *id != 0)
-            .collect();
+        let identifiers: Vec<u32> = entries.iter().map(|entry| entry.identifier).filter(|id| *id != 0).collect();
         Target {
             slot: place.slot,
             epoch: place.epoch,

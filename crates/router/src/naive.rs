@@ -21,20 +21,14 @@ impl NaiveTree {
     /// As [`crate::Tree::unsubscribe`].
     pub fn unsubscribe(&mut self, filter: Filter<'_>, place: Place) -> bool {
         let before = self.0.len();
-        self.0
-            .retain(|(known, entry)| known != filter.as_str() || entry.place != place);
+        self.0.retain(|(known, entry)| known != filter.as_str() || entry.place != place);
         self.0.len() < before
     }
 
     /// As [`crate::Tree::collect`].
     pub fn collect(&self, topic: Topic<'_>, found: &mut Vec<Entry>) {
         let wanted = |filter: &str| Filter::new(filter).is_ok_and(|filter| filter.matches(topic));
-        found.extend(
-            self.0
-                .iter()
-                .filter(|(filter, _)| wanted(filter))
-                .map(|(_, entry)| *entry),
-        );
+        found.extend(self.0.iter().filter(|(filter, _)| wanted(filter)).map(|(_, entry)| *entry));
     }
 
     /// As [`crate::Tree::filter_count`].

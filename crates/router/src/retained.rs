@@ -72,12 +72,7 @@ pub struct Page {
 impl Retained {
     /// Empty; holds at most so many messages and bytes.
     pub fn new(messages_max: usize, bytes_max: usize) -> Retained {
-        Retained {
-            messages: BTreeMap::new(),
-            bytes: 0,
-            messages_max,
-            bytes_max,
-        }
+        Retained { messages: BTreeMap::new(), bytes: 0, messages_max, bytes_max }
     }
 
     /// How many messages.
@@ -122,19 +117,14 @@ impl Retained {
 
     /// The retained message of one topic.
     pub fn get(&self, topic: Topic<'_>) -> Option<&Arc<Message>> {
-        self.messages
-            .get_key_value(topic.as_str().as_bytes())
-            .map(|(ByTopic(message), ())| message)
+        self.messages.get_key_value(topic.as_str().as_bytes()).map(|(ByTopic(message), ())| message)
     }
 
     /// Looks at up to `budget` topics behind `after` (None: from the start) and returns those that `filter` matches.
     pub fn scan(&self, filter: Filter<'_>, after: Option<&[u8]>, budget: usize) -> Page {
         if !filter.has_wildcard() {
             let found = Topic::new(filter.as_str()).ok().and_then(|topic| self.get(topic));
-            return Page {
-                messages: found.into_iter().cloned().collect(),
-                next: None,
-            };
+            return Page { messages: found.into_iter().cloned().collect(), next: None };
         }
         let prefix = filter.literal_prefix();
         let start = after.map_or(Bound::Included(prefix.as_bytes()), Bound::Excluded);
@@ -160,10 +150,7 @@ impl Retained {
     }
     /// `a/#` also matches `a`, which does not lie in the range of `a/`.
     fn parent(&self, filter: Filter<'_>, prefix: &str) -> Option<&Arc<Message>> {
-        let parent = prefix
-            .strip_suffix('/')
-            .filter(|_| filter.as_str().len() == prefix.len() + 1)?;
-        self.get(Topic::new(parent).ok()?)
-            .filter(|message| filter.matches(message.topic()))
+        let parent = prefix.strip_suffix('/').filter(|_| filter.as_str().len() == prefix.len() + 1)?;
+        self.get(Topic::new(parent).ok()?).filter(|message| filter.matches(message.topic()))
     }
 }

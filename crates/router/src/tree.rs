@@ -80,14 +80,7 @@ impl Default for Tree {
 impl Node {
     fn new(level: &str, parent: u32) -> Node {
         let subscribers = Subscribers::Few(SmallVec::new());
-        Node {
-            level: level.into(),
-            subscribers,
-            parent,
-            children: 0,
-            plus: 0,
-            hash: 0,
-        }
+        Node { level: level.into(), subscribers, parent, children: 0, plus: 0, hash: 0 }
     }
 }
 
@@ -245,9 +238,7 @@ fn present(node: u32) -> Option<u32> {
 
 /// Mixes the parent in; without the random key of the level's hash nobody can aim at one bucket.
 fn edge_hash(level_hash: u64, parent: u32) -> u64 {
-    (level_hash ^ u64::from(parent))
-        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        .rotate_left(29)
+    (level_hash ^ u64::from(parent)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
 }
 
 impl Subscribers {

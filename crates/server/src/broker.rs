@@ -4,6 +4,7 @@
 //! through the outlet. May be called from any thread.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -44,7 +45,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Binds every listener, then starts the workers.
+    /// Binds every listener, then starts the workers. Clients wait in the listeners' backlog until `open`.
     pub fn start(options: &Options) -> Result<Broker, StartError> {
         let listeners = options.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let retained = Retained::new(options.retained_messages_max, options.retained_bytes_max);
@@ -54,22 +55,26 @@ impl Broker {
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
-        let threads = (0..)
-            .zip(polls)
-            .map(|(index, poll)| spawn(&shared, index, poll))
-            .collect::<Result<Vec<_>, _>>();
-        let threads = Mutex::new(threads.map_err(StartError::Resources)?);
-        Ok(Broker { shared, threads })
+        let broker = Broker { shared, threads: Mutex::default() };
+        for (index, poll) in (0..).zip(polls) {
+            // On failure the broker is dropped, which ends the workers that run already.
+            let thread = spawn(&broker.shared, index, poll).map_err(StartError::Resources)?;
+            broker.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(broker)
+    }
+
+    /// Lets clients in. Separate from the start, so that questions can be asked from the first client on.
+    pub fn open(&self) {
+        for mailbox in &self.shared.mailboxes {
+            mailbox.post([Mail::Open]);
+        }
     }
 
     /// (kind, name, address) of every listener, as bound.
     pub fn listeners(&self) -> Vec<(&'static str, String, String)> {
         let row = |listener: &Listener| {
-            (
-                listener.options.kind_name(),
-                listener.options.name.clone(),
-                listener.address.clone(),
-            )
+            (listener.options.kind_name(), listener.options.name.clone(), listener.address.clone())
         };
         self.shared.listeners.iter().map(row).collect()
     }
@@ -84,11 +89,7 @@ impl Broker {
         let events = self.shared.outlet.drain();
         for event in &events {
             if let Event::TapBatch { tap, messages, .. } = event {
-                self.shared
-                    .taps
-                    .get(*tap)
-                    .into_iter()
-                    .for_each(|tap| tap.release(messages.len()));
+                self.shared.taps.get(*tap).into_iter().for_each(|tap| tap.release(messages.len()));
             }
         }
         events
@@ -101,14 +102,7 @@ impl Broker {
 
     /// Answers a question about a CONNECT; 0 lets the client in.
     pub fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
-        self.post_to_ticket(
-            ticket,
-            Mail::Authenticated {
-                ticket,
-                reason_code,
-                is_superuser,
-            },
-        );
+        self.post_to_ticket(ticket, Mail::Authenticated { ticket, reason_code, is_superuser });
     }
 
     /// Answers a question about a PUBLISH or SUBSCRIBE; one code for each topic.
@@ -135,37 +129,17 @@ impl Broker {
             Filter::new(filter)?;
         }
         let tap = self.shared.taps.open(filters, capacity);
-        let place = Place {
-            owner: TAPS,
-            slot: tap.id,
-            epoch: 0,
-        };
-        let options = SubscriptionOptions {
-            retain_as_published: true,
-            ..SubscriptionOptions::plain(QoS::ExactlyOnce)
-        };
-        let entry = Entry {
-            place,
-            options,
-            identifier: 0,
-        };
-        self.shared
-            .router
-            .subscribe(checked(&tap.filters).map(|filter| (filter, entry)));
+        let place = Place { owner: TAPS, slot: tap.id, epoch: 0 };
+        let options = SubscriptionOptions { retain_as_published: true, ..SubscriptionOptions::plain(QoS::ExactlyOnce) };
+        let entry = Entry { place, options, identifier: 0 };
+        self.shared.router.subscribe(checked(&tap.filters).map(|filter| (filter, entry)));
         Ok(tap.id)
     }
 
     /// Closes a tap; messages that wait are still drained.
     pub fn close_tap(&self, id: u32) {
         if let Some(tap) = self.shared.taps.close(id) {
-            self.shared.router.unsubscribe(
-                checked(&tap.filters),
-                Place {
-                    owner: TAPS,
-                    slot: id,
-                    epoch: 0,
-                },
-            );
+            self.shared.router.unsubscribe(checked(&tap.filters), Place { owner: TAPS, slot: id, epoch: 0 });
         }
     }
 
@@ -175,11 +149,7 @@ impl Broker {
         match self.shared.mailboxes.get(worker) {
             Some(mailbox) => mailbox.post([Mail::Clients { ticket, from, limit }]),
             None => {
-                let page = Event::ClientPage {
-                    ticket,
-                    records: Vec::new(),
-                    next_cursor: None,
-                };
+                let page = Event::ClientPage { ticket, records: Vec::new(), next_cursor: None };
                 self.shared.outlet.post(&mut vec![page]);
             }
         }
@@ -188,22 +158,13 @@ impl Broker {
     /// Ends a client and its session; `Kicked` answers.
     pub fn kick(&self, ticket: u64, client_id: &str) {
         let worker = self.shared.owner_of(client_id);
-        self.shared.mailboxes[usize::from(worker)].post([Mail::Kick {
-            ticket,
-            client_id: client_id.into(),
-        }]);
+        self.shared.mailboxes[usize::from(worker)].post([Mail::Kick { ticket, client_id: client_id.into() }]);
     }
 
     /// All counters, summed over the workers, and the gauges of the shared tables.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
         let mut counters = ledger::sum(self.shared.blocks.iter());
-        let retained = self
-            .shared
-            .router
-            .retained
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
+        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner).len();
         counters.push(("messages.retained", retained as u64));
         counters.push(("topics.count", self.shared.router.filter_count() as u64));
         counters
@@ -211,9 +172,7 @@ impl Broker {
 
     /// Ends every worker within `grace_ms`; `Stopped` is the last event.
     pub fn stop(&self, grace_ms: u64) {
-        for mailbox in &self.shared.mailboxes {
-            mailbox.post([Mail::Stop { grace_ms }]);
-        }
+        self.shared.stop(grace_ms);
     }
 
     /// Waits for the workers to end.
@@ -238,15 +197,16 @@ fn checked(filters: &[String]) -> impl Iterator<Item = Filter<'_>> {
 }
 
 fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
-    Listener::bind(options).map_err(|(address, error)| StartError::Listen {
-        listener: options.label(),
-        address,
-        error,
-    })
+    Listener::bind(options).map_err(|(address, error)| StartError::Listen { listener: options.label(), address, error })
 }
 
 fn spawn(shared: &Arc<Shared>, index: u16, poll: OwnedFd) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     let thread = std::thread::Builder::new().name(format!("whimbrel-{index}"));
-    thread.spawn(move || Worker::new(&shared, index, poll).run())
+    thread.spawn(move || {
+        let work = AssertUnwindSafe(|| Worker::new(&shared, index, poll).run());
+        if catch_unwind(work).is_err() {
+            shared.fail(index);
+        }
+    })
 }

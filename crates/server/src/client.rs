@@ -62,12 +62,7 @@ impl std::fmt::Display for ClientError {
                 write!(formatter, "the broker refused: {} (0x{:02X})", reason.text(), reason.0)
             }
             ClientError::NotAccepted(reason) => {
-                write!(
-                    formatter,
-                    "the broker did not accept the message: {} (0x{:02X})",
-                    reason.text(),
-                    reason.0
-                )
+                write!(formatter, "the broker did not accept the message: {} (0x{:02X})", reason.text(), reason.0)
             }
             ClientError::Closed => formatter.write_str("the broker closed the connection"),
             ClientError::TimedOut(what) => write!(formatter, "no {what} in time"),
@@ -145,11 +140,7 @@ impl Client {
     /// Connects and waits for CONNACK.
     pub fn connect(options: ClientOptions) -> Result<Client, ClientError> {
         // A client of ours takes what the wire can carry.
-        let limits = Limits {
-            max_packet_size_bytes: u32::MAX,
-            max_topic_levels: u16::MAX,
-            ..Limits::default()
-        };
+        let limits = Limits { max_packet_size_bytes: u32::MAX, max_topic_levels: u16::MAX, ..Limits::default() };
         let mut connection = Connection::new(Role::Client, Arc::new(limits), 0);
         connection.speak(options.version);
         let mut client = Client {
@@ -177,15 +168,7 @@ impl Client {
         let topic = Some(Topic::new(topic)?);
         let packet_id = if qos == QoS::AtMostOnce { 0 } else { self.packet_id() };
         let properties = Properties::default();
-        self.send(&Packet::Publish(Publish {
-            dup: false,
-            qos,
-            retain,
-            topic,
-            packet_id,
-            properties,
-            payload,
-        }))?;
+        self.send(&Packet::Publish(Publish { dup: false, qos, retain, topic, packet_id, properties, payload }))?;
         if qos == QoS::AtMostOnce {
             return Ok(());
         }
@@ -198,16 +181,9 @@ impl Client {
     /// Subscribes; returns the reason code of each filter.
     pub fn subscribe(&mut self, filters: &[String], qos: QoS) -> Result<Vec<u8>, ClientError> {
         let row = |filter| Filter::new(filter).map(|filter| (Ok(filter), SubscriptionOptions::plain(qos)));
-        let filters = filters
-            .iter()
-            .map(|filter| row(filter))
-            .collect::<Result<Vec<_>, _>>()?;
+        let filters = filters.iter().map(|filter| row(filter)).collect::<Result<Vec<_>, _>>()?;
         let packet_id = self.packet_id();
-        self.send(&Packet::Subscribe(Subscribe {
-            packet_id,
-            properties: Properties::default(),
-            filters,
-        }))?;
+        self.send(&Packet::Subscribe(Subscribe { packet_id, properties: Properties::default(), filters }))?;
         match self.reply("SUBACK")? {
             Reply::SubAck(reasons) => Ok(reasons.iter().map(|reason| reason.0).collect()),
             _ => Err(Violation::protocol("another packet instead of SUBACK").into()),
@@ -233,10 +209,7 @@ impl Client {
 
     /// Says goodbye.
     pub fn disconnect(&mut self) -> Result<(), ClientError> {
-        self.send(&Packet::Disconnect(Disconnect {
-            reason: ReasonCode::SUCCESS,
-            properties: Properties::default(),
-        }))
+        self.send(&Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() }))
     }
 
     fn packet_id(&mut self) -> u16 {
@@ -272,10 +245,7 @@ impl Client {
             Ok(0) => return Err(ClientError::Closed),
             Ok(count) => count,
             Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) =>
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
             {
                 return Ok(false);
             }
@@ -324,19 +294,9 @@ impl Client {
         if self.inbound.on_publish(publish.qos, publish.packet_id) == Accepted::Route {
             let properties = forwarded_properties(publish.properties);
             let publication = Publication::new(publish, named.topic(), &properties);
-            let received_ms = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64);
-            let origin = Origin {
-                client_id: Arc::from(""),
-                received_ms,
-            };
-            self.messages.push_back(Arc::new(Message::new(
-                &publication,
-                publish.qos,
-                publish.retain,
-                origin,
-            )));
+            let received_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+            let origin = Origin { client_id: Arc::from(""), received_ms };
+            self.messages.push_back(Arc::new(Message::new(&publication, publish.qos, publish.retain, origin)));
         }
         let ack = Ack::new(publish.packet_id, ReasonCode::SUCCESS);
         match publish.qos {

@@ -49,13 +49,7 @@ impl Listener {
             ListenerKind::Unix { path } => bind_unix(path).map_err(|error| (path.display().to_string(), error))?,
         };
         let connections = AtomicU32::new(0);
-        Ok(Listener {
-            options: options.clone(),
-            label: options.label(),
-            address,
-            descriptor,
-            connections,
-        })
+        Ok(Listener { options: options.clone(), label: options.label(), address, descriptor, connections })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -67,8 +61,8 @@ impl Listener {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (descriptor, address) = match acceptfrom_with(&self.descriptor, flags) {
             Ok(accepted) => accepted,
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                return Accepted::Exhausted(Errno::MFILE);
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                return Accepted::Exhausted(error);
             }
             // Everything else concerns one connection that is gone already, or says that none waits.
             Err(_) => return Accepted::Empty,
@@ -77,9 +71,7 @@ impl Listener {
             self.release();
             return Accepted::Refused;
         }
-        let peer = address
-            .and_then(|address| SocketAddr::try_from(address).ok())
-            .map_or(Peer::Local, Peer::Net);
+        let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::Net);
         Accepted::Client(Socket::new(descriptor), peer)
     }
 
@@ -113,11 +105,7 @@ fn bind_tcp(host: &str, port: u16) -> std::io::Result<(OwnedFd, String)> {
 }
 
 fn bind_address(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let descriptor = socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&descriptor, true)?;

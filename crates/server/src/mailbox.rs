@@ -27,17 +27,15 @@ pub(crate) enum Mail {
     /// Route a message from inside and answer the ticket.
     Publish { ticket: u64, message: Arc<Message> },
     /// Answer to a question.
-    Authenticated {
-        ticket: u64,
-        reason_code: u8,
-        is_superuser: bool,
-    },
+    Authenticated { ticket: u64, reason_code: u8, is_superuser: bool },
     /// Answer to a question.
     Authorized { ticket: u64, reason_codes: Vec<u8> },
     /// A page of clients from a slot on.
     Clients { ticket: u64, from: u32, limit: usize },
     /// End a client and its session.
     Kick { ticket: u64, client_id: Arc<str> },
+    /// Take connections from the listeners from now on.
+    Open,
     /// End, within so many milliseconds.
     Stop { grace_ms: u64 },
 }
@@ -54,12 +52,7 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new() -> std::io::Result<Mailbox> {
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Mailbox {
-            waiting: Mutex::default(),
-            len: AtomicUsize::new(0),
-            is_asleep: AtomicBool::new(false),
-            wake,
-        })
+        Ok(Mailbox { waiting: Mutex::default(), len: AtomicUsize::new(0), is_asleep: AtomicBool::new(false), wake })
     }
 
     /// Becomes readable when a sleeping worker gets mail. Never read: it is watched edge-triggered.

@@ -24,10 +24,7 @@ impl Outlet {
     /// Empty.
     pub fn new() -> std::io::Result<Outlet> {
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Outlet {
-            waiting: Mutex::default(),
-            wake,
-        })
+        Ok(Outlet { waiting: Mutex::default(), wake })
     }
 
     /// Readable while something waits.

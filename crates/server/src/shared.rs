@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use whimbrel_protocol::Limits;
 use whimbrel_router::Router;
 
+use crate::event::Event;
 use crate::ledger::Block;
 use crate::listener::Listener;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mail, Mailbox};
 use crate::outlet::Outlet;
 use crate::tap::Taps;
 
@@ -41,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) zones: Vec<Arc<Limits>>,
     pub(crate) question_deadline_ms: u64,
-    pub(crate) running: AtomicUsize,
+    running: AtomicUsize,
     pub(crate) assigned: AtomicU64,
     interest: AtomicU8,
     hasher: RandomState,
@@ -71,6 +72,30 @@ impl Shared {
             interest: AtomicU8::new(0),
             hasher,
         })
+    }
+
+    /// Every worker ends within `grace_ms`.
+    pub(crate) fn stop(&self, grace_ms: u64) {
+        for mailbox in &self.mailboxes {
+            mailbox.post([Mail::Stop { grace_ms }]);
+        }
+    }
+
+    /// A worker ended by a defect of ours. A broker that has lost a part of its sessions must not go on as if nothing
+    /// were missing: all of it ends, and who runs it is told.
+    pub(crate) fn fail(&self, index: u16) {
+        let text = format!("worker {index} ended by a defect (standard error says where); the broker stops");
+        self.outlet.post(&mut vec![Event::Log { level: 50, text }]);
+        self.stop(0);
+        self.leave(&mut Vec::new());
+    }
+
+    /// A worker is gone; the last one says so. Its last events go out.
+    pub(crate) fn leave(&self, events: &mut Vec<Event>) {
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            events.push(Event::Stopped);
+        }
+        self.outlet.post(events);
     }
 
     /// The worker that owns a client identifier's session.

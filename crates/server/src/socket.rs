@@ -50,14 +50,7 @@ impl Socket {
     }
 
     pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> Moved {
-        outcome(|| {
-            sendmsg(
-                &self.0,
-                slices,
-                &mut SendAncillaryBuffer::default(),
-                SendFlags::NOSIGNAL,
-            )
-        })
+        outcome(|| sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
     }
 }
 

@@ -26,10 +26,7 @@ impl Tap {
     /// Takes a place for one message; false when none is left, which counts as a drop.
     pub fn reserve(&self) -> bool {
         let has_place = |waiting| (waiting < self.capacity).then_some(waiting + 1);
-        let reserved = self
-            .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_place)
-            .is_ok();
+        let reserved = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_place).is_ok();
         if !reserved {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -59,17 +56,8 @@ impl Taps {
     pub fn open(&self, filters: Vec<String>, capacity: usize) -> Arc<Tap> {
         let id = self.next.fetch_add(1, Ordering::Relaxed) as u32;
         let (waiting, dropped) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let tap = Arc::new(Tap {
-            id,
-            filters,
-            capacity,
-            waiting,
-            dropped,
-        });
-        self.open
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, Arc::clone(&tap));
+        let tap = Arc::new(Tap { id, filters, capacity, waiting, dropped });
+        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&tap));
         tap
     }
 
@@ -80,10 +68,6 @@ impl Taps {
 
     /// Finds a tap.
     pub fn get(&self, id: u32) -> Option<Arc<Tap>> {
-        self.open
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned()
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 }

@@ -35,7 +35,9 @@ class Assembly:
             engine = Engine.start(from_settings(settings))
         except ListenFailure as error:
             raise StartError(_advised(error)) from error
-        return cls(engine, Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms))
+        assembly = cls(engine, Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms))
+        engine.open()  # Only now: the hooks decide about the very first client, too.
+        return assembly
 
     async def stop(self, *, grace_ms: int) -> None:
         """Say goodbye to the clients, then end the hooks; takes at most the grace and 1.5 s."""

@@ -101,6 +101,10 @@ class Engine:
         """Done when every worker has ended, asked for or not. Shield it when you wait for it."""
         return self._stopped
 
+    def open(self) -> None:
+        """Let clients in. Until then they wait before the door, so that whoever attends misses none of them."""
+        self._plane.open()
+
     def listeners(self) -> list[tuple[str, str, str]]:
         """(kind, name, bound address) of every listener, with the real port."""
         return self._plane.listeners()

@@ -258,8 +258,8 @@ _MQTT: Final = (
         key="mqtt.max_awaiting_rel",
         field="max_awaiting_rel",
         shape=Whole(1, _U16),
-        default=100,
-        doc="QoS 2 messages of a client that wait for its PUBREL.",
+        default=1024,
+        doc="QoS 2 messages of a client that wait for its PUBREL; one more ends an MQTT 3.1.1 connection.",
     ),
     Row(
         key="mqtt.max_mqueue_len",

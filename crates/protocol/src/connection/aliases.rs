@@ -46,10 +46,7 @@ pub(super) fn name<'a>(
     };
     if alias == 0 || alias > u32::from(max_topic_alias) {
         // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-        return Err(Violation::new(
-            ReasonCode::TOPIC_ALIAS_INVALID,
-            "topic alias 0 or above max_topic_alias",
-        ));
+        return Err(Violation::new(ReasonCode::TOPIC_ALIAS_INVALID, "topic alias 0 or above max_topic_alias"));
     }
     let place = alias as usize - 1;
     let known = &mut aliases.get_or_insert_default().0;
@@ -61,9 +58,6 @@ pub(super) fn name<'a>(
             known[place] = Some(Arc::from(topic.as_str()));
             Ok(Named::Here(topic))
         }
-        None => known[place]
-            .clone()
-            .map(Named::Aliased)
-            .ok_or(Violation::protocol("topic alias that was never set")),
+        None => known[place].clone().map(Named::Aliased).ok_or(Violation::protocol("topic alias that was never set")),
     }
 }

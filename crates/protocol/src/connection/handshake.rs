@@ -76,22 +76,13 @@ impl Request {
         }
         if let Some(will) = &connect.will {
             if will.qos as u8 > limits.max_qos_allowed {
-                return Err(Violation::new(
-                    ReasonCode::QOS_NOT_SUPPORTED,
-                    "QoS of the will above max_qos_allowed",
-                ));
+                return Err(Violation::new(ReasonCode::QOS_NOT_SUPPORTED, "QoS of the will above max_qos_allowed"));
             }
             if will.retain && !limits.is_retain_available {
-                return Err(Violation::new(
-                    ReasonCode::RETAIN_NOT_SUPPORTED,
-                    "retained will, but retain is off",
-                ));
+                return Err(Violation::new(ReasonCode::RETAIN_NOT_SUPPORTED, "retained will, but retain is off"));
             }
         }
-        let origin = Origin {
-            client_id: Arc::clone(&client_id),
-            received_ms: now_ms,
-        };
+        let origin = Origin { client_id: Arc::clone(&client_id), received_ms: now_ms };
         Ok(Request {
             version: connect.version,
             clean_start: connect.clean_start,
@@ -99,15 +90,10 @@ impl Request {
             is_client_id_assigned: connect.client_id.is_empty(),
             session_expiry_s: session_expiry_s(connect, limits),
             session_expiry_asked_s: properties.number(id::SESSION_EXPIRY_INTERVAL),
-            receive_maximum: properties
-                .number(id::RECEIVE_MAXIMUM)
-                .map_or(u16::MAX, |number| number as u16),
+            receive_maximum: properties.number(id::RECEIVE_MAXIMUM).map_or(u16::MAX, |number| number as u16),
             max_packet_bytes: properties.number(id::MAXIMUM_PACKET_SIZE).unwrap_or(u32::MAX),
             will: connect.will.map(|will| Arc::new(Message::from_will(&will, origin))),
-            will_delay_s: connect
-                .will
-                .and_then(|will| will.properties.number(id::WILL_DELAY_INTERVAL))
-                .unwrap_or(0),
+            will_delay_s: connect.will.and_then(|will| will.properties.number(id::WILL_DELAY_INTERVAL)).unwrap_or(0),
             username: connect.username.map(Box::from),
             password: connect.password.map(|password| Secret(password.into())),
             client_id,
@@ -125,10 +111,7 @@ impl Request {
 
     fn put_agreed(&self, raw: &mut Vec<u8>, limits: &Limits) {
         let mut number = |id, value| put_property(raw, id, Value::Number(value));
-        if self
-            .session_expiry_asked_s
-            .is_some_and(|asked| asked != self.session_expiry_s)
-        {
+        if self.session_expiry_asked_s.is_some_and(|asked| asked != self.session_expiry_s) {
             number(id::SESSION_EXPIRY_INTERVAL, self.session_expiry_s);
         }
         if limits.receive_maximum < u16::MAX {
@@ -158,15 +141,7 @@ pub fn put_refused(out: &mut Vec<u8>, version: Version, reason: ReasonCode) {
 
 fn put_connack(out: &mut Vec<u8>, version: Version, session_present: bool, reason: ReasonCode, raw: &[u8]) {
     let properties = Properties::trusted(raw);
-    encode(
-        out,
-        version,
-        &Packet::ConnAck(ConnAck {
-            session_present,
-            reason,
-            properties,
-        }),
-    );
+    encode(out, version, &Packet::ConnAck(ConnAck { session_present, reason, properties }));
 }
 
 fn client_id(connect: &Connect<'_>, limits: &Limits, assigned: impl FnOnce() -> Arc<str>) -> Decoded<Arc<str>> {

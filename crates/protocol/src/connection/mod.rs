@@ -146,33 +146,23 @@ impl Connection {
             (Role::Client, Phase::Opening | Phase::Deciding) => matches!(kind, 2 | 15),
             (Role::Client, Phase::Open) => matches!(kind, 3..=7 | 9 | 11 | 13 | 14 | 15),
         };
-        if fits {
-            Ok(())
-        } else {
-            Err(Violation::protocol("packet type not allowed now"))
-        }
+        if fits { Ok(()) } else { Err(Violation::protocol("packet type not allowed now")) }
     }
 
     #[inline]
     fn check_publish(&self, publish: &Publish<'_>) -> Decoded<()> {
         let limits = &self.limits;
         if publish.qos as u8 > limits.max_qos_allowed {
-            return Err(Violation::new(
-                ReasonCode::QOS_NOT_SUPPORTED,
-                "QoS above max_qos_allowed",
-            )); // [MQTT-3.2.2-11]
+            return Err(Violation::new(ReasonCode::QOS_NOT_SUPPORTED, "QoS above max_qos_allowed")); // [MQTT-3.2.2-11]
         }
         if publish.retain && !limits.is_retain_available {
-            return Err(Violation::new(
-                ReasonCode::RETAIN_NOT_SUPPORTED,
-                "retain is not available",
-            ));
+            return Err(Violation::new(ReasonCode::RETAIN_NOT_SUPPORTED, "retain is not available"));
         }
         let levels_max = usize::from(limits.max_topic_levels);
         match publish.topic {
-            Some(topic) if topic.as_str().len() > levels_max && topic.level_count() > levels_max => Err(
-                Violation::new(ReasonCode::TOPIC_NAME_INVALID, "more levels than max_topic_levels"),
-            ),
+            Some(topic) if topic.as_str().len() > levels_max && topic.level_count() > levels_max => {
+                Err(Violation::new(ReasonCode::TOPIC_NAME_INVALID, "more levels than max_topic_levels"))
+            }
             _ => Ok(()),
         }
     }

@@ -28,10 +28,7 @@ pub struct Inbound {
 impl Inbound {
     /// Nothing received; at most `awaiting_rel_max` QoS 2 messages may wait for their PUBREL.
     pub fn new(awaiting_rel_max: u16) -> Inbound {
-        Inbound {
-            awaiting_rel: VecDeque::new(),
-            awaiting_rel_max,
-        }
+        Inbound { awaiting_rel: VecDeque::new(), awaiting_rel_max }
     }
 
     /// A PUBLISH came in.

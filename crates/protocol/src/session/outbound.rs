@@ -137,11 +137,7 @@ impl Outbound {
     pub fn offer(&mut self, qos: QoS, has_room: bool, delivery: impl FnOnce() -> Delivery) -> Offered {
         if qos == QoS::AtMostOnce {
             let sendable = has_room && self.window > 0;
-            return if sendable {
-                Offered::Send(0)
-            } else {
-                Offered::Dropped(DropReason::QoS0)
-            };
+            return if sendable { Offered::Send(0) } else { Offered::Dropped(DropReason::QoS0) };
         }
         if has_room && self.queue.is_empty() && self.has_window() {
             let kept = self.keeps_bodies.then(delivery);
@@ -165,11 +161,7 @@ impl Outbound {
     #[inline]
     fn push(&mut self, qos: QoS, kept: Option<Delivery>) -> u16 {
         let packet_id = wrap(self.first, self.slots.len());
-        let awaiting = if qos == QoS::AtLeastOnce {
-            Slot::AwaitingPuback
-        } else {
-            Slot::AwaitingPubrec
-        };
+        let awaiting = if qos == QoS::AtLeastOnce { Slot::AwaitingPuback } else { Slot::AwaitingPubrec };
         self.slots.push_back(awaiting(kept));
         self.inflight += 1;
         packet_id

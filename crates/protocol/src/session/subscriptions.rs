@@ -48,8 +48,6 @@ impl Subscriptions {
 
     /// All, by filter.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Subscription)> {
-        self.0
-            .iter()
-            .map(|(filter, subscription)| (filter.as_ref(), subscription))
+        self.0.iter().map(|(filter, subscription)| (filter.as_ref(), subscription))
     }
 }

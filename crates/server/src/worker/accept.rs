@@ -2,7 +2,6 @@
 //!
 //! Knows listeners and the first reminder of a connection. Does not know MQTT.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::event::epoll;
@@ -12,7 +11,6 @@ use super::client::{Arrival, Client};
 use super::{Token, Worker};
 use crate::event::Event;
 use crate::listener::Accepted;
-use crate::shared::Shared;
 use crate::timers::Subject;
 
 /// Connections taken from one listener in one turn; the rest waits for the next, behind the clients that are ready.
@@ -20,16 +18,19 @@ const ACCEPTS_MAX: usize = 64;
 /// How long listeners rest when descriptors have run out; milliseconds.
 const EXHAUSTED_REST_MS: u64 = 100;
 
-pub(super) fn watch_listeners(poll: &OwnedFd, shared: &Shared) -> std::io::Result<()> {
-    // Exclusive: one worker wakes for a connection, not all of them.
-    let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-    for (index, listener) in shared.listeners.iter().enumerate() {
-        epoll::add(poll, listener.fd(), Token::Listener(index as u16).pack(), flags)?;
-    }
-    Ok(())
-}
-
 impl Worker {
+    /// Watches the listeners from now on.
+    pub(super) fn open_listeners(&mut self) {
+        // Exclusive: one worker wakes for a connection, not all of them.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+        for (index, listener) in self.shared.listeners.iter().enumerate() {
+            let token = Token::Listener(index as u16).pack();
+            if let Err(error) = epoll::add(&self.poll, listener.fd(), token, flags) {
+                let text = format!("{}: worker {} cannot accept: {error}", listener.label, self.index);
+                self.events.push(Event::Log { level: 40, text });
+            }
+        }
+    }
     pub(super) fn unwatch_listeners(&mut self) {
         for listener in &self.shared.listeners {
             // One that is not watched now stays so.
@@ -44,12 +45,7 @@ impl Worker {
             match listener.accept() {
                 Accepted::Client(socket, peer) => {
                     let limits = Arc::clone(&shared.zones[listener.options.zone]);
-                    self.welcome(Arrival {
-                        socket,
-                        peer,
-                        listener: index,
-                        limits,
-                    });
+                    self.welcome(Arrival { socket, peer, listener: index, limits });
                 }
                 Accepted::Refused => self.counts.accepts_refused += 1,
                 Accepted::Empty => return,
@@ -78,9 +74,7 @@ impl Worker {
         self.next_epoch = self.next_epoch.wrapping_add(1);
         let epoch = self.next_epoch;
         let listener = arrival.listener;
-        let slot = self
-            .clients
-            .insert(Client::new(arrival, connection, epoch, self.now.unix_ms)) as u32;
+        let slot = self.clients.insert(Client::new(arrival, connection, epoch, self.now.unix_ms)) as u32;
         let client = &self.clients[slot as usize];
         let token = Token::Client(slot, epoch).pack();
         if epoll::add(&self.poll, client.socket.fd(), token, epoll::EventFlags::IN).is_err() {

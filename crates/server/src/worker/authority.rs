@@ -43,12 +43,6 @@ impl Verdicts {
             self.0.pop_front();
         }
         let (qos, retain) = (publish.qos as u8, publish.retain);
-        self.0.push_back(Verdict {
-            topic: topic.into(),
-            qos,
-            retain,
-            is_allowed,
-            until_ms: now_ms + VERDICT_LIFE_MS,
-        });
+        self.0.push_back(Verdict { topic: topic.into(), qos, retain, is_allowed, until_ms: now_ms + VERDICT_LIFE_MS });
     }
 }

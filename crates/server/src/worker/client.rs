@@ -120,43 +120,22 @@ pub(super) struct End {
 
 impl End {
     const fn told(word: &'static str, reason: ReasonCode) -> End {
-        End {
-            word,
-            reason,
-            is_told: true,
-            is_goodbye: false,
-        }
+        End { word, reason, is_told: true, is_goodbye: false }
     }
 
-    pub(super) const CLOSED: End = End {
-        word: "tcp_closed",
-        reason: ReasonCode::SUCCESS,
-        is_told: false,
-        is_goodbye: false,
-    };
-    pub(super) const GOODBYE: End = End {
-        word: "normal",
-        reason: ReasonCode::SUCCESS,
-        is_told: false,
-        is_goodbye: true,
-    };
-    pub(super) const WITH_WILL: End = End {
-        word: "normal",
-        reason: ReasonCode::DISCONNECT_WITH_WILL,
-        is_told: false,
-        is_goodbye: false,
-    };
+    pub(super) const CLOSED: End =
+        End { word: "tcp_closed", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: false };
+    pub(super) const GOODBYE: End =
+        End { word: "normal", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: true };
+    pub(super) const WITH_WILL: End =
+        End { word: "normal", reason: ReasonCode::DISCONNECT_WITH_WILL, is_told: false, is_goodbye: false };
     pub(super) const TAKEN_OVER: End = End::told("takeovered", ReasonCode::SESSION_TAKEN_OVER);
     pub(super) const DISCARDED: End = End::told("discarded", ReasonCode::SESSION_TAKEN_OVER);
     pub(super) const KICKED: End = End::told("kicked", ReasonCode::ADMINISTRATIVE_ACTION);
     pub(super) const KEEP_ALIVE: End = End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT);
     /// Nothing was agreed on yet, so nothing is said.
-    pub(super) const IDLE: End = End {
-        word: "idle_timeout",
-        reason: ReasonCode::SUCCESS,
-        is_told: false,
-        is_goodbye: false,
-    };
+    pub(super) const IDLE: End =
+        End { word: "idle_timeout", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: false };
     pub(super) const SHUTDOWN: End = End::told("server_shutdown", ReasonCode::SERVER_SHUTTING_DOWN);
 
     /// The client was refused in CONNACK.

@@ -12,7 +12,7 @@ use whimbrel_protocol::encode::{Layout, Shape, publish_head};
 use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
 use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered};
-use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, encode};
+use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
 use whimbrel_router::{Group, Matches, StoreOutcome, Target};
 
 use super::Worker;
@@ -52,7 +52,9 @@ impl Frames {
                 return Some((range.clone(), *layout));
             }
         }
-        let start = self.bytes.len();
+        // What lies behind the last known shape was personal to one receiver and is done with.
+        let start = self.known.last().map_or(0, |(_, range, _)| range.end);
+        self.bytes.truncate(start);
         let layout = publish_head(&mut self.bytes, shape, publication, identifiers.unwrap_or_default())?;
         if publication.payload.len() < SHARED_MIN_BYTES {
             self.bytes.extend_from_slice(publication.payload);
@@ -93,10 +95,7 @@ impl<'a> Passing<'a> {
     fn owned(&mut self) -> Arc<Message> {
         let owned = self.owned.get_or_insert_with(|| {
             let client_id = self.client_id.take().unwrap_or_else(|| Arc::from(""));
-            let origin = Origin {
-                client_id,
-                received_ms: self.received_ms,
-            };
+            let origin = Origin { client_id, received_ms: self.received_ms };
             Arc::new(Message::new(&self.publication, self.qos, self.retain, origin))
         });
         Arc::clone(owned)
@@ -135,10 +134,24 @@ impl Worker {
             }
             Accepted::Refused(reason) => {
                 self.counts.publish_dropped += 1;
+                self.check_quota(slot)?;
                 self.refuse_publish(slot, publish, reason);
             }
         }
         Ok(Step::Next)
+    }
+
+    /// Too many QoS 2 messages wait for PUBREL. A 3.1.1 client cannot be told that one is refused, and an
+    /// acknowledgement would be a lie; an MQTT 5 client beyond what CONNACK granted breaks [MQTT-3.3.4-9].
+    fn check_quota(&mut self, slot: u32) -> Result<(), End> {
+        let connection = &self.clients[slot as usize].connection;
+        let (version, granted) = (connection.version(), usize::from(connection.limits().receive_maximum));
+        let waiting = self.seat_of(slot).map_or(0, |seat| seat.session.inbound.awaiting_rel_count());
+        if version == Version::V5 && waiting < granted {
+            return Ok(());
+        }
+        Err(Violation::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages without PUBREL than granted")
+            .into())
     }
 
     #[inline]
@@ -180,9 +193,8 @@ impl Worker {
     #[inline]
     fn route_publish(&mut self, slot: u32, publish: &Publish<'_>, topic: Topic<'_>) -> usize {
         let publisher = self.clients[slot as usize].session;
-        let client_id = publisher
-            .and_then(|seat| self.sessions.get(seat))
-            .map(|seat| Arc::clone(&seat.session.client_id));
+        let client_id =
+            publisher.and_then(|seat| self.sessions.get(seat)).map(|seat| Arc::clone(&seat.session.client_id));
         let properties = forwarded_properties(publish.properties);
         let mut passing = Passing {
             publication: Publication::new(publish, topic, &properties),
@@ -206,7 +218,8 @@ impl Worker {
             Some(memo) if memo.generation == generation && *memo.topic == *topic.as_str() => Rc::clone(memo),
             _ => {
                 let matches = self.cache.find(&self.shared.router, topic);
-                client.memo = Some(Rc::clone(&matches));
+                // A connection that falls silent keeps its memo, so it must be small.
+                client.memo = (matches.len() <= MEMO_TARGETS_MAX).then(|| Rc::clone(&matches));
                 matches
             }
         }
@@ -239,12 +252,7 @@ impl Worker {
 
     fn retain(&mut self, passing: &mut Passing<'_>) {
         let message = passing.owned();
-        let mut retained = self
-            .shared
-            .router
-            .retained
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut retained = self.shared.router.retained.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.counts.retained_refused += u64::from(retained.store(message) == StoreOutcome::Refused);
     }
 
@@ -264,18 +272,12 @@ impl Worker {
                 continue;
             }
             match self.events.last_mut() {
-                Some(Event::TapBatch {
-                    tap: last, messages, ..
-                }) if *last == tap.id => {
+                Some(Event::TapBatch { tap: last, messages, .. }) if *last == tap.id => {
                     messages.push(Arc::clone(&message));
                 }
                 _ => {
                     let (messages, dropped) = (vec![Arc::clone(&message)], tap.take_dropped());
-                    self.events.push(Event::TapBatch {
-                        tap: tap.id,
-                        messages,
-                        dropped,
-                    });
+                    self.events.push(Event::TapBatch { tap: tap.id, messages, dropped });
                 }
             }
         }
@@ -311,14 +313,8 @@ impl Worker {
         let client = slot.and_then(|slot| self.clients.get_mut(slot as usize));
         let mut frame = None;
         if let Some(client) = client.as_deref() {
-            let shape = Shape {
-                version: client.connection.version(),
-                qos,
-                retain,
-            };
-            frame = self
-                .frames
-                .find(shape, &passing.publication, identifiers_for(target, shape.version));
+            let shape = Shape { version: client.connection.version(), qos, retain };
+            frame = self.frames.find(shape, &passing.publication, identifiers_for(target, shape.version));
             let limit = client.connection.peer_max_packet_bytes() as usize;
             if frame.as_ref().is_none_or(|(_, layout)| layout.len > limit) {
                 self.counts.delivery_dropped += 1;
@@ -372,11 +368,7 @@ impl Worker {
     pub(super) fn send_delivery(&mut self, slot: u32, packet_id: u16, delivery: &Delivery, dup: bool) -> bool {
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
-        let shape = Shape {
-            version,
-            qos: delivery.qos,
-            retain: delivery.retain,
-        };
+        let shape = Shape { version, qos: delivery.qos, retain: delivery.retain };
         let publication = delivery.message.publication(self.now.unix_ms);
         let identifiers = delivery.identifiers.as_deref().filter(|_| version == Version::V5);
         self.frames.clear();
@@ -434,6 +426,9 @@ impl Worker {
         outbound.on_pubrec(packet_id, ReasonCode::PACKET_TOO_LARGE);
     }
 }
+
+/// Targets that a connection's memo holds at most; beyond it the worker's cache serves.
+const MEMO_TARGETS_MAX: usize = 64;
 
 const NOBODY: ReasonCode = ReasonCode::NO_MATCHING_SUBSCRIBERS;
 

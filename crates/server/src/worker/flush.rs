@@ -20,10 +20,7 @@ impl Worker {
     /// Notes that the window opened: a queue, if there is one, moves at the end of the turn.
     #[inline]
     pub(super) fn pump_later(&mut self, slot: u32) {
-        if self
-            .seat_of(slot)
-            .is_some_and(|seat| seat.session.outbound.queue_len() > 0)
-        {
+        if self.seat_of(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {
             self.mark_dirty(slot);
         }
     }

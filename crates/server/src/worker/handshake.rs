@@ -41,9 +41,7 @@ impl Worker {
 
     fn is_anonymous_allowed(&self, slot: u32) -> bool {
         let listener = self.clients[slot as usize].listener;
-        self.shared.listeners[usize::from(listener)]
-            .options
-            .is_anonymous_allowed
+        self.shared.listeners[usize::from(listener)].options.is_anonymous_allowed
     }
 
     fn ask_authenticate(&mut self, slot: u32, request: Box<Request>) {
@@ -63,12 +61,7 @@ impl Worker {
             is_anonymous_allowed: listener.options.is_anonymous_allowed,
         })));
         let due_ms = self.now.ms + self.shared.question_deadline_ms;
-        client.parked = Some(Box::new(Parked {
-            ticket,
-            due_ms,
-            request: Some(request),
-            rest: Vec::new(),
-        }));
+        client.parked = Some(Box::new(Parked { ticket, due_ms, request: Some(request), rest: Vec::new() }));
         self.arm(slot);
     }
 
@@ -137,26 +130,9 @@ impl Worker {
         let client = self.clients.remove(slot as usize);
         let _ = epoll::delete(&self.poll, client.socket.fd());
         let limits = Arc::clone(client.connection.limits());
-        let Client {
-            socket,
-            peer,
-            listener,
-            connection,
-            ..
-        } = client;
-        let arrival = Arrival {
-            socket,
-            peer,
-            listener,
-            limits,
-        };
-        let handoff = Handoff {
-            arrival,
-            connection,
-            request,
-            rest,
-            is_superuser,
-        };
+        let Client { socket, peer, listener, connection, .. } = client;
+        let arrival = Arrival { socket, peer, listener, limits };
+        let handoff = Handoff { arrival, connection, request, rest, is_superuser };
         self.outgoing[usize::from(owner)].push(Mail::Adopt(Box::new(handoff)));
     }
 
@@ -192,9 +168,7 @@ impl Worker {
         let client = &mut self.clients[slot as usize];
         client.session = Some(seat);
         client.is_superuser = is_superuser;
-        client
-            .connection
-            .open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
+        client.connection.open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
         let window = client.connection.limits().max_inflight.min(request.receive_maximum);
         let Some(seat) = self.sessions.get_mut(seat) else {
             return;
@@ -204,12 +178,10 @@ impl Worker {
         seat.clean_start = request.clean_start;
         (seat.last_seen, seat.will_due_ms, seat.expires_ms) = (None, None, None);
         seat.session.attach(request.session_expiry_s, window);
-        seat.session.will = request.will.as_ref().map(|message| {
-            Box::new(Will {
-                message: Arc::clone(message),
-                delay_s: request.will_delay_s,
-            })
-        });
+        seat.session.will = request
+            .will
+            .as_ref()
+            .map(|message| Box::new(Will { message: Arc::clone(message), delay_s: request.will_delay_s }));
     }
 
     /// The session for a request: an old one ends or moves on first. Returns its slot and whether it was there before.
@@ -246,8 +218,7 @@ impl Worker {
 
     fn create_session(&mut self, request: &Request, limits: &Limits) -> u32 {
         self.counts.session_created += 1;
-        self.sessions
-            .insert(Session::new(Arc::clone(&request.client_id), limits))
+        self.sessions.insert(Session::new(Arc::clone(&request.client_id), limits))
     }
 
     fn notice_connected(&mut self, slot: u32, request: &Request, session_present: bool) {
@@ -281,10 +252,7 @@ impl Worker {
         self.counts.connack_sent += 1;
         self.counts.client_connack += 1;
         self.counts.connack_error += 1;
-        let is_credential = matches!(
-            reason,
-            ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD
-        );
+        let is_credential = matches!(reason, ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD);
         self.counts.connack_auth_error += u64::from(is_credential);
     }
 }

@@ -245,11 +245,7 @@ impl Worker {
             }
             seat.session.expiry_s = expiry_s.min(cap_s);
         }
-        if disconnect.reason == ReasonCode::DISCONNECT_WITH_WILL {
-            End::WITH_WILL
-        } else {
-            End::GOODBYE
-        }
+        if disconnect.reason == ReasonCode::DISCONNECT_WITH_WILL { End::WITH_WILL } else { End::GOODBYE }
     }
 
     /// Appends a packet to a connection's outbox.
@@ -268,11 +264,6 @@ impl Worker {
         flags.set(epoll::EventFlags::IN, client.parked.is_none() && client.has_room());
         flags.set(epoll::EventFlags::OUT, client.awaits_writable);
         // Fails only for a descriptor that is not watched, and this one is.
-        let _ = epoll::modify(
-            &self.poll,
-            client.socket.fd(),
-            Token::Client(slot, client.epoch).pack(),
-            flags,
-        );
+        let _ = epoll::modify(&self.poll, client.socket.fd(), Token::Client(slot, client.epoch).pack(), flags);
     }
 }

@@ -9,7 +9,7 @@ use whimbrel_protocol::connection::Phase;
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
 use whimbrel_protocol::packet::{Disconnect, Packet};
 use whimbrel_protocol::properties::Properties;
-use whimbrel_protocol::{Filter, Message, Version, encode};
+use whimbrel_protocol::{Filter, Message, ReasonCode, Version, encode};
 use whimbrel_router::Place;
 
 use super::Worker;
@@ -52,33 +52,23 @@ impl Worker {
     pub(super) fn take_leave(&mut self, slot: u32) {
         self.tell(slot, End::SHUTDOWN);
         if self.clients[slot as usize].outbox.len() == 0 {
-            return self.end(
-                slot,
-                End {
-                    is_told: false,
-                    ..End::SHUTDOWN
-                },
-            );
+            return self.end(slot, End { is_told: false, ..End::SHUTDOWN });
         }
         self.mark_dirty(slot);
     }
 
     fn tell(&mut self, slot: u32, end: End) {
         let client = &mut self.clients[slot as usize];
-        if client.connection.phase() != Phase::Open {
-            return self.put_refusal(slot, end.reason);
+        match client.connection.phase() {
+            Phase::Open => {}
+            // Whatever came was not a CONNECT that we can read; only a wrong version is answered [MQTT-3.1.2-2].
+            Phase::Opening if end.reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => return,
+            Phase::Opening | Phase::Deciding => return self.put_refusal(slot, end.reason),
         }
         let version = client.connection.version();
         if version == Version::V5 {
-            let packet = Disconnect {
-                reason: end.reason,
-                properties: Properties::default(),
-            };
-            encode::encode(
-                client.outbox.tail(&mut self.spares),
-                version,
-                &Packet::Disconnect(packet),
-            );
+            let packet = Disconnect { reason: end.reason, properties: Properties::default() };
+            encode::encode(client.outbox.tail(&mut self.spares), version, &Packet::Disconnect(packet));
             self.counts.packets_sent += 1;
             self.counts.disconnect_sent += 1;
         }
@@ -116,19 +106,10 @@ impl Worker {
             return self.remove_session(slot);
         }
         seat.last_seen = record.map(|record| {
-            Box::new(ClientRecord {
-                is_connected: false,
-                disconnected_at_ms: unix_ms,
-                outbox_bytes: 0,
-                ..record
-            })
+            Box::new(ClientRecord { is_connected: false, disconnected_at_ms: unix_ms, outbox_bytes: 0, ..record })
         });
         seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| unix_ms + u64::from(expiry_s) * 1000);
-        seat.will_due_ms = seat
-            .session
-            .will
-            .as_ref()
-            .map(|will| unix_ms + u64::from(will.delay_s) * 1000);
+        seat.will_due_ms = seat.session.will.as_ref().map(|will| unix_ms + u64::from(will.delay_s) * 1000);
         self.attend(slot);
     }
 
@@ -150,18 +131,22 @@ impl Worker {
             self.counts.session_terminated += 1;
             return self.remove_session(slot);
         }
-        if let Some(due_ms) = [seat.will_due_ms, seat.expires_ms].into_iter().flatten().min() {
-            let subject = Subject::Session(slot, seat.epoch);
-            self.timers.arm(self.now.ms + (due_ms - unix_ms), subject);
+        let Some(due_unix_ms) = [seat.will_due_ms, seat.expires_ms].into_iter().flatten().min() else {
+            return;
+        };
+        let due_ms = self.now.ms + (due_unix_ms - unix_ms);
+        if seat.reminder_ms == 0 || due_ms < seat.reminder_ms {
+            seat.reminder_ms = due_ms;
+            self.timers.arm(due_ms, Subject::Session(slot, seat.epoch));
         }
     }
 
-    pub(super) fn on_session_reminder(&mut self, slot: u32, epoch: u16) {
-        let is_absent = self
-            .sessions
-            .live(slot, epoch)
-            .is_some_and(|seat| seat.client.is_none());
-        if is_absent {
+    pub(super) fn on_session_reminder(&mut self, slot: u32, epoch: u16, due_ms: u64) {
+        let Some(seat) = self.sessions.live(slot, epoch).filter(|seat| seat.reminder_ms == due_ms) else {
+            return;
+        };
+        seat.reminder_ms = 0;
+        if seat.client.is_none() {
             self.attend(slot);
         }
     }
@@ -174,9 +159,7 @@ impl Worker {
             return;
         }
         client.reminder_ms = 0;
-        let is_due = client
-            .deadline_ms()
-            .is_some_and(|deadline_ms| deadline_ms <= self.now.ms);
+        let is_due = client.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= self.now.ms);
         match (is_due, client.parked.is_some(), client.connection.phase()) {
             (false, ..) => self.arm(slot),
             (true, true, _) => self.expire_question(slot),
@@ -194,17 +177,9 @@ impl Worker {
         let Some(mut seat) = self.sessions.remove(slot) else {
             return;
         };
-        let place = Place {
-            owner: self.index,
-            slot,
-            epoch: seat.epoch,
-        };
+        let place = Place { owner: self.index, slot, epoch: seat.epoch };
         self.subscription_count -= seat.session.subscriptions.len() as u64;
-        let filters = seat
-            .session
-            .subscriptions
-            .iter()
-            .filter_map(|(filter, _)| Filter::new(filter).ok());
+        let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
         self.shared.router.unsubscribe(filters, place);
         if let Some(will) = seat.session.will.take() {
             self.publish_will(&will.message);

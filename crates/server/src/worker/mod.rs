@@ -20,7 +20,6 @@ mod subscribing;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::Timespec;
@@ -129,7 +128,6 @@ impl Worker {
         let mailbox = &shared.mailboxes[usize::from(index)];
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&poll, mailbox.wake_fd(), Token::Mailbox.pack(), edge)?;
-        accept::watch_listeners(&poll, shared)?;
         Ok(poll)
     }
 
@@ -191,11 +189,7 @@ impl Worker {
 
     fn wait(&mut self) {
         let is_sleepy = self.dirty.is_empty() && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
-        let timeout = if is_sleepy {
-            self.time_to_next()
-        } else {
-            Some(Duration::ZERO)
-        };
+        let timeout = if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|duration| Timespec {
             tv_sec: duration.as_secs() as i64,
             tv_nsec: i64::from(duration.subsec_nanos()),
@@ -207,10 +201,7 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.accept_again_ms, self.stop_by_ms]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let due = [self.timers.next_ms(), self.accept_again_ms, self.stop_by_ms].into_iter().flatten().min()?;
         // One more than needed, so that the reminder is due when the wait ends.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1))
     }
@@ -219,9 +210,7 @@ impl Worker {
         self.now = Now {
             ms: self.started.elapsed().as_millis() as u64,
             // A clock before 1970 dates messages at 1970.
-            unix_ms: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64),
+            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         };
     }
 
@@ -230,11 +219,7 @@ impl Worker {
             Token::Mailbox => {}
             Token::Listener(index) => self.accept(index),
             Token::Client(slot, epoch) => {
-                if self
-                    .clients
-                    .get(slot as usize)
-                    .is_some_and(|client| client.epoch == epoch)
-                {
+                if self.clients.get(slot as usize).is_some_and(|client| client.epoch == epoch) {
                     self.on_client_ready(slot, flags);
                 }
             }
@@ -261,13 +246,12 @@ impl Worker {
         while let Some((due_ms, subject)) = self.timers.take_due(self.now.ms) {
             match subject {
                 Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
-                Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch),
+                Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
             }
         }
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
             self.accept_again_ms = None;
-            // What cannot be watched now is tried again with the next descriptor that comes free.
-            let _ = accept::watch_listeners(&self.poll, &self.shared);
+            self.open_listeners();
         }
     }
 
@@ -293,12 +277,7 @@ impl Worker {
 
     fn is_peer_congested(&self) -> bool {
         let own = usize::from(self.index);
-        let mut others = self
-            .shared
-            .mailboxes
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| *index != own);
+        let mut others = self.shared.mailboxes.iter().enumerate().filter(|(index, _)| *index != own);
         others.any(|(_, mailbox)| mailbox.is_congested())
     }
 
@@ -317,12 +296,12 @@ impl Worker {
     }
 
     fn leave(&mut self) {
-        self.clients.clear();
+        let slots: Vec<u32> = self.clients.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.end(slot, client::End { is_told: false, ..client::End::SHUTDOWN });
+        }
         self.counts.connections_count = 0;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
-        if self.shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.events.push(Event::Stopped);
-        }
-        self.shared.outlet.post(&mut self.events);
+        self.shared.leave(&mut self.events);
     }
 }

@@ -38,10 +38,7 @@ impl Segment {
 #[derive(Default, Debug)]
 pub(super) struct Outbox {
     tail: Vec<u8>,
-    #[allow(
-        clippy::box_collection,
-        reason = "most connections never share a payload: 8 bytes instead of 32"
-    )]
+    #[allow(clippy::box_collection, reason = "most connections never share a payload: 8 bytes instead of 32")]
     head: Option<Box<VecDeque<Segment>>>, // before the tail
     sent: usize,         // of the first segment, or of the tail
     shared_bytes: usize, // held in the head
@@ -157,16 +154,8 @@ mod tests {
 
     fn message(payload: &[u8]) -> Arc<Message> {
         let topic = Topic::new("t").unwrap();
-        let publication = Publication {
-            topic,
-            properties: Properties::default(),
-            expiry_s: None,
-            payload,
-        };
-        let origin = Origin {
-            client_id: "c".into(),
-            received_ms: 0,
-        };
+        let publication = Publication { topic, properties: Properties::default(), expiry_s: None, payload };
+        let origin = Origin { client_id: "c".into(), received_ms: 0 };
         Arc::new(Message::new(&publication, QoS::AtMostOnce, false, origin))
     }
 

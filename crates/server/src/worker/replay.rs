@@ -36,14 +36,7 @@ impl Replay {
 
 impl Worker {
     pub(super) fn replay(&mut self, seat: u32, epoch: u16, filter: Filter<'_>, (qos, identifier): (QoS, u32)) {
-        if self
-            .shared
-            .router
-            .retained
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .is_empty()
-        {
+        if self.shared.router.retained.read().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty() {
             return;
         }
         self.replays.push(Replay {
@@ -67,11 +60,7 @@ impl Worker {
 
     /// One step; whether there is more to do.
     fn step(&mut self, replay: &mut Replay) -> bool {
-        let Some(slot) = self
-            .sessions
-            .live(replay.seat, replay.epoch)
-            .and_then(|seat| seat.client)
-        else {
+        let Some(slot) = self.sessions.live(replay.seat, replay.epoch).and_then(|seat| seat.client) else {
             return false; // The client left; a later SUBSCRIBE starts anew.
         };
         if replay.found.len() == 0 && !replay.is_scanned {
@@ -91,12 +80,7 @@ impl Worker {
     }
 
     fn scan(&self, replay: &mut Replay) {
-        let retained = self
-            .shared
-            .router
-            .retained
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let retained = self.shared.router.retained.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Ok(filter) = Filter::new(&replay.filter) else {
             return;
         };
@@ -118,12 +102,7 @@ impl Worker {
         }
         let qos = message.qos.min(replay.qos);
         // Sent because of a subscription: the flag is 1 [MQTT-3.3.1-8].
-        let delivery = Delivery {
-            message,
-            qos,
-            retain: true,
-            identifiers: replay.identifiers.clone(),
-        };
+        let delivery = Delivery { message, qos, retain: true, identifiers: replay.identifiers.clone() };
         let Some(seat) = self.sessions.get_mut(replay.seat) else {
             return;
         };

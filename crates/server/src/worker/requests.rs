@@ -27,16 +27,13 @@ impl Worker {
                 let receivers = self.route_message(&message) as u64;
                 self.events.push(Event::Published { ticket, receivers });
             }
-            Mail::Authenticated {
-                ticket,
-                reason_code,
-                is_superuser,
-            } => {
+            Mail::Authenticated { ticket, reason_code, is_superuser } => {
                 self.on_authenticated(ticket, reason_code, is_superuser);
             }
             Mail::Authorized { ticket, reason_codes } => self.on_authorized(ticket, &reason_codes),
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
+            Mail::Open => self.open_listeners(),
             Mail::Stop { grace_ms } => self.stop(grace_ms),
         }
     }
@@ -49,18 +46,10 @@ impl Worker {
             records.extend(self.record_of_seat(slot));
             slot += 1;
         }
-        let next = if slot < end {
-            (u64::from(self.index), u64::from(slot))
-        } else {
-            (u64::from(self.index) + 1, 0)
-        };
+        let next = if slot < end { (u64::from(self.index), u64::from(slot)) } else { (u64::from(self.index) + 1, 0) };
         let is_last = next.0 >= self.shared.mailboxes.len() as u64;
         let next_cursor = (!is_last).then_some(next.0 << 32 | next.1);
-        self.events.push(Event::ClientPage {
-            ticket,
-            records,
-            next_cursor,
-        });
+        self.events.push(Event::ClientPage { ticket, records, next_cursor });
     }
 
     fn record_of_seat(&self, slot: u32) -> Option<ClientRecord> {
@@ -70,11 +59,7 @@ impl Worker {
         }
         let last_seen = seat.last_seen.as_deref()?.clone();
         let outbound = &seat.session.outbound;
-        Some(ClientRecord {
-            inflight: outbound.inflight_count(),
-            mqueue_len: outbound.queue_len(),
-            ..last_seen
-        })
+        Some(ClientRecord { inflight: outbound.inflight_count(), mqueue_len: outbound.queue_len(), ..last_seen })
     }
 
     fn kick(&mut self, ticket: u64, client_id: &Arc<str>) {
@@ -89,10 +74,7 @@ impl Worker {
                 self.remove_session(seat);
             }
         }
-        self.events.push(Event::Kicked {
-            ticket,
-            found: found.is_some(),
-        });
+        self.events.push(Event::Kicked { ticket, found: found.is_some() });
     }
 
     /// Says goodbye to everybody; what the sockets do not take at once has `grace_ms`.

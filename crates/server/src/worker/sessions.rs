@@ -24,6 +24,8 @@ pub(super) struct Seat {
     pub(super) will_due_ms: Option<u64>,
     /// When the session expires, while the client is away.
     pub(super) expires_ms: Option<u64>,
+    /// The reminder that is armed (monotonic milliseconds); 0: none. Another one that fires is an old one.
+    pub(super) reminder_ms: u64,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
 }
@@ -75,6 +77,7 @@ impl Sessions {
             last_seen: None,
             will_due_ms: None,
             expires_ms: None,
+            reminder_ms: 0,
             epoch: self.next_epoch,
             clean_start: false,
         };

@@ -27,24 +27,9 @@ impl Worker {
             return Ok(Step::Next);
         }
         let filters = subscribe.filters.iter();
-        let topics = filters
-            .map(|(filter, _)| filter.map_or("", Filter::as_str).into())
-            .collect();
-        let qos = subscribe
-            .filters
-            .iter()
-            .map(|(_, options)| options.qos as u8)
-            .max()
-            .unwrap_or(0);
-        self.ask_authorize(
-            slot,
-            Asked {
-                action: Action::Subscribe,
-                topics,
-                qos,
-                retain: false,
-            },
-        );
+        let topics = filters.map(|(filter, _)| filter.map_or("", Filter::as_str).into()).collect();
+        let qos = subscribe.filters.iter().map(|(_, options)| options.qos as u8).max().unwrap_or(0);
+        self.ask_authorize(slot, Asked { action: Action::Subscribe, topics, qos, retain: false });
         Ok(Step::ParkBefore)
     }
 
@@ -56,10 +41,7 @@ impl Worker {
         let mut granted = Vec::with_capacity(subscribe.filters.len());
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (place, (filter, options)) in subscribe.filters.iter().enumerate() {
-            let verdict = verdicts
-                .get(place)
-                .or(verdicts.last())
-                .map_or(ReasonCode::SUCCESS, |code| ReasonCode(*code));
+            let verdict = verdicts.get(place).or(verdicts.last()).map_or(ReasonCode::SUCCESS, |code| ReasonCode(*code));
             let outcome = filter.and_then(|filter| self.grant(slot, filter, *options, verdict));
             reasons.push(outcome.map_or_else(|reason| reason, |(_, options)| ReasonCode(options.qos as u8)));
             granted.extend(outcome.ok());
@@ -68,14 +50,7 @@ impl Worker {
         self.enter_filters(slot, &granted, identifier);
         self.counts.suback_sent += 1;
         let properties = Properties::default();
-        self.send(
-            slot,
-            &Packet::SubAck(SubAck {
-                packet_id: subscribe.packet_id,
-                properties,
-                reasons,
-            }),
-        );
+        self.send(slot, &Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons }));
     }
 
     fn count_refused(&mut self, reasons: &[ReasonCode]) {
@@ -122,34 +97,18 @@ impl Worker {
             return;
         };
         let epoch = seat.epoch;
-        let place = Place {
-            owner: self.index,
-            slot: seat_slot,
-            epoch,
-        };
+        let place = Place { owner: self.index, slot: seat_slot, epoch };
         let mut replays = Vec::new();
         for (filter, options) in granted {
-            let is_new = seat.session.subscriptions.insert(
-                *filter,
-                Subscription {
-                    options: *options,
-                    identifier,
-                },
-            );
+            let is_new = seat.session.subscriptions.insert(*filter, Subscription { options: *options, identifier });
             self.subscription_count += u64::from(is_new);
             // 0: always, 1: only for a new subscription, 2: never [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
             if options.retain_handling == 0 || (options.retain_handling == 1 && is_new) {
                 replays.push((filter, options.qos));
             }
         }
-        let entry = |options: &SubscriptionOptions| Entry {
-            place,
-            options: *options,
-            identifier,
-        };
-        self.shared
-            .router
-            .subscribe(granted.iter().map(|(filter, options)| (*filter, entry(options))));
+        let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier };
+        self.shared.router.subscribe(granted.iter().map(|(filter, options)| (*filter, entry(options))));
         for (filter, qos) in replays {
             self.replay(seat_slot, epoch, *filter, (qos, identifier));
         }
@@ -164,11 +123,7 @@ impl Worker {
         let Some(seat) = self.sessions.get_mut(seat_slot) else {
             return;
         };
-        let place = Place {
-            owner: self.index,
-            slot: seat_slot,
-            epoch: seat.epoch,
-        };
+        let place = Place { owner: self.index, slot: seat_slot, epoch: seat.epoch };
         let mut removed = Vec::new();
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
@@ -183,19 +138,11 @@ impl Worker {
         }
         self.subscription_count -= removed.len() as u64;
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
-        self.replays
-            .retain(|replay| replay.seat != seat_slot || removed.iter().all(|gone| !replay.is_of(*gone)));
+        self.replays.retain(|replay| replay.seat != seat_slot || removed.iter().all(|gone| !replay.is_of(*gone)));
         self.shared.router.unsubscribe(removed, place);
         self.counts.unsuback_sent += 1;
         let properties = Properties::default();
-        self.send(
-            slot,
-            &Packet::UnsubAck(SubAck {
-                packet_id: unsubscribe.packet_id,
-                properties,
-                reasons,
-            }),
-        );
+        self.send(slot, &Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, properties, reasons }));
     }
 
     /// Whether the client may publish so; None: Python is being asked, the packet comes again.
@@ -212,23 +159,12 @@ impl Worker {
         if let Some(answer) = self.take_answer(slot) {
             let is_allowed = answer.first() == Some(&0);
             let client = &mut self.clients[slot as usize];
-            client
-                .verdicts
-                .get_or_insert_default()
-                .remember(topic.as_str(), publish, is_allowed, now_ms);
+            client.verdicts.get_or_insert_default().remember(topic.as_str(), publish, is_allowed, now_ms);
             return Some(is_allowed);
         }
         let topics = vec![topic.as_str().into()];
         let (qos, retain) = (publish.qos as u8, publish.retain);
-        self.ask_authorize(
-            slot,
-            Asked {
-                action: Action::Publish,
-                topics,
-                qos,
-                retain,
-            },
-        );
+        self.ask_authorize(slot, Asked { action: Action::Publish, topics, qos, retain });
         None
     }
 
@@ -249,12 +185,7 @@ impl Worker {
             retain: asked.retain,
         })));
         let due_ms = self.now.ms + self.shared.question_deadline_ms;
-        client.parked = Some(Box::new(Parked {
-            ticket,
-            due_ms,
-            request: None,
-            rest: Vec::new(),
-        }));
+        client.parked = Some(Box::new(Parked { ticket, due_ms, request: None, rest: Vec::new() }));
         self.arm(slot);
     }
 
