@@ -188,7 +188,8 @@ impl Worker {
     }
 
     fn wait(&mut self) {
-        let is_sleepy = self.dirty.is_empty() && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
+        let has_work = !self.dirty.is_empty() || self.can_replay();
+        let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         let timeout = if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|duration| Timespec {
             tv_sec: duration.as_secs() as i64,

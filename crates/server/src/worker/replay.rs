@@ -70,13 +70,16 @@ impl Worker {
             let Some(message) = replay.found.next() else { break };
             self.replay_one(slot, replay, message);
         }
-        if replay.found.len() == 0 && replay.is_scanned {
-            return false;
-        }
-        if self.has_room_for(slot, replay.seat) {
-            self.mark_dirty(slot); // Nobody needs to wake us: go on in the next turn.
-        }
-        true
+        replay.found.len() > 0 || !replay.is_scanned
+    }
+
+    /// Whether a replay could go on at once, so that the loop must not sleep. One without room goes on with the event
+    /// that makes room: an acknowledgement or a writable socket.
+    pub(super) fn can_replay(&self) -> bool {
+        self.replays.iter().any(|replay| {
+            let seat = self.sessions.get(replay.seat).filter(|seat| seat.epoch == replay.epoch);
+            seat.is_some_and(|seat| seat.client.is_none_or(|slot| self.has_room_for(slot, replay.seat)))
+        })
     }
 
     fn scan(&self, replay: &mut Replay) {
