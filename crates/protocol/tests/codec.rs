@@ -22,12 +22,7 @@ struct Row {
 }
 
 fn row(bytes: &'static [u8], packet: Packet<'static>, version: Version, what: &'static str) -> Row {
-    Row {
-        bytes,
-        packet,
-        version,
-        what,
-    }
+    Row { bytes, packet, version, what }
 }
 
 fn both(bytes: &'static [u8], packet: &Packet<'static>, what: &'static str) -> [Row; 2] {
@@ -74,10 +69,7 @@ fn full_connect() -> Connect<'static> {
 
 fn connect_rows() -> Vec<Row> {
     let boxed = |connect| Packet::Connect(Box::new(connect));
-    let password_alone = Connect {
-        password: Some(b"t"),
-        ..bare_connect(V5)
-    };
+    let password_alone = Connect { password: Some(b"t"), ..bare_connect(V5) };
     vec![
         row(
             b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x3C\x00\x01c",
@@ -108,11 +100,7 @@ fn connect_rows() -> Vec<Row> {
 }
 
 fn connack(session_present: bool, reason: ReasonCode, raw: &'static [u8]) -> Packet<'static> {
-    Packet::ConnAck(ConnAck {
-        session_present,
-        reason,
-        properties: properties(raw),
-    })
+    Packet::ConnAck(ConnAck { session_present, reason, properties: properties(raw) })
 }
 
 fn connack_rows() -> Vec<Row> {
@@ -125,12 +113,7 @@ fn connack_rows() -> Vec<Row> {
             V5,
             "CONNACK with a receive maximum",
         ),
-        row(
-            b"\x20\x03\x00\x87\x00",
-            connack(false, ReasonCode::NOT_AUTHORIZED, b""),
-            V5,
-            "CONNACK that refuses",
-        ),
+        row(b"\x20\x03\x00\x87\x00", connack(false, ReasonCode::NOT_AUTHORIZED, b""), V5, "CONNACK that refuses"),
     ]
 }
 
@@ -148,25 +131,12 @@ fn publish(qos: QoS, packet_id: u16, raw: &'static [u8]) -> Publish<'static> {
 
 fn publish_rows() -> Vec<Row> {
     let plain = publish(QoS::AtMostOnce, 0, b"");
-    let again = Publish {
-        dup: true,
-        retain: true,
-        ..publish(QoS::ExactlyOnce, 0x0102, b"")
-    };
-    let aliased = Publish {
-        topic: None,
-        payload: b"",
-        ..publish(QoS::AtLeastOnce, 7, b"\x23\x00\x01")
-    };
+    let again = Publish { dup: true, retain: true, ..publish(QoS::ExactlyOnce, 0x0102, b"") };
+    let aliased = Publish { topic: None, payload: b"", ..publish(QoS::AtLeastOnce, 7, b"\x23\x00\x01") };
     vec![
         row(b"\x30\x06\x00\x03a/bx", Packet::Publish(plain), V3, "PUBLISH QoS 0 of 3.1.1"),
         row(b"\x30\x07\x00\x03a/b\x00x", Packet::Publish(plain), V5, "PUBLISH QoS 0 of 5.0"),
-        row(
-            b"\x3D\x08\x00\x03a/b\x01\x02x",
-            Packet::Publish(again),
-            V3,
-            "PUBLISH QoS 2 with DUP and RETAIN",
-        ),
+        row(b"\x3D\x08\x00\x03a/b\x01\x02x", Packet::Publish(again), V3, "PUBLISH QoS 2 with DUP and RETAIN"),
         row(
             b"\x32\x08\x00\x00\x00\x07\x03\x23\x00\x01",
             Packet::Publish(aliased),
@@ -186,10 +156,7 @@ fn acknowledgement_rows() -> Vec<Row> {
     let plain = Ack::new(10, ReasonCode::SUCCESS);
     let refused = Ack::new(10, ReasonCode::QUOTA_EXCEEDED);
     let missed = Ack::new(10, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
-    let explained = Ack {
-        properties: properties(b"\x1F\x00\x01n"),
-        ..refused
-    };
+    let explained = Ack { properties: properties(b"\x1F\x00\x01n"), ..refused };
     let mut rows = Vec::new();
     rows.extend(both(b"\x40\x02\x00\x0A", &Packet::PubAck(plain), "PUBACK"));
     rows.extend(both(b"\x50\x02\x00\x0A", &Packet::PubRec(plain), "PUBREC"));
@@ -200,12 +167,7 @@ fn acknowledgement_rows() -> Vec<Row> {
         row(b"\x50\x03\x00\x0A\x97", Packet::PubRec(refused), V5, "PUBREC with a reason"),
         row(b"\x62\x03\x00\x0A\x92", Packet::PubRel(missed), V5, "PUBREL with a reason"),
         row(b"\x70\x03\x00\x0A\x92", Packet::PubComp(missed), V5, "PUBCOMP with a reason"),
-        row(
-            b"\x40\x08\x00\x0A\x97\x04\x1F\x00\x01n",
-            Packet::PubAck(explained),
-            V5,
-            "PUBACK with a reason string",
-        ),
+        row(b"\x40\x08\x00\x0A\x97\x04\x1F\x00\x01n", Packet::PubAck(explained), V5, "PUBACK with a reason string"),
     ]);
     rows
 }
@@ -214,10 +176,7 @@ fn subscribe(raw: &'static [u8], options: SubscriptionOptions) -> Packet<'static
     Packet::Subscribe(Subscribe {
         packet_id: 3,
         properties: properties(raw),
-        filters: vec![
-            (filter("a/+"), SubscriptionOptions::plain(QoS::AtLeastOnce)),
-            (filter("#"), options),
-        ],
+        filters: vec![(filter("a/+"), SubscriptionOptions::plain(QoS::AtLeastOnce)), (filter("#"), options)],
     })
 }
 
@@ -231,19 +190,9 @@ fn unsubscribe(raw: &'static [u8]) -> Packet<'static> {
 
 fn subscription_rows() -> Vec<Row> {
     let plain = SubscriptionOptions::plain(QoS::ExactlyOnce);
-    let every = SubscriptionOptions {
-        no_local: true,
-        retain_as_published: true,
-        retain_handling: 2,
-        ..plain
-    };
+    let every = SubscriptionOptions { no_local: true, retain_as_published: true, retain_handling: 2, ..plain };
     vec![
-        row(
-            b"\x82\x0C\x00\x03\x00\x03a/+\x01\x00\x01#\x02",
-            subscribe(b"", plain),
-            V3,
-            "SUBSCRIBE of 3.1.1",
-        ),
+        row(b"\x82\x0C\x00\x03\x00\x03a/+\x01\x00\x01#\x02", subscribe(b"", plain), V3, "SUBSCRIBE of 3.1.1"),
         row(
             b"\x82\x0F\x00\x03\x02\x0B\x07\x00\x03a/+\x01\x00\x01#\x2E",
             subscribe(b"\x0B\x07", every),
@@ -261,42 +210,20 @@ fn subscription_rows() -> Vec<Row> {
 }
 
 fn suback(codes: &[u8]) -> SubAck<'static> {
-    SubAck {
-        packet_id: 3,
-        properties: properties(b""),
-        reasons: codes.iter().copied().map(ReasonCode).collect(),
-    }
+    SubAck { packet_id: 3, properties: properties(b""), reasons: codes.iter().copied().map(ReasonCode).collect() }
 }
 
 fn suback_rows() -> Vec<Row> {
     vec![
-        row(
-            b"\x90\x05\x00\x03\x01\x02\x80",
-            Packet::SubAck(suback(&[1, 2, 0x80])),
-            V3,
-            "SUBACK of 3.1.1",
-        ),
-        row(
-            b"\x90\x05\x00\x03\x00\x01\x8F",
-            Packet::SubAck(suback(&[1, 0x8F])),
-            V5,
-            "SUBACK of 5.0",
-        ),
+        row(b"\x90\x05\x00\x03\x01\x02\x80", Packet::SubAck(suback(&[1, 2, 0x80])), V3, "SUBACK of 3.1.1"),
+        row(b"\x90\x05\x00\x03\x00\x01\x8F", Packet::SubAck(suback(&[1, 0x8F])), V5, "SUBACK of 5.0"),
         row(b"\xB0\x02\x00\x03", Packet::UnsubAck(suback(&[])), V3, "UNSUBACK of 3.1.1"),
-        row(
-            b"\xB0\x05\x00\x03\x00\x00\x11",
-            Packet::UnsubAck(suback(&[0, 0x11])),
-            V5,
-            "UNSUBACK of 5.0",
-        ),
+        row(b"\xB0\x05\x00\x03\x00\x00\x11", Packet::UnsubAck(suback(&[0, 0x11])), V5, "UNSUBACK of 5.0"),
     ]
 }
 
 fn farewell(reason: ReasonCode, raw: &'static [u8]) -> Disconnect<'static> {
-    Disconnect {
-        reason,
-        properties: properties(raw),
-    }
+    Disconnect { reason, properties: properties(raw) }
 }
 
 fn farewell_rows() -> Vec<Row> {
@@ -388,11 +315,7 @@ fn optional_parts_may_be_spelt_out() {
         (&b"\x40\x03\x00\x0A\x00"[..], Packet::PubAck(plain), "PUBACK with reason 0"),
         (b"\x40\x04\x00\x0A\x00\x00", Packet::PubAck(plain), "PUBACK with empty properties"),
         (b"\x62\x04\x00\x0A\x00\x00", Packet::PubRel(plain), "PUBREL with empty properties"),
-        (
-            b"\xE0\x01\x00",
-            Packet::Disconnect(farewell(ReasonCode::SUCCESS, b"")),
-            "DISCONNECT with reason 0",
-        ),
+        (b"\xE0\x01\x00", Packet::Disconnect(farewell(ReasonCode::SUCCESS, b"")), "DISCONNECT with reason 0"),
         (
             b"\xE0\x01\x8E",
             Packet::Disconnect(farewell(ReasonCode::SESSION_TAKEN_OVER, b"")),
@@ -417,17 +340,9 @@ fn a_refused_filter_does_not_refuse_its_neighbours() {
 
 #[test]
 fn a_3_1_1_packet_leaves_out_what_its_version_cannot_say() {
-    let explained = Ack {
-        packet_id: 10,
-        reason: ReasonCode::QUOTA_EXCEEDED,
-        properties: properties(b"\x1F\x00\x01n"),
-    };
-    let every = SubscriptionOptions {
-        no_local: true,
-        retain_as_published: true,
-        retain_handling: 2,
-        qos: QoS::ExactlyOnce,
-    };
+    let explained = Ack { packet_id: 10, reason: ReasonCode::QUOTA_EXCEEDED, properties: properties(b"\x1F\x00\x01n") };
+    let every =
+        SubscriptionOptions { no_local: true, retain_as_published: true, retain_handling: 2, qos: QoS::ExactlyOnce };
     let goodbye = farewell(ReasonCode::SERVER_SHUTTING_DOWN, b"");
     let table: [(Packet<'_>, &[u8]); 6] = [
         (Packet::PubAck(explained), b"\x40\x02\x00\x0A"),
@@ -476,10 +391,8 @@ const LONG_LENGTH: Violation = Violation::malformed("length encoded in more byte
 const ENDLESS_LENGTH: Violation = Violation::malformed("length of more than four bytes");
 const WILDCARD: Violation = Violation::new(ReasonCode::TOPIC_NAME_INVALID, "wildcard in a topic name");
 const NO_TOPIC: Violation = Violation::new(ReasonCode::TOPIC_NAME_INVALID, "empty topic name");
-const UNSUPPORTED: Violation = Violation::new(
-    ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
-    "protocol name or level not supported",
-);
+const UNSUPPORTED: Violation =
+    Violation::new(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, "protocol name or level not supported");
 const UNKNOWN_PROPERTY: Violation = Violation::malformed("unknown property identifier");
 const MISPLACED: Violation = Violation::protocol("property in a packet that must not carry it");
 const TWICE: Violation = Violation::protocol("property stands twice");

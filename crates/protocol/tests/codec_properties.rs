@@ -30,11 +30,7 @@ fn read(bytes: &[u8], version: Version) -> Result<Option<(Packet<'_>, usize)>, V
 }
 
 fn wide() -> Arc<Limits> {
-    Arc::new(Limits {
-        max_topic_levels: u16::MAX,
-        max_packet_size_bytes: u32::MAX,
-        ..Limits::default()
-    })
+    Arc::new(Limits { max_topic_levels: u16::MAX, max_packet_size_bytes: u32::MAX, ..Limits::default() })
 }
 
 fn opened(role: Role, version: Version) -> Connection {

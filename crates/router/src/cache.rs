@@ -1,9 +1,12 @@
 //! Matches that one worker has looked up, for as long as the table does not change.
 //!
-//! Knows topics and generations. Not shared between threads. Bounded in topics and in targets; when a bound is reached,
-//! everything is forgotten, which costs one lookup for each topic still in use.
+//! Knows topics and generations. Not shared between threads. A topic is remembered when it comes the second time, so that
+//! topics used once (a million retained messages) cost a lookup each and no memory. Bounded in topics and in targets; when
+//! a bound is reached, everything is forgotten, which costs one lookup for each topic still in use.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use whimbrel_protocol::Topic;
@@ -15,12 +18,39 @@ use crate::matches::Matches;
 const TOPICS_MAX: usize = 16_384;
 /// Targets remembered at most, over all topics.
 const TARGETS_MAX: usize = 1 << 20;
+/// Places for fingerprints of topics that came once; a power of two.
+const ONCE_PLACES: usize = 4096;
+
+/// A set member that is its matches' own topic, so that the text lies in memory once.
+#[derive(Debug)]
+struct ByTopic(Rc<Matches>);
+
+impl Borrow<str> for ByTopic {
+    fn borrow(&self) -> &str {
+        &self.0.topic
+    }
+}
+
+impl Hash for ByTopic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.topic.hash(state);
+    }
+}
+
+impl PartialEq for ByTopic {
+    fn eq(&self, other: &ByTopic) -> bool {
+        self.0.topic == other.0.topic
+    }
+}
+
+impl Eq for ByTopic {}
 
 /// The memory.
 #[derive(Debug)]
 pub struct MatchCache {
     home: u16,
-    known: HashMap<Box<str>, Rc<Matches>>,
+    known: HashSet<ByTopic>,
+    once: Box<[u32]>,
     generation: u64,
     targets: usize,
     /// Lookups that had to ask the router.
@@ -30,7 +60,8 @@ pub struct MatchCache {
 impl MatchCache {
     /// For the worker `home`.
     pub fn new(home: u16) -> MatchCache {
-        MatchCache { home, known: HashMap::new(), generation: 0, targets: 0, misses: 0 }
+        let once = vec![0; ONCE_PLACES].into_boxed_slice();
+        MatchCache { home, known: HashSet::new(), once, generation: 0, targets: 0, misses: 0 }
     }
 
     /// The matches of `topic` in the router's present state.
@@ -38,13 +69,23 @@ impl MatchCache {
         if self.generation != router.generation() {
             self.clear();
         }
-        if let Some(matches) = self.known.get(topic.as_str()) {
+        if let Some(ByTopic(matches)) = self.known.get(topic.as_str()) {
             return Rc::clone(matches);
         }
         self.misses += 1;
         let matches = Rc::new(router.find(topic, self.home));
-        self.remember(&matches);
+        if self.came_before(topic) {
+            self.remember(&matches);
+        }
         matches
+    }
+
+    /// Whether the topic came lately, judged by a fingerprint: a wrong yes only remembers it one time too early.
+    fn came_before(&mut self, topic: Topic<'_>) -> bool {
+        let hash = self.known.hasher().hash_one(topic.as_str());
+        let fingerprint = (hash >> 32) as u32;
+        let place = &mut self.once[hash as usize % ONCE_PLACES];
+        std::mem::replace(place, fingerprint) == fingerprint
     }
 
     fn remember(&mut self, matches: &Rc<Matches>) {
@@ -57,7 +98,7 @@ impl MatchCache {
             self.generation = matches.generation;
         }
         self.targets += matches.len();
-        self.known.insert(matches.topic.clone(), Rc::clone(matches));
+        self.known.insert(ByTopic(Rc::clone(matches)));
     }
 
     fn clear(&mut self) {

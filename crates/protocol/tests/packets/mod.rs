@@ -177,11 +177,7 @@ impl Ingredients {
     }
 
     fn ack(&self, carrier: u16) -> Ack<'_> {
-        Ack {
-            packet_id: self.packet_id,
-            reason: self.reason(),
-            properties: self.properties(carrier),
-        }
+        Ack { packet_id: self.packet_id, reason: self.reason(), properties: self.properties(carrier) }
     }
 
     fn options(&self, bits: u8) -> SubscriptionOptions {
@@ -229,10 +225,7 @@ impl Ingredients {
     }
 
     fn farewell(&self, carrier: u16) -> Disconnect<'_> {
-        Disconnect {
-            reason: self.reason(),
-            properties: self.properties(carrier),
-        }
+        Disconnect { reason: self.reason(), properties: self.properties(carrier) }
     }
 }
 
@@ -270,7 +263,14 @@ pub fn ingredients() -> impl Strategy<Value = Ingredients> {
     );
     let numbers = (1..=u16::MAX, any::<u16>(), any::<u8>(), prop::collection::vec(any::<u8>(), 1..4));
     (version, sections(), texts, numbers, qos, any::<[bool; 6]>()).prop_map(
-        |(version, sections, (topic, filters, texts, payload), (packet_id, keep_alive_s, reason, codes), qos, flags)| {
+        |(
+            version,
+            sections,
+            (topic, filters, texts, payload),
+            (packet_id, keep_alive_s, reason, codes),
+            qos,
+            flags,
+        )| {
             Ingredients {
                 version,
                 sections,
