@@ -128,7 +128,7 @@ async def test_authorize_allows_by_default_and_denies_when_its_hook_fails() -> N
         assert await one.answer(Authorize(ticket=1)) == [0]
         one.registry.remove(registration)
         one.registry.authorize(failing)
-        assert await one.answer(Authorize(ticket=2, topics=["a", "b"])) == [0x87, 0x87]
+        assert await one.answer(Authorize(ticket=2, topics=["a", "b"])) == [0x83, 0x83]
 
 
 async def test_authorize_answers_topics_one_by_one_and_later_hooks_fill_the_gaps() -> None:
@@ -147,7 +147,7 @@ async def test_a_reason_that_an_acknowledgement_cannot_carry_becomes_not_authori
 async def test_the_wrong_number_of_answers_counts_as_a_failure() -> None:
     async with bench() as one:
         one.registry.authorize(answering(Each([Allow()])))
-        assert await one.answer(Authorize(ticket=1, topics=["a", "b"])) == [0x87, 0x87]
+        assert await one.answer(Authorize(ticket=1, topics=["a", "b"])) == [0x83, 0x83]
         assert one.runner.counters()["whimbrel.hooks.failed"] == 1
 
 

@@ -2,6 +2,11 @@
 //!
 //! Knows numbers with units. Does not know where they were configured.
 
+use crate::primitives::Decoded;
+use crate::reason::ReasonCode;
+use crate::topic::Topic;
+use crate::violation::Violation;
+
 /// Frozen for the life of a broker; shared by all connections of a zone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -35,6 +40,18 @@ pub struct Limits {
     pub session_expiry_max_s: u32,
     /// Whether retained messages are accepted.
     pub is_retain_available: bool,
+}
+
+impl Limits {
+    /// Refuses a topic of more levels than `max_topic_levels`.
+    pub fn check_levels(&self, topic: Topic<'_>) -> Decoded<()> {
+        let levels_max = usize::from(self.max_topic_levels);
+        // A level is at least one byte with its separator: most topics need no counting.
+        if topic.as_str().len() >= levels_max && topic.level_count() > levels_max {
+            return Err(Violation::new(ReasonCode::TOPIC_NAME_INVALID, "more levels than max_topic_levels"));
+        }
+        Ok(())
+    }
 }
 
 impl Default for Limits {

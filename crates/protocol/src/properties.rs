@@ -142,7 +142,7 @@ impl<'a> Properties<'a> {
         while !rest.is_empty() {
             let (row, _) = read_property(&mut rest)?;
             if row.packets & carrier == 0 {
-                return Err(Violation::protocol("property in a packet that must not carry it"));
+                return Err(Violation::malformed("property in a packet that must not carry it"));
             }
             let bit = 1 << row.id;
             if seen & bit != 0 && !(row.repeats && carrier & carrier::SUBSCRIBE == 0 || row.id == id::USER_PROPERTY) {

@@ -394,7 +394,7 @@ const NO_TOPIC: Violation = Violation::new(ReasonCode::TOPIC_NAME_INVALID, "empt
 const UNSUPPORTED: Violation =
     Violation::new(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, "protocol name or level not supported");
 const UNKNOWN_PROPERTY: Violation = Violation::malformed("unknown property identifier");
-const MISPLACED: Violation = Violation::protocol("property in a packet that must not carry it");
+const MISPLACED: Violation = Violation::malformed("property in a packet that must not carry it");
 const TWICE: Violation = Violation::protocol("property stands twice");
 const NOT_A_FLAG: Violation = Violation::protocol("property other than 0 and 1");
 const ZERO: Violation = Violation::protocol("property that must not be 0");

@@ -101,6 +101,14 @@ fn the_first_packet_is_connect_which_its_first_byte_shows() {
 }
 
 #[test]
+fn the_reason_of_a_refusal_does_not_depend_on_how_the_bytes_were_cut() {
+    // The first byte is refused by itself, so the length behind it must not be looked at. Found by the fuzz target.
+    for bytes in [&b"\x4A"[..], b"\x4A\xF0\x00", b"\x4A\xFF\xFF\xFF\xFF"] {
+        assert_eq!(accepted_at(0).receive(bytes), Err(NOT_NOW), "{bytes:02X?}");
+    }
+}
+
+#[test]
 fn a_second_connect_is_a_protocol_error() {
     let mut connection = accepted_at(0);
     connection.receive(CONNECT).unwrap();
@@ -183,6 +191,22 @@ fn a_topic_of_empty_levels_counts_each_of_them() {
     let limits = Limits { max_topic_levels: 3, ..Limits::default() };
     assert_eq!(violation_of(limits.clone(), b"\x30\x05\x00\x02//\x00"), None);
     assert_eq!(violation_of(limits, b"\x30\x06\x00\x03///\x00"), Some(ReasonCode::TOPIC_NAME_INVALID));
+}
+
+#[test]
+fn a_response_topic_has_no_wildcard() {
+    // [MQTT-3.3.2-14]
+    let bytes = b"\x30\x08\x00\x01a\x04\x08\x00\x01+";
+    assert_eq!(violation_of(Limits::default(), bytes), Some(ReasonCode::PROTOCOL_ERROR));
+}
+
+#[test]
+fn before_connack_less_is_gathered_than_afterwards() {
+    let announced = b"\x10\x80\x80\x20"; // 524,288 bytes
+    let refused = accepted_at(0).receive(announced).unwrap_err();
+    assert_eq!(refused.reason, ReasonCode::PACKET_TOO_LARGE);
+    let announced = b"\x30\x80\x80\x20";
+    assert_eq!(open(Limits::default()).receive(announced), Ok(Received::Incomplete(524_292)));
 }
 
 #[test]
@@ -322,6 +346,8 @@ fn a_connect_beyond_the_limits_is_refused_with_the_code_of_the_limit() {
             Limits { max_clientid_len: 0, ..default() },
             ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
         ),
+        (&with_will, Limits { max_topic_levels: 0, ..default() }, ReasonCode::TOPIC_NAME_INVALID),
+        (&connect(Version::V5, b"\x16\x00\x01d"), default(), ReasonCode::PROTOCOL_ERROR),
         (&connect(Version::V5, method), default(), ReasonCode::BAD_AUTHENTICATION_METHOD),
     ];
     for (connect, limits, reason) in table {

@@ -1,7 +1,7 @@
 //! Matches that one worker has looked up, for as long as the table does not change.
 //!
 //! Knows topics and generations. Not shared between threads. A topic is remembered when it comes the second time, so that
-//! topics used once (a million retained messages) cost a lookup each and no memory. Bounded in topics and in targets; when
+//! topics used once (a million retained messages) cost a lookup each and no memory. Bounded in topics and in bytes; when
 //! a bound is reached, everything is forgotten, which costs one lookup for each topic still in use.
 
 use std::borrow::Borrow;
@@ -16,8 +16,10 @@ use crate::matches::Matches;
 
 /// Topics remembered at most.
 const TOPICS_MAX: usize = 16_384;
-/// Targets remembered at most, over all topics.
-const TARGETS_MAX: usize = 1 << 20;
+/// Bytes of matches remembered at most, over all topics.
+const BYTES_MAX: usize = 64 << 20;
+/// A longer topic is looked up each time; bytes.
+const TOPIC_LEN_MAX: usize = 1024;
 /// Places for fingerprints of topics that came once; a power of two.
 const ONCE_PLACES: usize = 4096;
 
@@ -52,7 +54,7 @@ pub struct MatchCache {
     known: HashSet<ByTopic>,
     once: Box<[u32]>,
     generation: u64,
-    targets: usize,
+    bytes: usize,
     /// Lookups that had to ask the router.
     pub misses: u64,
 }
@@ -61,7 +63,7 @@ impl MatchCache {
     /// For the worker `home`.
     pub fn new(home: u16) -> MatchCache {
         let once = vec![0; ONCE_PLACES].into_boxed_slice();
-        MatchCache { home, known: HashSet::new(), once, generation: 0, targets: 0, misses: 0 }
+        MatchCache { home, known: HashSet::new(), once, generation: 0, bytes: 0, misses: 0 }
     }
 
     /// The matches of `topic` in the router's present state.
@@ -74,7 +76,7 @@ impl MatchCache {
         }
         self.misses += 1;
         let matches = Rc::new(router.find(topic, self.home));
-        if self.came_before(topic) {
+        if topic.as_str().len() <= TOPIC_LEN_MAX && self.came_before(topic) {
             self.remember(&matches);
         }
         matches
@@ -89,7 +91,11 @@ impl MatchCache {
     }
 
     fn remember(&mut self, matches: &Rc<Matches>) {
-        if self.known.len() >= TOPICS_MAX || self.targets + matches.len() > TARGETS_MAX {
+        let bytes = matches.size_bytes();
+        if bytes > BYTES_MAX {
+            return;
+        }
+        if self.known.len() >= TOPICS_MAX || self.bytes + bytes > BYTES_MAX {
             self.clear();
         }
         // The table may have changed since the check above: the newer state is the one to go by.
@@ -97,12 +103,12 @@ impl MatchCache {
             self.clear();
             self.generation = matches.generation;
         }
-        self.targets += matches.len();
+        self.bytes += bytes;
         self.known.insert(ByTopic(Rc::clone(matches)));
     }
 
     fn clear(&mut self) {
         self.known.clear();
-        self.targets = 0;
+        self.bytes = 0;
     }
 }

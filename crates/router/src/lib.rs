@@ -15,7 +15,7 @@ use std::sync::{PoisonError, RwLock};
 
 pub use cache::MatchCache;
 pub use matches::{Group, Matches, Target};
-pub use retained::{Retained, StoreOutcome};
+pub use retained::{Progress, Retained, StoreOutcome};
 pub use tree::{Entry, Place, Tree};
 
 use whimbrel_protocol::{Filter, Topic};
@@ -43,6 +43,10 @@ impl Router {
 
     /// Adds or replaces subscriptions, under one lock. Takes effect for every publish that starts afterwards.
     pub fn subscribe<'a>(&self, additions: impl IntoIterator<Item = (Filter<'a>, Entry)>) {
+        let mut additions = additions.into_iter().peekable();
+        if additions.peek().is_none() {
+            return;
+        }
         let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
         for (filter, entry) in additions {
             tree.subscribe(filter, entry);

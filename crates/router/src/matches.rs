@@ -71,6 +71,15 @@ impl Matches {
         self.home.len() + self.away.iter().map(|group| group.targets.len()).sum::<usize>()
     }
 
+    /// Bytes that these matches occupy, roughly.
+    pub fn size_bytes(&self) -> usize {
+        let targets = self.home.iter().chain(self.away.iter().flat_map(|group| group.targets.iter()));
+        let of_target = |target: &Target| {
+            size_of::<Target>() + target.identifiers.as_ref().map_or(0, |identifiers| 16 + 4 * identifiers.len())
+        };
+        size_of::<Matches>() + self.topic.len() + targets.map(of_target).sum::<usize>()
+    }
+
     /// Whether nobody wants the topic.
     pub fn is_empty(&self) -> bool {
         self.home.is_empty() && self.away.is_empty()

@@ -60,13 +60,15 @@ pub struct Retained {
     bytes_max: usize,
 }
 
-/// A page of a scan.
-#[derive(Debug, Default)]
-pub struct Page {
-    /// Messages whose topic matches, in the order of their topics.
-    pub messages: Vec<Arc<Message>>,
-    /// Where to go on; None: the end was reached.
-    pub next: Option<Box<[u8]>>,
+/// How far a visit has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Every matching message was visited.
+    Done,
+    /// Go on behind this topic.
+    After(Box<[u8]>),
+    /// The first message was refused: go on from the same place.
+    Unmoved,
 }
 
 impl Retained {
@@ -120,34 +122,44 @@ impl Retained {
         self.messages.get_key_value(topic.as_str().as_bytes()).map(|(ByTopic(message), ())| message)
     }
 
-    /// Looks at up to `budget` topics behind `after` (None: from the start) and returns those that `filter` matches.
-    pub fn scan(&self, filter: Filter<'_>, after: Option<&[u8]>, budget: usize) -> Page {
+    /// Whether a visit could find anything; exact for a filter without wildcards.
+    pub fn may_match(&self, filter: Filter<'_>) -> bool {
+        !self.is_empty() && (filter.has_wildcard() || self.messages.contains_key(filter.as_str().as_bytes()))
+    }
+
+    /// Looks at up to `budget` topics behind `after` (None: from the start), in their order, and shows `visit` the
+    /// messages that `filter` matches; it ends early when `visit` returns false, and that message comes again.
+    pub fn visit(
+        &self,
+        filter: Filter<'_>,
+        after: Option<&[u8]>,
+        budget: usize,
+        mut visit: impl FnMut(&Arc<Message>) -> bool,
+    ) -> Progress {
         if !filter.has_wildcard() {
             let found = Topic::new(filter.as_str()).ok().and_then(|topic| self.get(topic));
-            return Page { messages: found.into_iter().cloned().collect(), next: None };
+            return if found.is_none_or(visit) { Progress::Done } else { Progress::Unmoved };
         }
         let prefix = filter.literal_prefix();
-        let start = after.map_or(Bound::Included(prefix.as_bytes()), Bound::Excluded);
-        let mut page = Page::default();
-        if after.is_none() {
-            page.messages.extend(self.parent(filter, prefix).cloned());
+        if after.is_none() && !self.parent(filter, prefix).is_none_or(&mut visit) {
+            return Progress::Unmoved;
         }
-        let prefix = prefix.as_bytes();
-        for (looked_at, (ByTopic(message), ())) in self.messages.range::<[u8], _>((start, Bound::Unbounded)).enumerate()
-        {
-            if !message.topic_bytes().starts_with(prefix) {
-                return page;
+        let start = match after {
+            Some(after) if after >= prefix.as_bytes() => Bound::Excluded(after),
+            _ => Bound::Included(prefix.as_bytes()),
+        };
+        let range = self.messages.range::<[u8], _>((start, Bound::Unbounded)).map(|(ByTopic(message), ())| message);
+        let mut range = range.take_while(|message| message.topic_bytes().starts_with(prefix.as_bytes()));
+        let mut reached = after.unwrap_or(prefix.trim_end_matches('/').as_bytes());
+        for message in range.by_ref().take(budget) {
+            if filter.matches(message.topic()) && !visit(message) {
+                return Progress::After(reached.into());
             }
-            if filter.matches(message.topic()) {
-                page.messages.push(Arc::clone(message));
-            }
-            if looked_at + 1 >= budget {
-                page.next = Some(message.topic_bytes().into());
-                return page;
-            }
+            reached = message.topic_bytes();
         }
-        page
+        if range.next().is_none() { Progress::Done } else { Progress::After(reached.into()) }
     }
+
     /// `a/#` also matches `a`, which does not lie in the range of `a/`.
     fn parent(&self, filter: Filter<'_>, prefix: &str) -> Option<&Arc<Message>> {
         let parent = prefix.strip_suffix('/').filter(|_| filter.as_str().len() == prefix.len() + 1)?;

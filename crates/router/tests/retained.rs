@@ -1,4 +1,4 @@
-//! The retained messages: pages of a scan against a plain filter over all topics; store, replace, clear, limits.
+//! The retained messages: visits of all manners against a plain filter over all topics; store, replace, clear, limits.
 //!
 //! Knows the store by its public face. Small alphabets, and neighbours of `/` in byte order ('.', '0'), so that ranges end
 //! where they should.
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::{Filter, Message, QoS, Topic};
-use whimbrel_router::{Retained, StoreOutcome};
+use whimbrel_router::{Progress, Retained, StoreOutcome};
 
 fn message(topic: &str, payload: &[u8]) -> Arc<Message> {
     let publication =
@@ -26,22 +26,47 @@ fn holding(topics: &[String]) -> Retained {
     retained
 }
 
-fn topics_of(messages: &[Arc<Message>]) -> Vec<String> {
-    messages.iter().map(|message| message.topic().as_str().into()).collect()
+/// How a visitor takes what it is shown.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    /// Topics looked at in one visit, 1 or more.
+    budget: usize,
+    /// Messages taken in one visit, 1 or more; the next is refused.
+    taken_max: usize,
+    /// Whether everything is refused in every other visit.
+    is_moody: bool,
 }
 
-/// All pages of a scan; each looks at no more than `budget` topics.
-fn scanned(retained: &Retained, filter: Filter<'_>, budget: usize) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut after = None;
-    for _ in 0..=retained.len() {
-        let page = retained.scan(filter, after.as_deref(), budget);
+/// One visit from `after` on: what it took, and how far it came.
+fn visit(
+    retained: &Retained,
+    filter: Filter<'_>,
+    after: Option<&[u8]>,
+    (budget, taken_max): (usize, usize),
+) -> (Vec<String>, Progress) {
+    let mut taken: Vec<String> = Vec::new();
+    let progress = retained.visit(filter, after, budget, |message| {
+        let is_taken = taken.len() < taken_max;
+        taken.extend(is_taken.then(|| message.topic().as_str().into()));
+        is_taken
+    });
+    (taken, progress)
+}
+
+/// Everything that visits of one manner take until the end.
+fn visited(retained: &Retained, filter: Filter<'_>, manner: Manner) -> Vec<String> {
+    let (mut found, mut after) = (Vec::new(), None);
+    for round in 0..4 * (retained.len() + 1) {
+        let taken_max = if manner.is_moody && round % 2 == 0 { 0 } else { manner.taken_max };
+        let (taken, progress) = visit(retained, filter, after.as_deref(), (manner.budget, taken_max));
         // The parent of `a/#` comes on top: it is found by its name, not looked for.
-        assert!(page.messages.len() <= budget + 1);
-        found.extend(topics_of(&page.messages));
-        after = page.next;
-        if after.is_none() {
-            return found;
+        assert!(taken.len() <= manner.budget + 1);
+        assert!(progress != Progress::Unmoved || taken.is_empty(), "what was taken would come again");
+        found.extend(taken);
+        match progress {
+            Progress::Done => return found,
+            Progress::After(topic) => after = Some(topic),
+            Progress::Unmoved => {}
         }
     }
     panic!("{} goes on behind the last of {} messages", filter.as_str(), retained.len());
@@ -72,39 +97,48 @@ fn filter() -> impl Strategy<Value = String> {
         .prop_filter("a filter has at least one character", |filter| !filter.is_empty())
 }
 
+fn manner() -> impl Strategy<Value = Manner> {
+    (1..50_usize, 1..10_usize, any::<bool>()).prop_map(|(budget, taken_max, is_moody)| Manner {
+        budget,
+        taken_max,
+        is_moody,
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn the_pages_of_a_scan_are_exactly_the_matching_topics_once_each(
+    fn visits_of_any_manner_take_exactly_the_matching_messages_once_each(
         topics in prop::collection::vec(topic(), 0..40),
         filter in filter(),
-        budget in 1..50_usize,
+        manner in manner(),
     ) {
         let retained = holding(&topics);
         let filter = Filter::new(&filter).unwrap();
-        let mut found = scanned(&retained, filter, budget);
+        let mut found = visited(&retained, filter, manner);
         found.sort_unstable();
-        prop_assert_eq!(found, expected(&topics, filter));
+        let expected = expected(&topics, filter);
+        prop_assert!(expected.is_empty() || retained.may_match(filter));
+        prop_assert_eq!(found, expected);
     }
 
     #[test]
-    fn a_scan_that_is_interrupted_by_changes_goes_on_behind_its_key(
+    fn a_visit_that_is_interrupted_by_changes_goes_on_behind_its_key(
         topics in prop::collection::vec(topic(), 1..40),
         gone in prop::collection::vec(topic(), 0..10),
         budget in 1..10_usize,
     ) {
         let mut retained = holding(&topics);
         let all = Filter::new("#").unwrap();
-        let mut found = Vec::new();
-        let mut page = retained.scan(all, None, budget);
+        let (mut found, mut progress) = visit(&retained, all, None, (budget, budget));
         for topic in &gone {
             retained.store(message(topic, b""));
         }
-        found.extend(topics_of(&page.messages));
-        while let Some(after) = page.next {
-            page = retained.scan(all, Some(&after), budget);
-            found.extend(topics_of(&page.messages));
+        while let Progress::After(topic) = progress {
+            let (taken, next) = visit(&retained, all, Some(&topic), (budget, budget));
+            found.extend(taken);
+            progress = next;
         }
         let unique: std::collections::BTreeSet<&String> = found.iter().collect();
         prop_assert_eq!(unique.len(), found.len());

@@ -86,11 +86,13 @@ impl Broker {
 
     /// Takes all events that wait; tap rows give their places back.
     pub fn drain(&self) -> Vec<Event> {
-        let events = self.shared.outlet.drain();
-        for event in &events {
-            if let Event::TapBatch { tap, messages, .. } = event {
-                self.shared.taps.get(*tap).into_iter().for_each(|tap| tap.release(messages.len()));
-            }
+        let mut events = self.shared.outlet.drain();
+        for event in &mut events {
+            let Event::TapBatch { tap, messages, dropped } = event else { continue };
+            let Some(tap) = self.shared.taps.get(*tap) else { continue };
+            // A tap only drops while messages wait, so the batch that takes them away can tell of all drops.
+            *dropped = tap.take_dropped();
+            tap.release(messages.len());
         }
         events
     }
@@ -147,7 +149,7 @@ impl Broker {
     pub fn request_clients(&self, ticket: u64, cursor: u64, limit: usize) {
         let (worker, from) = ((cursor >> 32) as usize, cursor as u32);
         match self.shared.mailboxes.get(worker) {
-            Some(mailbox) => mailbox.post([Mail::Clients { ticket, from, limit }]),
+            Some(mailbox) => mailbox.post([Mail::Clients { ticket, from, limit: limit.max(1) }]),
             None => {
                 let page = Event::ClientPage { ticket, records: Vec::new(), next_cursor: None };
                 self.shared.outlet.post(&mut vec![page]);

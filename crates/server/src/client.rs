@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -89,13 +89,24 @@ enum Stream {
 }
 
 impl Stream {
-    fn connect(address: &str) -> std::io::Result<Stream> {
+    fn connect(address: &str, timeout: Duration) -> std::io::Result<Stream> {
         if let Some(path) = address.strip_prefix("unix:") {
-            return UnixStream::connect(path).map(Stream::Unix);
+            let stream = UnixStream::connect(path)?;
+            stream.set_write_timeout(Some(timeout))?;
+            return Ok(Stream::Unix(stream));
         }
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        Ok(Stream::Tcp(stream))
+        let mut last = std::io::Error::other("the name has no address");
+        for address in address.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_write_timeout(Some(timeout))?;
+                    return Ok(Stream::Tcp(stream));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     fn read(&mut self, buffer: &mut [u8], timeout: Duration) -> std::io::Result<usize> {
@@ -144,7 +155,7 @@ impl Client {
         let mut connection = Connection::new(Role::Client, Arc::new(limits), 0);
         connection.speak(options.version);
         let mut client = Client {
-            stream: Stream::connect(&options.address)?,
+            stream: Stream::connect(&options.address, options.timeout)?,
             connection,
             inbound: Inbound::new(u16::MAX),
             buffer: Vec::new(),

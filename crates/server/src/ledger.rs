@@ -75,6 +75,7 @@ counters! {
     pingresp_sent = "packets.pingresp.sent";
     disconnect_received = "packets.disconnect.received";
     disconnect_sent = "packets.disconnect.sent";
+    auth_received = "packets.auth.received";
     messages_received = "messages.received";
     messages_sent = "messages.sent";
     qos0_received = "messages.qos0.received";
@@ -94,6 +95,7 @@ counters! {
     delivery_dropped_qos0 = "delivery.dropped.qos0_msg";
     delivery_dropped_queue_full = "delivery.dropped.queue_full";
     delivery_dropped_expired = "delivery.dropped.expired";
+    delivery_dropped_session_ended = "delivery.dropped.session_ended";
     client_connect = "client.connect";
     client_connack = "client.connack";
     client_connected = "client.connected";

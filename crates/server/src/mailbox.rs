@@ -46,13 +46,15 @@ pub(crate) struct Mailbox {
     waiting: Mutex<Vec<Mail>>,
     len: AtomicUsize,
     is_asleep: AtomicBool,
+    is_closed: AtomicBool,
     wake: OwnedFd,
 }
 
 impl Mailbox {
     pub(crate) fn new() -> std::io::Result<Mailbox> {
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Mailbox { waiting: Mutex::default(), len: AtomicUsize::new(0), is_asleep: AtomicBool::new(false), wake })
+        let (is_asleep, is_closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Mailbox { waiting: Mutex::default(), len: AtomicUsize::new(0), is_asleep, is_closed, wake })
     }
 
     /// Becomes readable when a sleeping worker gets mail. Never read: it is watched edge-triggered.
@@ -63,6 +65,9 @@ impl Mailbox {
     /// Adds mails and wakes the worker if it sleeps.
     pub(crate) fn post(&self, mails: impl IntoIterator<Item = Mail>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed.load(Ordering::SeqCst) {
+            return; // The worker has ended, and with it everything that the mail was about.
+        }
         waiting.extend(mails);
         self.len.store(waiting.len(), Ordering::Relaxed);
         drop(waiting);
@@ -77,6 +82,14 @@ impl Mailbox {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *waiting, mails);
         self.len.store(0, Ordering::Relaxed);
+    }
+
+    /// The worker ends: what waits is dropped, sockets on their way here are closed, and nothing more is taken.
+    pub(crate) fn close(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.len.store(0, Ordering::Relaxed);
+        waiting.clear();
     }
 
     /// Announces sleep; false if mail is there already.

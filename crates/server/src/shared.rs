@@ -90,12 +90,12 @@ impl Shared {
         self.leave(&mut Vec::new());
     }
 
-    /// A worker is gone; the last one says so. Its last events go out.
+    /// A worker is gone: its last events go out, and if it is the last one, `Stopped` behind them.
     pub(crate) fn leave(&self, events: &mut Vec<Event>) {
-        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            events.push(Event::Stopped);
-        }
         self.outlet.post(events);
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.outlet.post(&mut vec![Event::Stopped]);
+        }
     }
 
     /// The worker that owns a client identifier's session.

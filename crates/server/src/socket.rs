@@ -20,6 +20,9 @@ pub(crate) enum Moved {
     Closed,
 }
 
+/// Reads that the end of a connection may take, of 4 KiB each.
+const FINISH_READS_MAX: usize = 64;
+
 /// A non-blocking stream socket.
 #[derive(Debug)]
 pub(crate) struct Socket(OwnedFd);
@@ -41,6 +44,18 @@ impl Socket {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Moved::Blocked,
                 Err(_) => return Moved::Closed,
+            }
+        }
+    }
+
+    /// Ends our side and throws away what the peer has sent so far: a close with unread bytes would reset the connection,
+    /// and the peer might never see what it was told.
+    pub(crate) fn finish(&self) {
+        let mut scrap = [0; 4096];
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write);
+        for _ in 0..FINISH_READS_MAX {
+            if !matches!(self.read(&mut scrap), Moved::Bytes(_)) {
+                return;
             }
         }
     }

@@ -22,6 +22,7 @@ class Reason(enum.IntEnum):
     """The MQTT 5 reason codes with which a hook may refuse (MQTT 5.0, section 2.4). 3.1.1 clients get the nearest."""
 
     UNSPECIFIED = 0x80
+    IMPLEMENTATION_SPECIFIC = 0x83
     CLIENT_ID_NOT_VALID = 0x85
     BAD_CREDENTIALS = 0x86
     NOT_AUTHORIZED = 0x87
@@ -40,7 +41,10 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """No, and the reason that the client sees: for authenticate any `Reason`, for authorize 0x80, 0x87 or 0x97."""
+    """No, and the reason that the client sees: for authenticate any `Reason`, for authorize 0x80, 0x83, 0x87 or 0x97.
+
+    The data plane remembers a yes and a 0x87 for a while; every other refusal is asked about again.
+    """
 
     reason: Reason = Reason.NOT_AUTHORIZED
 
@@ -80,7 +84,8 @@ class AuthorizeHook(Protocol):
     """Question: may this client publish to this topic, or subscribe to these filters?
 
     One `Answer` counts for all topics; `Each` answers them one by one. Default: allow. A hook that raises or misses
-    the deadline denies with 0x87 (not authorized). Not asked for superusers.
+    the deadline denies with 0x83 (implementation specific error), and the next try asks again. Asked about a will, too,
+    before CONNACK. Not asked for superusers.
     """
 
     async def __call__(self, question: "Authorize", /) -> Answer | Each: ...

@@ -24,9 +24,16 @@ IN_PROGRESS_MAX = 1_000
 Guards: TypeAlias = Callable[[str], Sequence[Guard]]
 
 # What PUBACK, PUBREC and SUBACK may all carry (MQTT 5.0, sections 3.4.2.1, 3.5.2.1, 3.9.3).
-_AUTHORIZE_REASONS: Final = {Reason.UNSPECIFIED, Reason.NOT_AUTHORIZED, Reason.QUOTA_EXCEEDED}
+_AUTHORIZE_REASONS: Final = {
+    Reason.UNSPECIFIED,
+    Reason.IMPLEMENTATION_SPECIFIC,
+    Reason.NOT_AUTHORIZED,
+    Reason.QUOTA_EXCEEDED,
+}
 _UNAVAILABLE: Final = Deny(Reason.SERVER_UNAVAILABLE)
 _NOT_AUTHORIZED: Final = Deny(Reason.NOT_AUTHORIZED)
+# Not a verdict, so the data plane does not remember it.
+_UNDECIDED: Final = Deny(Reason.IMPLEMENTATION_SPECIFIC)
 
 _log = logging.getLogger("whimbrel.hooks")
 
@@ -112,7 +119,7 @@ class Questions:
         deadline = self._deadline()
         answers: list[Answer] = [IGNORE] * len(question.topics)
         read = partial(_answers, count=len(answers))
-        failed: Sequence[Answer] = [_NOT_AUTHORIZED] * len(answers)
+        failed: Sequence[Answer] = [_UNDECIDED] * len(answers)
         for guard in self._guards("authorize"):
             later = await guard.call(question, deadline=deadline, read=read, failed=failed)
             answers = [new if old is IGNORE else old for old, new in zip(answers, later, strict=True)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::encode::encode;
 use crate::limits::Limits;
 use crate::message::{Message, Origin};
-use crate::packet::{ConnAck, Connect, Packet, Version};
+use crate::packet::{ConnAck, Connect, Packet, Version, Will};
 use crate::primitives::Decoded;
 use crate::properties::{Properties, Value, id, put_property};
 use crate::reason::ReasonCode;
@@ -74,14 +74,10 @@ impl Request {
             let what = "authentication method not supported";
             return Err(Violation::new(ReasonCode::BAD_AUTHENTICATION_METHOD, what));
         }
-        if let Some(will) = &connect.will {
-            if will.qos as u8 > limits.max_qos_allowed {
-                return Err(Violation::new(ReasonCode::QOS_NOT_SUPPORTED, "QoS of the will above max_qos_allowed"));
-            }
-            if will.retain && !limits.is_retain_available {
-                return Err(Violation::new(ReasonCode::RETAIN_NOT_SUPPORTED, "retained will, but retain is off"));
-            }
+        if properties.first(id::AUTHENTICATION_DATA).is_some() {
+            return Err(Violation::protocol("authentication data without a method")); // Section 3.1.2.11.10.
         }
+        connect.will.as_ref().map_or(Ok(()), |will| check_will(will, limits))?;
         let origin = Origin { client_id: Arc::clone(&client_id), received_ms: now_ms };
         Ok(Request {
             version: connect.version,
@@ -142,6 +138,17 @@ pub fn put_refused(out: &mut Vec<u8>, version: Version, reason: ReasonCode) {
 fn put_connack(out: &mut Vec<u8>, version: Version, session_present: bool, reason: ReasonCode, raw: &[u8]) {
     let properties = Properties::trusted(raw);
     encode(out, version, &Packet::ConnAck(ConnAck { session_present, reason, properties }));
+}
+
+fn check_will(will: &Will<'_>, limits: &Limits) -> Decoded<()> {
+    if will.qos as u8 > limits.max_qos_allowed {
+        return Err(Violation::new(ReasonCode::QOS_NOT_SUPPORTED, "QoS of the will above max_qos_allowed"));
+    }
+    if will.retain && !limits.is_retain_available {
+        return Err(Violation::new(ReasonCode::RETAIN_NOT_SUPPORTED, "retained will, but retain is off"));
+    }
+    super::check_response_topic(will.properties)?;
+    limits.check_levels(will.topic)
 }
 
 fn client_id(connect: &Connect<'_>, limits: &Limits, assigned: impl FnOnce() -> Arc<str>) -> Decoded<Arc<str>> {

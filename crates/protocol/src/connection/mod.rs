@@ -11,6 +11,7 @@ use crate::decode::{Split, decode, split};
 use crate::limits::Limits;
 use crate::packet::{Packet, Publish, QoS, Version};
 use crate::primitives::Decoded;
+use crate::properties::{Properties, id};
 use crate::reason::ReasonCode;
 use crate::violation::Violation;
 use aliases::Aliases;
@@ -44,6 +45,17 @@ pub enum Received<'a> {
     Packet(Packet<'a>, usize),
     /// The packet is cut; as far as known it has this many bytes in all.
     Incomplete(usize),
+}
+
+/// The largest packet taken before CONNACK; bytes.
+const OPENING_MAX_BYTES: u32 = 256 * 1024;
+
+/// A Response Topic is a topic name, so it has no wildcard [MQTT-3.3.2-14].
+fn check_response_topic(properties: Properties<'_>) -> Decoded<()> {
+    match properties.text(id::RESPONSE_TOPIC) {
+        Some(topic) if topic.contains(['+', '#']) => Err(Violation::protocol("wildcard in a response topic")),
+        _ => Ok(()),
+    }
 }
 
 /// The machine.
@@ -99,8 +111,16 @@ impl Connection {
         self.peer_max_packet_bytes
     }
 
-    /// Notes that bytes came in.
+    /// Notes that a whole packet came in. Before CONNACK it changes nothing: the time for CONNECT runs from the accept,
+    /// or a byte now and then would hold a connection for ever.
     pub fn heard(&mut self, now_ms: u64) {
+        if self.phase == Phase::Open {
+            self.heard_ms = now_ms;
+        }
+    }
+
+    /// Moves to another clock, on which it is `now_ms`.
+    pub fn rebase(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
     }
 
@@ -117,14 +137,12 @@ impl Connection {
     /// Takes the next packet from `bytes`, checked against the phase, the role and the limits.
     #[inline]
     pub fn receive<'a>(&mut self, bytes: &'a [u8]) -> Decoded<Received<'a>> {
-        let frame = match split(bytes, self.limits.max_packet_size_bytes)? {
+        // The type before the length, so that what is refused does not depend on how the bytes were cut.
+        bytes.first().map_or(Ok(()), |first| self.check_phase(*first))?;
+        let frame = match split(bytes, self.packet_max_bytes())? {
             Split::Frame(frame) => frame,
-            Split::Partial { len } => {
-                self.check_phase(bytes.first().map_or(0x10, |first| *first))?;
-                return Ok(Received::Incomplete(len));
-            }
+            Split::Partial { len } => return Ok(Received::Incomplete(len)),
         };
-        self.check_phase(frame.first)?;
         let packet = decode(frame, self.version)?;
         match &packet {
             Packet::Publish(publish) => self.check_publish(publish)?,
@@ -135,6 +153,14 @@ impl Connection {
             _ => {}
         }
         Ok(Received::Packet(packet, frame.len))
+    }
+
+    fn packet_max_bytes(&self) -> u32 {
+        match self.phase {
+            Phase::Open => self.limits.max_packet_size_bytes,
+            // Nobody is known yet, so nobody may make us gather much.
+            Phase::Opening | Phase::Deciding => self.limits.max_packet_size_bytes.min(OPENING_MAX_BYTES),
+        }
     }
 
     fn check_phase(&self, first: u8) -> Decoded<()> {
@@ -158,13 +184,17 @@ impl Connection {
         if publish.retain && !limits.is_retain_available {
             return Err(Violation::new(ReasonCode::RETAIN_NOT_SUPPORTED, "retain is not available"));
         }
-        let levels_max = usize::from(limits.max_topic_levels);
-        match publish.topic {
-            Some(topic) if topic.as_str().len() > levels_max && topic.level_count() > levels_max => {
-                Err(Violation::new(ReasonCode::TOPIC_NAME_INVALID, "more levels than max_topic_levels"))
-            }
-            _ => Ok(()),
+        if !publish.properties.is_empty() {
+            self.check_properties(publish)?;
         }
+        publish.topic.map_or(Ok(()), |topic| limits.check_levels(topic))
+    }
+
+    fn check_properties(&self, publish: &Publish<'_>) -> Decoded<()> {
+        if self.role == Role::Server && publish.properties.first(id::SUBSCRIPTION_IDENTIFIER).is_some() {
+            return Err(Violation::protocol("subscription identifier in a client's PUBLISH")); // [MQTT-3.3.4-6]
+        }
+        check_response_topic(publish.properties)
     }
 
     /// The topic of a PUBLISH, with its alias learnt or resolved (section 3.3.2.3.4).

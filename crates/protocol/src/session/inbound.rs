@@ -26,9 +26,14 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Nothing received; at most `awaiting_rel_max` QoS 2 messages may wait for their PUBREL.
+    /// Nothing received.
     pub fn new(awaiting_rel_max: u16) -> Inbound {
         Inbound { awaiting_rel: VecDeque::new(), awaiting_rel_max }
+    }
+
+    /// A connection is there: at most `awaiting_rel_max` messages may wait for their PUBREL from now on.
+    pub fn attach(&mut self, awaiting_rel_max: u16) {
+        self.awaiting_rel_max = awaiting_rel_max;
     }
 
     /// A PUBLISH came in.

@@ -9,8 +9,10 @@ pub mod subscriptions;
 
 use std::sync::Arc;
 
+use crate::connection::handshake::Request;
 use crate::limits::Limits;
 use crate::message::Message;
+use crate::packet::Version;
 
 pub use inbound::{Accepted, Inbound};
 pub use outbound::{Delivery, DropReason, Offered, Outbound, Resend, Settled};
@@ -23,6 +25,29 @@ pub struct Will {
     pub message: Arc<Message>,
     /// Will Delay Interval; seconds.
     pub delay_s: u32,
+}
+
+/// What CONNECT and CONNACK agreed on, as far as the session is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Agreed {
+    /// How long the session outlives its connection; seconds, `u32::MAX`: for ever.
+    pub expiry_s: u32,
+    /// Messages in flight to the client, 1 to 65,535.
+    pub window: u16,
+    /// QoS 2 messages from the client whose PUBREL is still to come.
+    pub awaiting_rel_max: u16,
+}
+
+impl Agreed {
+    /// From a CONNECT under our limits. MQTT 3.1.1 has no Receive Maximum that could hold a client back, so there only
+    /// the packet identifiers bound what waits for PUBREL.
+    pub fn new(request: &Request, limits: &Limits) -> Agreed {
+        Agreed {
+            expiry_s: request.session_expiry_s,
+            window: limits.max_inflight.min(request.receive_maximum),
+            awaiting_rel_max: if request.version == Version::V5 { limits.max_awaiting_rel } else { u16::MAX },
+        }
+    }
 }
 
 /// The machine.
@@ -55,9 +80,10 @@ impl Session {
         }
     }
 
-    /// A connection takes the session: its expiry and the client's window are in force from now on.
-    pub fn attach(&mut self, expiry_s: u32, window: u16) {
-        self.expiry_s = expiry_s;
-        self.outbound.attach(window, expiry_s > 0);
+    /// A connection takes the session: what it agreed on is in force from now on.
+    pub fn attach(&mut self, agreed: Agreed) {
+        self.expiry_s = agreed.expiry_s;
+        self.outbound.attach(agreed.window, agreed.expiry_s > 0);
+        self.inbound.attach(agreed.awaiting_rel_max);
     }
 }

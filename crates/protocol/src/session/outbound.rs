@@ -46,6 +46,8 @@ pub enum DropReason {
     QueueFull,
     /// Its expiry interval elapsed while it waited.
     Expired,
+    /// The session ended before the message was sent.
+    SessionEnded,
 }
 
 /// What an acknowledgement did.
@@ -61,9 +63,9 @@ pub enum Settled {
 
 /// What a resumed connection is sent again [MQTT-4.4.0-1].
 #[derive(Debug)]
-pub enum Resend<'a> {
+pub enum Resend {
     /// PUBLISH with DUP.
-    Publish(&'a Delivery),
+    Publish(Delivery),
     /// PUBREL.
     PubRel,
 }
@@ -82,9 +84,11 @@ pub struct Outbound {
     slots: VecDeque<Slot>, // slot i belongs to packet identifier first + i; the first one is never Settled
     queue: VecDeque<Delivery>,
     queue_max: u32,
+    resent: usize, // slots from here on were in flight before the present connection and are still to be sent again
     first: u16,
-    inflight: u16,
-    window: u16, // 0: not connected
+    unsettled: u16, // slots that are not Settled
+    inflight: u16,  // those of them that the present connection was sent
+    window: u16,    // 0: not connected
     keeps_bodies: bool,
 }
 
@@ -98,7 +102,9 @@ impl Outbound {
             slots: VecDeque::new(),
             queue: VecDeque::new(),
             queue_max,
+            resent: 0,
             first: 1,
+            unsettled: 0,
             inflight: 0,
             window: 0,
             keeps_bodies: false,
@@ -106,9 +112,12 @@ impl Outbound {
     }
 
     /// A connection is there: at most `window` (1 to 65,535) messages in flight. `keeps_bodies` if the session survives it.
+    /// What was in flight before is to be sent again, in order and within the window, before anything else.
     pub fn attach(&mut self, window: u16, keeps_bodies: bool) {
         self.window = window;
         self.keeps_bodies = keeps_bodies;
+        self.resent = 0;
+        self.inflight = 0;
     }
 
     /// The connection is gone; deliveries wait from now on.
@@ -116,9 +125,9 @@ impl Outbound {
         self.window = 0;
     }
 
-    /// Messages in flight.
+    /// Messages in flight, those to be sent again included.
     pub fn inflight_count(&self) -> usize {
-        usize::from(self.inflight)
+        usize::from(self.unsettled)
     }
 
     /// Messages that wait.
@@ -127,8 +136,15 @@ impl Outbound {
     }
 
     /// Whether a message of QoS 1 or 2 could be sent now.
+    #[inline]
     pub fn has_window(&self) -> bool {
-        self.inflight < self.window && self.slots.len() < ID_COUNT
+        self.inflight < self.window && self.resent == self.slots.len() && self.slots.len() < ID_COUNT
+    }
+
+    /// Whether something waits for the window: to be sent again or for the first time.
+    #[inline]
+    pub fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || self.resent < self.slots.len()
     }
 
     /// Offers a delivery. `has_room` tells whether the connection's outbox takes more; `delivery` is only called if the
@@ -163,6 +179,8 @@ impl Outbound {
         let packet_id = wrap(self.first, self.slots.len());
         let awaiting = if qos == QoS::AtLeastOnce { Slot::AwaitingPuback } else { Slot::AwaitingPubrec };
         self.slots.push_back(awaiting(kept));
+        self.resent = self.slots.len(); // Only called with a window, so everything before was sent.
+        self.unsettled += 1;
         self.inflight += 1;
         packet_id
     }
@@ -217,7 +235,9 @@ impl Outbound {
         let is_settled = matches!(next, Slot::Settled);
         *slot = next;
         if is_settled {
-            self.inflight -= 1;
+            self.unsettled -= 1;
+            // A client may acknowledge what the connection before sent it.
+            self.inflight = self.inflight.saturating_sub(u16::from(place < self.resent));
             self.trim();
         }
         Settled::Yes
@@ -227,22 +247,31 @@ impl Outbound {
     fn trim(&mut self) {
         while let Some(Slot::Settled) = self.slots.front() {
             self.slots.pop_front();
+            self.resent = self.resent.saturating_sub(1);
             self.first = wrap(self.first, 1);
         }
     }
 
-    /// What is in flight, in the order in which it was first sent [MQTT-4.6.0-1].
-    pub fn resend(&self) -> impl Iterator<Item = (u16, Resend<'_>)> {
-        self.slots.iter().enumerate().filter_map(|(place, slot)| {
-            let resend = match slot {
+    /// What the present connection must be sent again next, if the window is open: in the order in which it was first
+    /// sent [MQTT-4.6.0-1].
+    pub fn next_resend(&mut self) -> Option<(u16, Resend)> {
+        while self.inflight < self.window && self.resent < self.slots.len() {
+            let packet_id = wrap(self.first, self.resent);
+            let resend = match &self.slots[self.resent] {
                 Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec(Some(delivery)) => {
-                    Resend::Publish(delivery)
+                    Some(Resend::Publish(delivery.clone()))
                 }
-                Slot::AwaitingPubcomp => Resend::PubRel,
-                Slot::AwaitingPuback(None) | Slot::AwaitingPubrec(None) | Slot::Settled => return None,
+                Slot::AwaitingPubcomp => Some(Resend::PubRel),
+                // Without a body only in a session that ends with its connection, which nobody resumes.
+                Slot::AwaitingPuback(None) | Slot::AwaitingPubrec(None) | Slot::Settled => None,
             };
-            Some((wrap(self.first, place), resend))
-        })
+            self.resent += 1;
+            if let Some(resend) = resend {
+                self.inflight += 1;
+                return Some((packet_id, resend));
+            }
+        }
+        None
     }
 }
 

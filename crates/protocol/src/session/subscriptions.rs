@@ -36,6 +36,11 @@ impl Subscriptions {
         self.0.contains_key(filter.as_str())
     }
 
+    /// A filter's subscription.
+    pub fn get(&self, filter: Filter<'_>) -> Option<&Subscription> {
+        self.0.get(filter.as_str())
+    }
+
     /// Adds or replaces [MQTT-3.8.4-3]; whether it is new.
     pub fn insert(&mut self, filter: Filter<'_>, subscription: Subscription) -> bool {
         self.0.insert(filter.as_str().into(), subscription).is_none()

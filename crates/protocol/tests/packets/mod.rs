@@ -39,8 +39,10 @@ impl Seed {
     }
 }
 
-fn section(seeds: &[Seed], carrier: u16) -> Vec<u8> {
-    let allowed: Vec<&Row> = TABLE.iter().filter(|row| row.packets & carrier != 0).collect();
+/// Properties that `carrier` may hold, but not `left_out` (0: none).
+fn section(seeds: &[Seed], carrier: u16, left_out: u8) -> Vec<u8> {
+    let is_allowed = |row: &&Row| row.packets & carrier != 0 && row.id != left_out;
+    let allowed: Vec<&Row> = TABLE.iter().filter(is_allowed).collect();
     let mut raw = Vec::new();
     let mut used = Vec::new();
     for seed in seeds {
@@ -60,6 +62,7 @@ pub struct Ingredients {
     /// Of the connection.
     pub version: Version,
     sections: Vec<Vec<u8>>,
+    from_client: Vec<u8>,
     topic: Option<String>,
     filters: Vec<(String, u8)>,
     texts: [String; 2],
@@ -84,7 +87,7 @@ impl Ingredients {
     /// Those that a broker takes from a client that it let in.
     pub fn of_open_clients(&self) -> Vec<Packet<'_>> {
         let mut packets = vec![
-            Packet::Publish(self.publish()),
+            Packet::Publish(self.publish_of_client()),
             Packet::PubAck(self.ack(carrier::PUBACK)),
             Packet::PubRec(self.ack(carrier::PUBREC)),
             Packet::PubRel(self.ack(carrier::PUBREL)),
@@ -109,6 +112,7 @@ impl Ingredients {
         let unsuback_codes: &[u8] = if self.version == Version::V5 { &self.codes } else { &[] };
         vec![
             Packet::ConnAck(connack),
+            Packet::Publish(self.publish()),
             Packet::SubAck(self.suback(&self.codes, carrier::SUBACK)),
             Packet::UnsubAck(self.suback(unsuback_codes, carrier::UNSUBACK)),
             Packet::PingResp,
@@ -176,6 +180,14 @@ impl Ingredients {
         }
     }
 
+    /// Without subscription identifiers, which only a server sends [MQTT-3.3.4-6].
+    fn publish_of_client(&self) -> Publish<'_> {
+        match self.version {
+            Version::V5 => Publish { properties: Properties::trusted(&self.from_client), ..self.publish() },
+            Version::V311 => self.publish(),
+        }
+    }
+
     fn ack(&self, carrier: u16) -> Ack<'_> {
         Ack { packet_id: self.packet_id, reason: self.reason(), properties: self.properties(carrier) }
     }
@@ -229,9 +241,10 @@ impl Ingredients {
     }
 }
 
+/// Texts without wildcards, because one of them may become a response topic.
 fn seed() -> impl Strategy<Value = Seed> {
     let bytes = prop::collection::vec(any::<u8>(), 0..6);
-    (any::<Index>(), any::<u32>(), "[^\\x00]{0,6}", bytes).prop_map(|(pick, number, text, bytes)| Seed {
+    (any::<Index>(), any::<u32>(), "[^\\x00+#]{0,6}", bytes).prop_map(|(pick, number, text, bytes)| Seed {
         pick,
         number,
         text,
@@ -239,9 +252,12 @@ fn seed() -> impl Strategy<Value = Seed> {
     })
 }
 
-fn sections() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let seeds = prop::collection::vec(seed(), 0..6);
-    seeds.prop_map(|seeds| (0..CARRIERS).map(|bit| section(&seeds, 1 << bit)).collect())
+/// The sections by carrier, and that of a client's PUBLISH.
+fn sections() -> impl Strategy<Value = (Vec<Vec<u8>>, Vec<u8>)> {
+    prop::collection::vec(seed(), 0..6).prop_map(|seeds| {
+        let by_carrier = (0..CARRIERS).map(|bit| section(&seeds, 1 << bit, 0)).collect();
+        (by_carrier, section(&seeds, carrier::PUBLISH, id::SUBSCRIPTION_IDENTIFIER))
+    })
 }
 
 fn filter() -> impl Strategy<Value = String> {
@@ -265,7 +281,7 @@ pub fn ingredients() -> impl Strategy<Value = Ingredients> {
     (version, sections(), texts, numbers, qos, any::<[bool; 6]>()).prop_map(
         |(
             version,
-            sections,
+            (sections, from_client),
             (topic, filters, texts, payload),
             (packet_id, keep_alive_s, reason, codes),
             qos,
@@ -274,6 +290,7 @@ pub fn ingredients() -> impl Strategy<Value = Ingredients> {
             Ingredients {
                 version,
                 sections,
+                from_client,
                 topic,
                 filters,
                 texts,

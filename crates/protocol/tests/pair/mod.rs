@@ -11,7 +11,7 @@ use whimbrel_protocol::encode::{Shape, encode, publish_head};
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::packet::{Ack, ConnAck, Connect, Packet, Publish};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
-use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Resend, Session, Settled};
+use whimbrel_protocol::session::{Accepted, Agreed, Delivery, DropReason, Offered, Resend, Session, Settled};
 use whimbrel_protocol::{Limits, Message, QoS, ReasonCode, Topic, Version};
 
 /// Rounds after which a pair that still has something to say is taken for a loop.
@@ -120,31 +120,18 @@ impl End {
         self.outgoing[start] |= u8::from(dup) << 3;
     }
 
-    /// Sends what waits and may go.
+    /// Sends what waits and may go: first again what was in flight before, then the queue.
     fn pump(&mut self, unix_ms: u64) {
-        while self.connection.is_some() {
-            match self.session.outbound.next(unix_ms) {
-                None => return,
-                Some(Err(reason)) => self.dropped.push(reason),
-                Some(Ok((packet_id, delivery))) => self.send_delivery(packet_id, &delivery, false, unix_ms),
+        while let Some((packet_id, resend)) = self.session.outbound.next_resend() {
+            match resend {
+                Resend::Publish(delivery) => self.send_delivery(packet_id, &delivery, true, unix_ms),
+                Resend::PubRel => self.send(&Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS))),
             }
         }
-    }
-
-    fn resend(&mut self, unix_ms: u64) {
-        let again: Vec<(u16, Option<Delivery>)> = self
-            .session
-            .outbound
-            .resend()
-            .map(|(packet_id, resend)| match resend {
-                Resend::Publish(delivery) => (packet_id, Some(delivery.clone())),
-                Resend::PubRel => (packet_id, None),
-            })
-            .collect();
-        for (packet_id, delivery) in again {
-            match delivery {
-                Some(delivery) => self.send_delivery(packet_id, &delivery, true, unix_ms),
-                None => self.send(&Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS))),
+        while let Some(next) = self.session.outbound.next(unix_ms) {
+            match next {
+                Err(reason) => self.dropped.push(reason),
+                Ok((packet_id, delivery)) => self.send_delivery(packet_id, &delivery, false, unix_ms),
             }
         }
     }
@@ -194,10 +181,8 @@ impl End {
         let request = Request::new(connect, &self.limits, || "assigned".into(), now.unix_ms()).unwrap();
         let connection = self.connection.as_mut().expect("CONNECT came through it");
         connection.open(request.keep_alive_s, request.max_packet_bytes, now.ms);
-        let window = self.limits.max_inflight.min(request.receive_maximum);
-        self.session.attach(request.session_expiry_s, window);
+        self.session.attach(Agreed::new(&request, &self.limits));
         request.put_accepted(&mut self.outgoing, &self.limits, true);
-        self.resend(now.unix_ms());
     }
 
     fn on_connack(&mut self, connack: &ConnAck<'_>, now: Clock) {
@@ -206,8 +191,7 @@ impl End {
         let window = properties.number(id::RECEIVE_MAXIMUM).unwrap_or(u32::from(u16::MAX));
         let connection = self.connection.as_mut().expect("CONNACK came through it");
         connection.open(0, peer_max, now.ms);
-        self.session.attach(u32::MAX, window as u16);
-        self.resend(now.unix_ms());
+        self.session.attach(Agreed { expiry_s: u32::MAX, window: window as u16, awaiting_rel_max: u16::MAX });
     }
 
     fn on_publish(&mut self, publish: &Publish<'_>) {

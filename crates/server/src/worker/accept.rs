@@ -15,6 +15,8 @@ use crate::timers::Subject;
 
 /// Connections taken from one listener in one turn; the rest waits for the next, behind the clients that are ready.
 const ACCEPTS_MAX: usize = 64;
+/// The log is told of it once in so many milliseconds.
+const EXHAUSTED_LOG_MS: u64 = 60_000;
 /// How long listeners rest when descriptors have run out; milliseconds.
 const EXHAUSTED_REST_MS: u64 = 100;
 
@@ -58,6 +60,10 @@ impl Worker {
         self.unwatch_listeners();
         self.accept_again_ms = Some(self.now.ms + EXHAUSTED_REST_MS);
         self.counts.accepts_refused += 1;
+        if self.exhausted_ms.is_some_and(|told_ms| self.now.ms < told_ms + EXHAUSTED_LOG_MS) {
+            return;
+        }
+        self.exhausted_ms = Some(self.now.ms);
         let text = format!(
             "{label}: cannot accept connections for {EXHAUSTED_REST_MS} ms: {error}; raise the limit of open files"
         );

@@ -5,10 +5,13 @@
 
 use std::collections::VecDeque;
 
+use whimbrel_protocol::ReasonCode;
 use whimbrel_protocol::packet::Publish;
 
 /// Verdicts remembered for one client.
 const VERDICTS_MAX: usize = 32;
+/// Verdicts about longer topics are not remembered; bytes.
+const TOPIC_LEN_MAX: usize = 1024;
 /// How long a verdict is good; milliseconds.
 const VERDICT_LIFE_MS: u64 = 60_000;
 
@@ -17,7 +20,7 @@ struct Verdict {
     topic: Box<str>,
     qos: u8,
     retain: bool,
-    is_allowed: bool,
+    reason: ReasonCode,
     until_ms: u64,
 }
 
@@ -27,22 +30,26 @@ pub(super) struct Verdicts(VecDeque<Verdict>);
 
 impl Verdicts {
     /// What was answered about such a publish.
-    pub(super) fn find(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Option<bool> {
+    pub(super) fn find(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Option<ReasonCode> {
         let is_it = |known: &&Verdict| {
             known.until_ms > now_ms
                 && known.qos == publish.qos as u8
                 && known.retain == publish.retain
                 && *known.topic == *topic
         };
-        self.0.iter().find(is_it).map(|known| known.is_allowed)
+        self.0.iter().find(is_it).map(|known| known.reason)
     }
 
-    /// Remembers an answer.
-    pub(super) fn remember(&mut self, topic: &str, publish: &Publish<'_>, is_allowed: bool, now_ms: u64) {
+    /// Remembers a yes or a no. Anything else says that nobody could decide, and the next publish asks again.
+    pub(super) fn remember(&mut self, topic: &str, publish: &Publish<'_>, reason: ReasonCode, now_ms: u64) {
+        let is_verdict = matches!(reason, ReasonCode::SUCCESS | ReasonCode::NOT_AUTHORIZED);
+        if !is_verdict || topic.len() > TOPIC_LEN_MAX {
+            return;
+        }
         if self.0.len() >= VERDICTS_MAX {
             self.0.pop_front();
         }
         let (qos, retain) = (publish.qos as u8, publish.retain);
-        self.0.push_back(Verdict { topic: topic.into(), qos, retain, is_allowed, until_ms: now_ms + VERDICT_LIFE_MS });
+        self.0.push_back(Verdict { topic: topic.into(), qos, retain, reason, until_ms: now_ms + VERDICT_LIFE_MS });
     }
 }

@@ -26,8 +26,6 @@ pub(super) struct Client {
     pub(super) needed: usize,
     /// Waits for an answer; nothing is read meanwhile.
     pub(super) parked: Option<Box<Parked>>,
-    /// The answer to the question of the packet that comes again next.
-    pub(super) answer: Option<Box<[u8]>>,
     /// The matches of the last topic published: publishers repeat themselves.
     pub(super) memo: Option<Rc<Matches>>,
     pub(super) verdicts: Option<Box<Verdicts>>,
@@ -43,17 +41,29 @@ pub(super) struct Client {
     pub(super) awaits_writable: bool,
     pub(super) is_writable: bool,
     pub(super) is_superuser: bool,
+    /// The client was told that the connection ends: what is in the outbox goes out, and nothing else happens.
+    pub(super) is_leaving: bool,
 }
 
-/// What a parked connection waits for.
+/// A connection that waits for an answer.
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) ticket: u64,
     pub(super) due_ms: u64,
-    /// The CONNECT that is being decided; None: a PUBLISH or SUBSCRIBE, which is the first packet of `rest`.
-    pub(super) request: Option<Box<Request>>,
+    pub(super) question: Question,
     /// Bytes received and not handled yet.
     pub(super) rest: Vec<u8>,
+}
+
+/// What was asked.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// May this client enter?
+    Entry(Box<Request>),
+    /// It may; may it leave such a will?
+    Will(Box<Request>),
+    /// May it do what the first packet of the rest asks for?
+    Packet,
 }
 
 /// Where a new connection comes from.
@@ -74,7 +84,6 @@ impl Client {
             partial: Vec::new(),
             needed: 0,
             parked: None,
-            answer: None,
             memo: None,
             verdicts: None,
             peer: arrival.peer,
@@ -87,13 +96,14 @@ impl Client {
             awaits_writable: false,
             is_writable: false,
             is_superuser: false,
+            is_leaving: false,
         }
     }
 
-    /// Whether more may be encoded for it.
+    /// Whether more may be encoded for it, and read from it.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.outbox.len() < self.connection.limits().max_outbox_bytes as usize
+        self.outbox.len() < self.connection.limits().max_outbox_bytes as usize && !self.is_leaving
     }
 
     /// When it must be looked at; None: never.

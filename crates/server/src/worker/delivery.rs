@@ -11,7 +11,7 @@ use std::sync::Arc;
 use whimbrel_protocol::encode::{Layout, Shape, publish_head};
 use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
-use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered};
+use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Resend};
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
 use whimbrel_router::{Group, Matches, StoreOutcome, Target};
 
@@ -23,6 +23,7 @@ use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::Mail;
 use crate::shared::Interest;
+use crate::socket::Moved;
 use crate::tap::TAPS;
 
 /// The encodings of the publication that is being delivered.
@@ -103,26 +104,30 @@ impl<'a> Passing<'a> {
 }
 
 impl Worker {
+    /// `answer`: the verdict of the question that this packet asked when it came first.
     #[inline]
-    pub(super) fn on_publish(&mut self, slot: u32, publish: &Publish<'_>) -> Result<Step, End> {
+    pub(super) fn on_publish(
+        &mut self,
+        slot: u32,
+        publish: &Publish<'_>,
+        answer: Option<&[ReasonCode]>,
+    ) -> Result<Step, End> {
         let named = self.clients[slot as usize].connection.name(publish)?;
         let topic = named.topic();
-        let verdict = if self.shared.wants(Interest::AUTHORIZE) {
-            match self.may_publish(slot, publish, topic) {
+        let verdict = if answer.is_some() || self.shared.wants(Interest::AUTHORIZE) {
+            match self.may_publish(slot, publish, topic, answer) {
                 Some(verdict) => verdict,
                 None => return Ok(Step::ParkBefore),
             }
         } else {
-            true
+            ReasonCode::SUCCESS
         };
         self.count_received(publish.qos);
-        if !verdict {
-            self.refuse_publish(slot, publish, ReasonCode::NOT_AUTHORIZED);
+        if verdict.is_error() {
+            self.refuse_publish(slot, publish, verdict);
             return Ok(Step::Next);
         }
-        let Some(seat) = self.seat_of(slot) else {
-            return Ok(Step::Next);
-        };
+        let Some(seat) = self.seat_of(slot) else { return Ok(Step::Next) };
         match seat.session.inbound.on_publish(publish.qos, publish.packet_id) {
             Accepted::Route => {
                 let receivers = self.route_publish(slot, publish, topic);
@@ -135,14 +140,14 @@ impl Worker {
             Accepted::Refused(reason) => {
                 self.counts.publish_dropped += 1;
                 self.check_quota(slot)?;
-                self.refuse_publish(slot, publish, reason);
+                self.acknowledge(slot, publish, reason);
             }
         }
         Ok(Step::Next)
     }
 
-    /// Too many QoS 2 messages wait for PUBREL. A 3.1.1 client cannot be told that one is refused, and an
-    /// acknowledgement would be a lie; an MQTT 5 client beyond what CONNACK granted breaks [MQTT-3.3.4-9].
+    /// Too many QoS 2 messages wait for PUBREL. A client beyond what CONNACK granted breaks [MQTT-3.3.4-9]; and 3.1.1
+    /// has no way to refuse one message, so an acknowledgement there would be a lie.
     fn check_quota(&mut self, slot: u32) -> Result<(), End> {
         let connection = &self.clients[slot as usize].connection;
         let (version, granted) = (connection.version(), usize::from(connection.limits().receive_maximum));
@@ -150,8 +155,8 @@ impl Worker {
         if version == Version::V5 && waiting < granted {
             return Ok(());
         }
-        Err(Violation::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages without PUBREL than granted")
-            .into())
+        let what = "more QoS 2 messages without PUBREL than granted";
+        Err(Violation::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, what).into())
     }
 
     #[inline]
@@ -185,6 +190,12 @@ impl Worker {
 
     /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
     fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, reason: ReasonCode) {
+        if publish.qos == QoS::ExactlyOnce
+            && let Some(seat) = self.seat_of(slot)
+        {
+            // The refusal frees the identifier for the client's next message, so it must be free here, too.
+            seat.session.inbound.forget(publish.packet_id);
+        }
         self.counts.publish_auth_error += u64::from(reason == ReasonCode::NOT_AUTHORIZED);
         self.acknowledge(slot, publish, reason);
     }
@@ -219,15 +230,15 @@ impl Worker {
             _ => {
                 let matches = self.cache.find(&self.shared.router, topic);
                 // A connection that falls silent keeps its memo, so it must be small.
-                client.memo = (matches.len() <= MEMO_TARGETS_MAX).then(|| Rc::clone(&matches));
+                client.memo = (matches.size_bytes() <= MEMO_MAX_BYTES).then(|| Rc::clone(&matches));
                 matches
             }
         }
     }
 
-    /// Routes a message from inside: a will, a publish by Python.
-    pub(super) fn route_message(&mut self, message: &Arc<Message>) -> usize {
-        let mut passing = Passing::from_message(message, self.now.unix_ms);
+    /// Routes a message from inside: a publish by Python, or a will, whose session is the publisher.
+    pub(super) fn route_message(&mut self, message: &Arc<Message>, publisher: Option<u32>) -> usize {
+        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now.unix_ms) };
         let matches = self.cache.find(&self.shared.router, passing.publication.topic);
         self.route(&mut passing, &matches)
     }
@@ -260,6 +271,7 @@ impl Worker {
         let message = passing.owned();
         if group.owner != TAPS {
             let mail = Mail::Deliver(message, Arc::clone(&group.targets));
+            self.outgoing_len += 1;
             self.outgoing[usize::from(group.owner)].push(mail);
             return;
         }
@@ -276,8 +288,8 @@ impl Worker {
                     messages.push(Arc::clone(&message));
                 }
                 _ => {
-                    let (messages, dropped) = (vec![Arc::clone(&message)], tap.take_dropped());
-                    self.events.push(Event::TapBatch { tap: tap.id, messages, dropped });
+                    let messages = vec![Arc::clone(&message)];
+                    self.events.push(Event::TapBatch { tap: tap.id, messages, dropped: 0 });
                 }
             }
         }
@@ -338,6 +350,13 @@ impl Worker {
                     client.outbox.share(&passing.owned());
                 }
                 count_sent(&mut self.counts, qos);
+                self.counts.messages_delivered += 1;
+                if client.outbox.len() >= FLUSH_EARLY_BYTES && !client.awaits_writable {
+                    // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
+                    if let (Moved::Bytes(count), _) = client.outbox.flush(&client.socket, &mut self.spares) {
+                        self.counts.bytes_sent += count as u64;
+                    }
+                }
                 if let Some(slot) = slot {
                     self.mark_dirty(slot);
                 }
@@ -360,6 +379,7 @@ impl Worker {
             DropReason::QoS0 => self.counts.delivery_dropped_qos0 += 1,
             DropReason::QueueFull => self.counts.delivery_dropped_queue_full += 1,
             DropReason::Expired => self.counts.delivery_dropped_expired += 1,
+            DropReason::SessionEnded => self.counts.delivery_dropped_session_ended += 1,
         }
     }
 
@@ -386,34 +406,25 @@ impl Worker {
             client.outbox.share(&delivery.message);
         }
         count_sent(&mut self.counts, delivery.qos);
+        self.counts.messages_delivered += u64::from(!dup);
         self.mark_dirty(slot);
         true
     }
 
-    /// What the resumed client did not acknowledge goes out again, in order [MQTT-4.4.0-1].
-    pub(super) fn resend(&mut self, slot: u32, seat: u32) {
-        use whimbrel_protocol::session::Resend;
-        let Some(found) = self.sessions.get(seat) else { return };
-        let again: Vec<(u16, Option<Delivery>)> = found
-            .session
-            .outbound
-            .resend()
-            .map(|(packet_id, resend)| match resend {
-                Resend::Publish(delivery) => (packet_id, Some(delivery.clone())),
-                Resend::PubRel => (packet_id, None),
-            })
-            .collect();
-        for (packet_id, delivery) in again {
-            match delivery {
-                Some(delivery) if self.send_delivery(slot, packet_id, &delivery, true) => {}
-                Some(_) => self.abandon(seat, packet_id),
-                None => {
-                    self.counts.pubrel_sent += 1;
-                    self.send(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
-                }
+    /// What the client of the session before did not acknowledge goes out again, as far as window and outbox have room;
+    /// whether something did [MQTT-4.4.0-1].
+    pub(super) fn resend_next(&mut self, slot: u32, seat_slot: u32) -> bool {
+        let Some(seat) = self.sessions.get_mut(seat_slot) else { return false };
+        let Some((packet_id, resend)) = seat.session.outbound.next_resend() else { return false };
+        match resend {
+            Resend::Publish(delivery) if self.send_delivery(slot, packet_id, &delivery, true) => {}
+            Resend::Publish(_) => self.abandon(seat_slot, packet_id),
+            Resend::PubRel => {
+                self.counts.pubrel_sent += 1;
+                self.send(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
             }
         }
-        self.mark_dirty(slot);
+        true
     }
 
     /// A delivery that this client can never take is settled as if it had been.
@@ -427,8 +438,11 @@ impl Worker {
     }
 }
 
-/// Targets that a connection's memo holds at most; beyond it the worker's cache serves.
-const MEMO_TARGETS_MAX: usize = 64;
+/// Matches that a connection's memo may hold; beyond it the worker's cache serves.
+const MEMO_MAX_BYTES: usize = 4096;
+
+/// An outbox of so many bytes is written before the turn ends.
+const FLUSH_EARLY_BYTES: usize = 256 * 1024;
 
 const NOBODY: ReasonCode = ReasonCode::NO_MATCHING_SUBSCRIBERS;
 
@@ -452,7 +466,6 @@ fn count_sent(counts: &mut Counts, qos: QoS) {
     counts.packets_sent += 1;
     counts.publish_sent += 1;
     counts.messages_sent += 1;
-    counts.messages_delivered += 1;
     match qos {
         QoS::AtMostOnce => counts.qos0_sent += 1,
         QoS::AtLeastOnce => counts.qos1_sent += 1,

@@ -47,6 +47,9 @@ impl Worker {
             let Some(seat_slot) = self.clients[slot as usize].session else {
                 return;
             };
+            if self.resend_next(slot, seat_slot) {
+                continue;
+            }
             let Some(seat) = self.sessions.get_mut(seat_slot) else {
                 return;
             };
@@ -80,7 +83,9 @@ impl Worker {
         if was_waiting == is_empty || had_room != client.has_room() {
             self.watch(slot);
         }
-        if is_empty {
+        if is_empty && self.clients[slot as usize].is_leaving {
+            self.end(slot, End { is_told: false, ..End::SHUTDOWN });
+        } else if is_empty {
             self.pump_later(slot);
         }
     }

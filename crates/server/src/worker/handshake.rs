@@ -9,13 +9,13 @@ use rustix::event::epoll;
 use whimbrel_protocol::connection::Phase;
 use whimbrel_protocol::connection::handshake::{Request, put_refused};
 use whimbrel_protocol::packet::Connect;
-use whimbrel_protocol::session::{Session, Will};
+use whimbrel_protocol::session::{Agreed, Session, Will};
 use whimbrel_protocol::{Limits, ReasonCode, Version};
 
-use super::client::{Arrival, Client, End, Parked};
+use super::client::{Arrival, Client, End, Parked, Question};
 use super::inbound::Step;
 use super::{Handoff, Worker};
-use crate::event::{Authenticate, Connected, Event};
+use crate::event::{Action, Authenticate, Authorize, Connected, Event};
 use crate::mailbox::Mail;
 use crate::shared::Interest;
 
@@ -36,6 +36,10 @@ impl Worker {
             return Err(End::refused(ReasonCode::NOT_AUTHORIZED));
         }
         self.counts.client_auth_anonymous += 1;
+        if self.asks_about_will(&request, false) {
+            self.ask_will(slot, request);
+            return Ok(Step::ParkBehind);
+        }
         Ok(self.admit(slot, request, false))
     }
 
@@ -60,8 +64,36 @@ impl Worker {
             clean_start: request.clean_start,
             is_anonymous_allowed: listener.options.is_anonymous_allowed,
         })));
+        self.park(slot, ticket, Question::Entry(request));
+    }
+
+    /// Whether a client that may enter must be asked about once more: a will is a publish like any other.
+    fn asks_about_will(&self, request: &Request, is_superuser: bool) -> bool {
+        request.will.is_some() && !is_superuser && self.shared.wants(Interest::AUTHORIZE)
+    }
+
+    fn ask_will(&mut self, slot: u32, request: Box<Request>) {
+        let Some(will) = &request.will else { return };
+        let ticket = self.ticket(slot);
+        self.counts.client_check_acl += 1;
+        self.events.push(Event::Authorize(Box::new(Authorize {
+            ticket,
+            client_id: Arc::clone(&request.client_id),
+            username: request.username.clone(),
+            peer: self.clients[slot as usize].peer.to_string(),
+            action: Action::Publish,
+            topics: vec![will.topic().as_str().into()],
+            qos: will.qos as u8,
+            retain: will.retain,
+        })));
+        self.park(slot, ticket, Question::Will(request));
+    }
+
+    /// The connection waits for an answer and is not read until it comes.
+    pub(super) fn park(&mut self, slot: u32, ticket: u64, question: Question) {
         let due_ms = self.now.ms + self.shared.question_deadline_ms;
-        client.parked = Some(Box::new(Parked { ticket, due_ms, request: Some(request), rest: Vec::new() }));
+        let parked = Parked { ticket, due_ms, question, rest: Vec::new() };
+        self.clients[slot as usize].parked = Some(Box::new(parked));
         self.arm(slot);
     }
 
@@ -76,33 +108,51 @@ impl Worker {
         (ticket >> 56) as u16
     }
 
-    pub(super) fn on_authenticated(&mut self, ticket: u64, reason_code: u8, is_superuser: bool) {
+    pub(super) fn on_authenticated(&mut self, ticket: u64, reason: ReasonCode, is_superuser: bool) {
         let slot = ticket as u32;
-        let Some(parked) = self.unpark(slot, ticket) else {
+        let is_asked = |question: &Question| matches!(question, Question::Entry(_));
+        let Some(Parked { question: Question::Entry(request), rest, .. }) = self.unpark(ticket, is_asked) else {
             return;
         };
-        let Some(request) = parked.request else { return };
-        if reason_code != 0 {
-            return self.end(slot, End::refused(ReasonCode(reason_code)));
+        if reason != ReasonCode::SUCCESS {
+            self.end(slot, End::refused(reason));
+        } else if self.asks_about_will(&request, is_superuser) {
+            self.ask_will(slot, request);
+            self.keep_unread(slot, &rest);
+        } else {
+            self.admit_with(slot, request, is_superuser, rest);
         }
-        self.admit_with(slot, request, is_superuser, parked.rest);
     }
 
-    /// Takes the client out of its waiting state if it waits for this ticket.
-    pub(super) fn unpark(&mut self, slot: u32, ticket: u64) -> Option<Box<Parked>> {
-        let client = self.clients.get_mut(slot as usize)?;
-        client.parked.take_if(|parked| parked.ticket == ticket)
+    /// An answer came (`reasons`: one for each topic, not empty): the client enters, or its packet is handled again.
+    pub(super) fn on_authorized(&mut self, ticket: u64, reasons: &[ReasonCode]) {
+        let slot = ticket as u32;
+        let is_asked = |question: &Question| !matches!(question, Question::Entry(_));
+        let Some(parked) = self.unpark(ticket, is_asked) else { return };
+        match (parked.question, reasons[0]) {
+            (Question::Will(request), ReasonCode::SUCCESS) => self.admit_with(slot, request, false, parked.rest),
+            (Question::Will(_), reason) => self.end(slot, End::refused(reason)),
+            (Question::Packet | Question::Entry(_), _) => self.go_on(slot, &parked.rest, Some(reasons)),
+        }
+    }
+
+    /// Takes the client out of its waiting state if it waits for this ticket and for such an answer.
+    fn unpark(&mut self, ticket: u64, is_asked: impl FnOnce(&Question) -> bool) -> Option<Parked> {
+        let client = self.clients.get_mut(ticket as u32 as usize)?;
+        let parked = client.parked.take_if(|parked| parked.ticket == ticket && is_asked(&parked.question))?;
+        client.connection.heard(self.now.ms); // What the client sent meanwhile could not be read.
+        Some(*parked)
     }
 
     /// Nobody answered in time: the operator's back end is ill, the client may try again.
     pub(super) fn expire_question(&mut self, slot: u32) {
         self.counts.questions_expired += 1;
-        let Some(ticket) = self.clients[slot as usize].parked.as_ref().map(|parked| parked.ticket) else {
-            return;
-        };
-        match self.clients[slot as usize].connection.phase() {
-            Phase::Open => self.on_authorized(ticket, &[]),
-            _ => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE.0, false),
+        let Some(parked) = &self.clients[slot as usize].parked else { return };
+        let ticket = parked.ticket;
+        match parked.question {
+            Question::Entry(_) => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE, false),
+            Question::Will(_) => self.on_authorized(ticket, &[ReasonCode::SERVER_UNAVAILABLE]),
+            Question::Packet => self.on_authorized(ticket, &[ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR]),
         }
     }
 
@@ -110,7 +160,7 @@ impl Worker {
         let owner = self.shared.owner_of(&request.client_id);
         if owner == self.index {
             self.enter(slot, &request, is_superuser);
-            self.go_on(slot, rest);
+            self.go_on(slot, &rest, None);
         } else {
             self.hand_over(slot, request, is_superuser, rest);
         }
@@ -138,11 +188,13 @@ impl Worker {
 
     pub(super) fn adopt(&mut self, handoff: Handoff) {
         let mut connection = handoff.connection;
-        connection.heard(self.now.ms); // Each worker's clock starts at its own zero.
-        if let Some(slot) = self.seat(handoff.arrival, connection) {
-            self.enter(slot, &handoff.request, handoff.is_superuser);
-            self.go_on(slot, handoff.rest);
+        connection.rebase(self.now.ms); // Each worker's clock starts at its own zero.
+        let Some(slot) = self.seat(handoff.arrival, connection) else { return };
+        self.enter(slot, &handoff.request, handoff.is_superuser);
+        if self.stop_by_ms.is_some() && self.clients.contains(slot as usize) {
+            return self.take_leave(slot); // It was on its way when everybody else was told.
         }
+        self.go_on(slot, &handoff.rest, None);
     }
 
     /// The client is let in: session, CONNACK, what was in flight.
@@ -150,17 +202,20 @@ impl Worker {
         let limits = Arc::clone(self.clients[slot as usize].connection.limits());
         let (seat, session_present) = self.open_session(request, &limits);
         self.attach(slot, seat, request, is_superuser);
-        let client = &mut self.clients[slot as usize];
-        request.put_accepted(client.outbox.tail(&mut self.spares), &limits, session_present);
+        let mut connack = Vec::new();
+        request.put_accepted(&mut connack, &limits, session_present);
+        if connack.len() > request.max_packet_bytes as usize {
+            // Without CONNACK there is no connection, and this client takes none that says what was agreed on.
+            return self.end(slot, End::CLOSED);
+        }
+        self.clients[slot as usize].outbox.tail(&mut self.spares).extend_from_slice(&connack);
         self.counts.packets_sent += 1;
         self.counts.connack_sent += 1;
         self.counts.client_connack += 1;
         self.counts.client_connected += 1;
-        self.mark_dirty(slot);
+        self.mark_dirty(slot); // A resumed session's messages follow at the end of the turn.
         self.arm(slot);
-        if session_present {
-            self.resend(slot, seat);
-        }
+        self.go_on_replaying(seat);
         self.notice_connected(slot, request, session_present);
     }
 
@@ -169,7 +224,7 @@ impl Worker {
         client.session = Some(seat);
         client.is_superuser = is_superuser;
         client.connection.open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
-        let window = client.connection.limits().max_inflight.min(request.receive_maximum);
+        let agreed = Agreed::new(request, client.connection.limits());
         let Some(seat) = self.sessions.get_mut(seat) else {
             return;
         };
@@ -177,7 +232,7 @@ impl Worker {
         seat.username = request.username.clone();
         seat.clean_start = request.clean_start;
         (seat.last_seen, seat.will_due_ms, seat.expires_ms) = (None, None, None);
-        seat.session.attach(request.session_expiry_s, window);
+        seat.session.attach(agreed);
         seat.session.will = request
             .will
             .as_ref()

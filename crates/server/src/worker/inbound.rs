@@ -47,33 +47,26 @@ impl Worker {
         let moved = client.socket.read(&mut buffer[held..]);
         if let Some(count) = self.on_read(slot, moved) {
             self.clients[slot as usize].partial = Vec::new();
-            self.consume(slot, &buffer[..held + count]);
+            self.consume(slot, &buffer[..held + count], None);
         }
         self.buffer = buffer;
     }
 
-    /// Gathers one large packet; the buffer grows with what arrives, not with what the length field promises.
+    /// Gathers one large packet; its buffer grows with what arrives, not with what the length field promises.
     fn read_large(&mut self, slot: u32) {
         let client = &mut self.clients[slot as usize];
-        let mut gathered = std::mem::take(&mut client.partial);
-        let held = gathered.len();
-        let room = (client.needed - held).min(held.max(READ_BYTES));
-        gathered.resize(held + room, 0);
-        let moved = client.socket.read(&mut gathered[held..]);
-        let Some(count) = self.on_read(slot, moved) else {
-            gathered.truncate(held);
-            if let Some(client) = self.clients.get_mut(slot as usize) {
-                client.partial = gathered;
+        let missing = (client.needed - client.partial.len()).min(READ_BYTES);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let moved = client.socket.read(&mut buffer[..missing]);
+        if let Some(count) = self.on_read(slot, moved) {
+            let client = &mut self.clients[slot as usize];
+            client.partial.extend_from_slice(&buffer[..count]);
+            if client.partial.len() >= client.needed {
+                let gathered = std::mem::take(&mut client.partial);
+                self.consume(slot, &gathered, None);
             }
-            return;
-        };
-        gathered.truncate(held + count);
-        let client = &mut self.clients[slot as usize];
-        if gathered.len() < client.needed {
-            client.partial = gathered;
-        } else {
-            self.consume(slot, &gathered);
         }
+        self.buffer = buffer;
     }
 
     /// Counts what a read brought; None if it brought nothing (a connection that is gone has been ended then).
@@ -81,7 +74,6 @@ impl Worker {
         match moved {
             Moved::Bytes(count) => {
                 self.counts.bytes_received += count as u64;
-                self.clients[slot as usize].connection.heard(self.now.ms);
                 Some(count)
             }
             Moved::Blocked => None,
@@ -93,15 +85,16 @@ impl Worker {
     }
 
     /// Goes on after an answer with the bytes that waited for it.
-    pub(super) fn go_on(&mut self, slot: u32, rest: Vec<u8>) {
-        self.consume(slot, &rest);
+    pub(super) fn go_on(&mut self, slot: u32, rest: &[u8], answer: Option<&[ReasonCode]>) {
+        self.consume(slot, rest, answer);
         if self.clients.contains(slot as usize) {
+            self.arm(slot);
             self.watch(slot);
         }
     }
 
-    /// Handles every whole packet in `bytes` and keeps the rest.
-    fn consume(&mut self, slot: u32, bytes: &[u8]) {
+    /// Handles every whole packet in `bytes` and keeps the rest. `answer` belongs to the first packet alone.
+    fn consume(&mut self, slot: u32, bytes: &[u8], mut answer: Option<&[ReasonCode]>) {
         let mut taken = 0;
         while taken < bytes.len() {
             let Some(client) = self.clients.get_mut(slot as usize) else {
@@ -117,8 +110,9 @@ impl Worker {
                 }
                 Err(violation) => return self.end(slot, violation.into()),
             };
+            client.connection.heard(self.now.ms);
             self.counts.packets_received += 1;
-            match self.on_packet(slot, &packet) {
+            match self.on_packet(slot, &packet, answer.take()) {
                 Ok(Step::Next) => taken += len,
                 Ok(Step::ParkBehind) => return self.keep_unread(slot, &bytes[taken + len..]),
                 Ok(Step::ParkBefore) => {
@@ -136,26 +130,27 @@ impl Worker {
         }
     }
 
-    fn keep_unread(&mut self, slot: u32, unread: &[u8]) {
+    pub(super) fn keep_unread(&mut self, slot: u32, unread: &[u8]) {
         if let Some(parked) = &mut self.clients[slot as usize].parked {
             parked.rest = unread.to_vec();
         }
     }
 
     #[inline]
-    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>) -> Result<Step, End> {
+    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>, answer: Option<&[ReasonCode]>) -> Result<Step, End> {
         match packet {
-            Packet::Publish(publish) => return self.on_publish(slot, publish),
+            Packet::Publish(publish) => return self.on_publish(slot, publish, answer),
             Packet::PubAck(ack) => self.on_puback(slot, ack),
             Packet::PubRec(ack) => self.on_pubrec(slot, ack),
             Packet::PubRel(ack) => self.on_pubrel(slot, ack),
             Packet::PubComp(ack) => self.on_pubcomp(slot, ack),
-            Packet::Subscribe(subscribe) => return self.on_subscribe(slot, subscribe),
+            Packet::Subscribe(subscribe) => return self.on_subscribe(slot, subscribe, answer),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, unsubscribe),
             Packet::PingReq => self.on_pingreq(slot),
             Packet::Connect(connect) => return self.on_connect(slot, connect),
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, disconnect)),
             Packet::Auth(_) => {
+                self.counts.auth_received += 1;
                 // No method was agreed on in CONNECT [MQTT-4.12.0-6].
                 return Err(Violation::protocol("AUTH without an authentication method").into());
             }
@@ -245,15 +240,24 @@ impl Worker {
             }
             seat.session.expiry_s = expiry_s.min(cap_s);
         }
-        if disconnect.reason == ReasonCode::DISCONNECT_WITH_WILL { End::WITH_WILL } else { End::GOODBYE }
+        match disconnect.reason {
+            ReasonCode::SUCCESS => End::GOODBYE,
+            // Every other reason leaves the will in force [MQTT-3.14.4-3].
+            reason => End { reason, ..End::WITH_WILL },
+        }
     }
 
-    /// Appends a packet to a connection's outbox.
+    /// Appends a packet to a connection's outbox; one that the client does not take is discarded [MQTT-3.1.2-24].
     pub(super) fn send(&mut self, slot: u32, packet: &Packet<'_>) {
-        self.counts.packets_sent += 1;
         let client = &mut self.clients[slot as usize];
-        let version = client.connection.version();
-        encode::encode(client.outbox.tail(&mut self.spares), version, packet);
+        let (version, limit) = (client.connection.version(), client.connection.peer_max_packet_bytes() as usize);
+        let tail = client.outbox.tail(&mut self.spares);
+        let start = tail.len();
+        encode::encode(tail, version, packet);
+        if tail.len() - start > limit {
+            return tail.truncate(start);
+        }
+        self.counts.packets_sent += 1;
         self.mark_dirty(slot);
     }
 

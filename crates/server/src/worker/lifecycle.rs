@@ -9,6 +9,7 @@ use whimbrel_protocol::connection::Phase;
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
 use whimbrel_protocol::packet::{Disconnect, Packet};
 use whimbrel_protocol::properties::Properties;
+use whimbrel_protocol::session::DropReason;
 use whimbrel_protocol::{Filter, Message, ReasonCode, Version, encode};
 use whimbrel_router::Place;
 
@@ -17,6 +18,7 @@ use super::client::{Client, End};
 use super::sessions::Seat;
 use crate::event::{ClientRecord, Disconnected, Event};
 use crate::shared::Interest;
+use crate::socket::Moved;
 use crate::timers::Subject;
 
 impl Worker {
@@ -37,9 +39,11 @@ impl Worker {
         }
         let record = self.record_of(slot);
         let mut client = self.clients.remove(slot as usize);
-        let (moved, _) = client.outbox.flush(&client.socket, &mut self.spares);
-        if let crate::socket::Moved::Bytes(count) = moved {
+        if let (Moved::Bytes(count), _) = client.outbox.flush(&client.socket, &mut self.spares) {
             self.counts.bytes_sent += count as u64;
+        }
+        if end.is_told {
+            client.socket.finish();
         }
         self.shared.listeners[usize::from(client.listener)].release();
         let Some(seat) = client.session else { return };
@@ -51,6 +55,7 @@ impl Worker {
     /// The broker stops: the client is told, and what is in its outbox still goes out.
     pub(super) fn take_leave(&mut self, slot: u32) {
         self.tell(slot, End::SHUTDOWN);
+        self.clients[slot as usize].is_leaving = true; // [MQTT-3.14.4-1]
         if self.clients[slot as usize].outbox.len() == 0 {
             return self.end(slot, End { is_told: false, ..End::SHUTDOWN });
         }
@@ -108,33 +113,31 @@ impl Worker {
         seat.last_seen = record.map(|record| {
             Box::new(ClientRecord { is_connected: false, disconnected_at_ms: unix_ms, outbox_bytes: 0, ..record })
         });
-        seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| unix_ms + u64::from(expiry_s) * 1000);
-        seat.will_due_ms = seat.session.will.as_ref().map(|will| unix_ms + u64::from(will.delay_s) * 1000);
+        let now_ms = self.now.ms; // Not the time of day, which may jump.
+        seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
+        seat.will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
         self.attend(slot);
     }
 
     /// Does what is due for an absent client's session, and arms the reminder for what is not.
     fn attend(&mut self, slot: u32) {
-        let unix_ms = self.now.unix_ms;
+        let now_ms = self.now.ms;
         let Some(seat) = self.sessions.get_mut(slot) else {
             return;
         };
-        if seat.will_due_ms.is_some_and(|due_ms| due_ms <= unix_ms) {
+        if seat.will_due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
             seat.will_due_ms = None;
             let will = seat.session.will.take();
-            will.into_iter().for_each(|will| self.publish_will(&will.message));
+            will.into_iter().for_each(|will| self.publish_will(&will.message, slot));
         }
         let Some(seat) = self.sessions.get_mut(slot) else {
             return;
         };
-        if seat.expires_ms.is_some_and(|due_ms| due_ms <= unix_ms) {
+        if seat.expires_ms.is_some_and(|due_ms| due_ms <= now_ms) {
             self.counts.session_terminated += 1;
             return self.remove_session(slot);
         }
-        let Some(due_unix_ms) = [seat.will_due_ms, seat.expires_ms].into_iter().flatten().min() else {
-            return;
-        };
-        let due_ms = self.now.ms + (due_unix_ms - unix_ms);
+        let Some(due_ms) = [seat.will_due_ms, seat.expires_ms].into_iter().flatten().min() else { return };
         if seat.reminder_ms == 0 || due_ms < seat.reminder_ms {
             seat.reminder_ms = due_ms;
             self.timers.arm(due_ms, Subject::Session(slot, seat.epoch));
@@ -168,8 +171,9 @@ impl Worker {
         }
     }
 
-    fn publish_will(&mut self, message: &Arc<Message>) {
-        self.route_message(message);
+    fn publish_will(&mut self, message: &Message, publisher: u32) {
+        let message = Arc::new(message.restamped(self.now.unix_ms));
+        self.route_message(&message, Some(publisher));
     }
 
     /// Ends a session that no connection holds; a will that still waits is published [MQTT-3.1.2-10].
@@ -181,8 +185,11 @@ impl Worker {
         self.subscription_count -= seat.session.subscriptions.len() as u64;
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
         self.shared.router.unsubscribe(filters, place);
+        for _ in 0..seat.session.outbound.queue_len() {
+            self.count_drop(DropReason::SessionEnded);
+        }
         if let Some(will) = seat.session.will.take() {
-            self.publish_will(&will.message);
+            self.publish_will(&will.message, slot);
         }
     }
 

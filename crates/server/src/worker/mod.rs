@@ -18,6 +18,7 @@ mod requests;
 mod sessions;
 mod subscribing;
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,13 +31,12 @@ use whimbrel_router::MatchCache;
 
 use crate::event::Event;
 use crate::ledger::Counts;
-use crate::mailbox::Mail;
+use crate::mailbox::{MAILS_MAX, Mail};
 use crate::shared::Shared;
 use crate::timers::{Subject, Timers};
 use client::Client;
 use delivery::Frames;
 use outbox::Spares;
-use replay::Replay;
 use sessions::Sessions;
 
 /// A connection on its way to the worker that owns its session.
@@ -55,6 +55,9 @@ const READ_BYTES: usize = 256 * 1024;
 const EVENTS_MAX: usize = 1024;
 /// How long a congested peer is given before this worker reads on.
 const HOLD_BACK: Duration = Duration::from_micros(200);
+
+/// The longest wait for readiness.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// The clocks of one turn.
 #[derive(Clone, Copy, Debug)]
@@ -82,13 +85,16 @@ pub(crate) struct Worker {
     spares: Spares,
     frames: Frames,
     cache: MatchCache,
-    replays: Vec<Replay>,
+    replaying: VecDeque<(u32, u16)>,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
     outgoing: Vec<Vec<Mail>>,
+    outgoing_len: usize,
     mail: Vec<Mail>,
     buffer: Vec<u8>,
+    /// When the log was last told that descriptors had run out.
+    exhausted_ms: Option<u64>,
     /// Listeners are not watched until then: descriptors had run out.
     accept_again_ms: Option<u64>,
     /// Set by `Stop`: when to end at the latest.
@@ -149,13 +155,15 @@ impl Worker {
             spares: Spares::default(),
             frames: Frames::default(),
             cache: MatchCache::new(index),
-            replays: Vec::new(),
+            replaying: VecDeque::new(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
             outgoing: (0..shared.mailboxes.len()).map(|_| Vec::new()).collect(),
+            outgoing_len: 0,
             mail: Vec::new(),
             buffer: vec![0; READ_BYTES],
+            exhausted_ms: None,
             accept_again_ms: None,
             stop_by_ms: None,
         }
@@ -203,8 +211,8 @@ impl Worker {
 
     fn time_to_next(&self) -> Option<Duration> {
         let due = [self.timers.next_ms(), self.accept_again_ms, self.stop_by_ms].into_iter().flatten().min()?;
-        // One more than needed, so that the reminder is due when the wait ends.
-        Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1))
+        // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
+        Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }
 
     fn read_clocks(&mut self) {
@@ -233,6 +241,9 @@ impl Worker {
             self.clients[slot as usize].is_writable = true;
             self.mark_dirty(slot);
         }
+        if self.outgoing_len > MAILS_MAX {
+            return; // Other workers have enough to do; what is unread now is ready again in the next turn.
+        }
         let client = &self.clients[slot as usize];
         let is_read = client.parked.is_none() && client.has_room();
         if flags.intersects(Flags::HUP | Flags::ERR) && !is_read {
@@ -258,6 +269,15 @@ impl Worker {
 
     /// Hands this turn's results to other threads, then waits while one of them has too much to do.
     fn post(&mut self) {
+        self.post_once();
+        while self.is_peer_congested() && self.stop_by_ms.is_none() {
+            self.hold_back();
+            self.post_once();
+        }
+    }
+
+    fn post_once(&mut self) {
+        self.outgoing_len = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
             if !mails.is_empty() {
                 mailbox.post(mails.drain(..));
@@ -271,9 +291,6 @@ impl Worker {
         self.counts.subscriptions_count = self.subscription_count;
         self.counts.route_misses = self.cache.misses;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
-        while self.is_peer_congested() && self.stop_by_ms.is_none() {
-            self.hold_back();
-        }
     }
 
     fn is_peer_congested(&self) -> bool {
@@ -301,6 +318,7 @@ impl Worker {
         for slot in slots {
             self.end(slot, client::End { is_told: false, ..client::End::SHUTDOWN });
         }
+        self.shared.mailboxes[usize::from(self.index)].close();
         self.counts.connections_count = 0;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
         self.shared.leave(&mut self.events);

@@ -57,7 +57,8 @@ impl Spares {
     }
 
     fn give_back(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= Spares::CAPACITY_MAX && self.0.len() < Spares::MAX {
+        let is_kept = (1..=Spares::CAPACITY_MAX).contains(&buffer.capacity());
+        if is_kept && self.0.len() < Spares::MAX {
             buffer.clear();
             self.0.push(buffer);
         }

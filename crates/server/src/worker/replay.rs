@@ -1,119 +1,148 @@
 //! Retained messages for new subscriptions (MQTT 5.0 section 3.3.1.3), in steps.
 //!
-//! Knows how far each replay has come. A step looks at a bounded number of topics, and only while the client's window and
-//! outbox have room: a subscription to everything costs other clients one step a turn and the receiver no queue.
+//! Knows, for each session, which filters are still to be served and how far the present one has come. A step looks at a
+//! bounded number of topics and sends what the store holds at that moment, only while the client's window and outbox have
+//! room: a subscription to everything costs other clients a step a turn, the receiver no queue, and nobody sees a value
+//! that is older than one he has seen. A client that leaves meanwhile goes on when its session is resumed.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 
-use whimbrel_protocol::session::{Delivery, Offered};
-use whimbrel_protocol::{Filter, Message, QoS};
+use whimbrel_protocol::session::subscriptions::Subscription;
+use whimbrel_protocol::session::{Delivery, DropReason, Offered};
+use whimbrel_protocol::{Filter, Message};
+use whimbrel_router::Progress;
 
 use super::Worker;
 
 /// Topics looked at in one step.
 const STEP_TOPICS: usize = 256;
+/// Steps of one turn, each for another session.
+const STEPS_MAX: usize = 32;
 
-/// A replay that is not finished.
-#[derive(Debug)]
-pub(super) struct Replay {
-    pub(super) seat: u32,
-    epoch: u16,
-    filter: Box<str>,
-    qos: QoS,
-    identifiers: Option<Arc<[u32]>>,
-    /// Where the next page starts.
+/// What one session is still to be sent.
+#[derive(Default, Debug)]
+pub(super) struct Replays {
+    current: Option<Box<str>>,
+    /// How far the current filter has come; None: at its start.
     after: Option<Box<[u8]>>,
-    /// Found, but not sent for want of room.
-    found: std::vec::IntoIter<Arc<Message>>,
-    is_scanned: bool,
+    pending: BTreeSet<Box<str>>,
+    /// Whether the worker has the session on its list.
+    is_listed: bool,
 }
 
-impl Replay {
-    pub(super) fn is_of(&self, filter: Filter<'_>) -> bool {
-        *self.filter == *filter.as_str()
+impl Replays {
+    /// A filter was subscribed to; one that is being served starts anew.
+    pub(super) fn add(&mut self, filter: Filter<'_>) {
+        self.remove(filter);
+        self.pending.insert(filter.as_str().into());
+    }
+
+    /// A filter was unsubscribed from.
+    pub(super) fn remove(&mut self, filter: Filter<'_>) {
+        self.pending.remove(filter.as_str());
+        if self.current.as_deref() == Some(filter.as_str()) {
+            (self.current, self.after) = (None, None);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.current.is_none() && self.pending.is_empty()
+    }
+
+    fn note(&mut self, progress: Progress) {
+        match progress {
+            Progress::Done => (self.current, self.after) = (None, None),
+            Progress::After(topic) => self.after = Some(topic),
+            Progress::Unmoved => {}
+        }
     }
 }
 
 impl Worker {
-    pub(super) fn replay(&mut self, seat: u32, epoch: u16, filter: Filter<'_>, (qos, identifier): (QoS, u32)) {
-        if self.shared.router.retained.read().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty() {
+    /// Puts a connected session with something to replay on the list.
+    pub(super) fn go_on_replaying(&mut self, slot: u32) {
+        let Some(seat) = self.sessions.get_mut(slot) else { return };
+        let Some(replays) = seat.replays.as_mut().filter(|replays| !replays.is_listed && !replays.is_empty()) else {
             return;
-        }
-        self.replays.push(Replay {
-            seat,
-            epoch,
-            filter: filter.as_str().into(),
-            qos,
-            identifiers: (identifier != 0).then(|| Arc::from([identifier])),
-            after: None,
-            found: Vec::new().into_iter(),
-            is_scanned: false,
-        });
+        };
+        replays.is_listed = true;
+        self.replaying.push_back((slot, seat.epoch));
     }
 
     pub(super) fn step_replays(&mut self) {
-        let mut replays = std::mem::take(&mut self.replays);
-        replays.retain_mut(|replay| self.step(replay));
-        replays.append(&mut self.replays);
-        self.replays = replays;
+        for _ in 0..self.replaying.len().min(STEPS_MAX) {
+            let Some((slot, epoch)) = self.replaying.pop_front() else { return };
+            let Some(seat) = self.sessions.live(slot, epoch) else { continue };
+            let Some(mut replays) = seat.replays.take() else { continue };
+            let client = seat.client;
+            client.into_iter().for_each(|client| self.step(client, slot, &mut replays));
+            // An absent client's replays wait in its seat for the next connection.
+            replays.is_listed = client.is_some() && !replays.is_empty();
+            if replays.is_listed {
+                self.replaying.push_back((slot, epoch));
+            }
+            if let Some(seat) = self.sessions.live(slot, epoch).filter(|_| !replays.is_empty()) {
+                seat.replays = Some(replays);
+            }
+        }
     }
 
-    /// One step; whether there is more to do.
-    fn step(&mut self, replay: &mut Replay) -> bool {
-        let Some(slot) = self.sessions.live(replay.seat, replay.epoch).and_then(|seat| seat.client) else {
-            return false; // The client left; a later SUBSCRIBE starts anew.
+    fn step(&mut self, client: u32, slot: u32, replays: &mut Replays) {
+        if !self.has_room_for(client, slot) {
+            return;
+        }
+        if replays.current.is_none() {
+            replays.current = replays.pending.pop_first();
+        }
+        let Some(filter) = replays.current.as_deref().and_then(|filter| Filter::new(filter).ok()) else {
+            return;
         };
-        if replay.found.len() == 0 && !replay.is_scanned {
-            self.scan(replay);
-        }
-        while replay.found.len() > 0 && self.has_room_for(slot, replay.seat) {
-            let Some(message) = replay.found.next() else { break };
-            self.replay_one(slot, replay, message);
-        }
-        replay.found.len() > 0 || !replay.is_scanned
+        let Some(seat) = self.sessions.get(slot) else { return };
+        let Some(subscription) = seat.session.subscriptions.get(filter).copied() else {
+            return replays.note(Progress::Done);
+        };
+        let shared = Arc::clone(&self.shared);
+        let retained = shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
+        let progress = retained.visit(filter, replays.after.as_deref(), STEP_TOPICS, |message| {
+            let has_room = self.has_room_for(client, slot);
+            if has_room {
+                self.replay_one((client, slot), &subscription, message);
+            }
+            has_room
+        });
+        replays.note(progress);
     }
 
     /// Whether a replay could go on at once, so that the loop must not sleep. One without room goes on with the event
     /// that makes room: an acknowledgement or a writable socket.
     pub(super) fn can_replay(&self) -> bool {
-        self.replays.iter().any(|replay| {
-            let seat = self.sessions.get(replay.seat).filter(|seat| seat.epoch == replay.epoch);
-            seat.is_some_and(|seat| seat.client.is_none_or(|slot| self.has_room_for(slot, replay.seat)))
+        self.replaying.iter().any(|(slot, epoch)| {
+            let seat = self.sessions.get(*slot).filter(|seat| seat.epoch == *epoch);
+            seat.is_none_or(|seat| seat.client.is_none_or(|client| self.has_room_for(client, *slot)))
         })
     }
 
-    fn scan(&self, replay: &mut Replay) {
-        let retained = self.shared.router.retained.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Ok(filter) = Filter::new(&replay.filter) else {
-            return;
-        };
-        let page = retained.scan(filter, replay.after.as_deref(), STEP_TOPICS);
-        replay.found = page.messages.into_iter();
-        replay.is_scanned = page.next.is_none();
-        replay.after = page.next;
+    fn has_room_for(&self, client: u32, slot: u32) -> bool {
+        let outbound = self.sessions.get(slot).map(|seat| &seat.session.outbound);
+        outbound.is_some_and(|outbound| outbound.has_window() && !outbound.has_waiting())
+            && self.clients[client as usize].has_room()
     }
 
-    fn has_room_for(&self, slot: u32, seat: u32) -> bool {
-        let outbound = self.sessions.get(seat).map(|seat| &seat.session.outbound);
-        outbound.is_some_and(|outbound| outbound.has_window() && outbound.queue_len() == 0)
-            && self.clients[slot as usize].has_room()
-    }
-
-    fn replay_one(&mut self, slot: u32, replay: &Replay, message: Arc<Message>) {
+    fn replay_one(&mut self, (client, slot): (u32, u32), subscription: &Subscription, message: &Arc<Message>) {
         if message.is_expired(self.now.unix_ms) {
-            return;
+            return self.count_drop(DropReason::Expired);
         }
-        let qos = message.qos.min(replay.qos);
+        let qos = message.qos.min(subscription.options.qos);
+        let identifiers = (subscription.identifier != 0).then(|| Arc::from([subscription.identifier]));
         // Sent because of a subscription: the flag is 1 [MQTT-3.3.1-8].
-        let delivery = Delivery { message, qos, retain: true, identifiers: replay.identifiers.clone() };
-        let Some(seat) = self.sessions.get_mut(replay.seat) else {
-            return;
-        };
+        let delivery = Delivery { message: Arc::clone(message), qos, retain: true, identifiers };
+        let Some(seat) = self.sessions.get_mut(slot) else { return };
         let offered = seat.session.outbound.offer(qos, true, || delivery.clone());
         if let Offered::Send(packet_id) = offered
-            && !self.send_delivery(slot, packet_id, &delivery, false)
+            && !self.send_delivery(client, packet_id, &delivery, false)
         {
-            self.abandon(replay.seat, packet_id);
+            self.abandon(slot, packet_id);
         }
     }
 }

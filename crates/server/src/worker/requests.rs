@@ -4,10 +4,20 @@
 
 use std::sync::Arc;
 
+use whimbrel_protocol::ReasonCode;
+
 use super::Worker;
 use super::client::End;
 use crate::event::{ClientRecord, Event};
 use crate::mailbox::Mail;
+
+/// An answer of Python: 0 is a yes, and every success code that is none here is a mistake, which must not let anybody in.
+fn verdict(reason_code: u8) -> ReasonCode {
+    match ReasonCode(reason_code) {
+        reason if reason == ReasonCode::SUCCESS || reason.is_error() => reason,
+        _ => ReasonCode::UNSPECIFIED_ERROR,
+    }
+}
 
 impl Worker {
     pub(super) fn take_mail(&mut self) {
@@ -24,13 +34,17 @@ impl Worker {
             Mail::Deliver(message, targets) => self.deliver_mail(&message, &targets),
             Mail::Adopt(handoff) => self.adopt(*handoff),
             Mail::Publish { ticket, message } => {
-                let receivers = self.route_message(&message) as u64;
+                let receivers = self.route_message(&message, None) as u64;
                 self.events.push(Event::Published { ticket, receivers });
             }
             Mail::Authenticated { ticket, reason_code, is_superuser } => {
-                self.on_authenticated(ticket, reason_code, is_superuser);
+                self.on_authenticated(ticket, verdict(reason_code), is_superuser);
             }
-            Mail::Authorized { ticket, reason_codes } => self.on_authorized(ticket, &reason_codes),
+            Mail::Authorized { ticket, reason_codes } => {
+                let reasons: Vec<ReasonCode> = reason_codes.into_iter().map(verdict).collect();
+                let no_answer = [ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR];
+                self.on_authorized(ticket, if reasons.is_empty() { &no_answer } else { &reasons });
+            }
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
             Mail::Open => self.open_listeners(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use slab::Slab;
 use whimbrel_protocol::session::Session;
 
+use super::replay::Replays;
 use crate::event::ClientRecord;
 
 /// A session and what is known of its last connection.
@@ -20,12 +21,14 @@ pub(super) struct Seat {
     pub(super) username: Option<Box<str>>,
     /// What a listing says of an absent client.
     pub(super) last_seen: Option<Box<ClientRecord>>,
-    /// When the will is due (unix milliseconds), while the client is away.
+    /// When the will is due (monotonic milliseconds), while the client is away.
     pub(super) will_due_ms: Option<u64>,
-    /// When the session expires, while the client is away.
+    /// When the session expires (monotonic milliseconds), while the client is away.
     pub(super) expires_ms: Option<u64>,
     /// The reminder that is armed (monotonic milliseconds); 0: none. Another one that fires is an old one.
     pub(super) reminder_ms: u64,
+    /// Retained messages that new subscriptions are still to be sent.
+    pub(super) replays: Option<Box<Replays>>,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
 }
@@ -78,6 +81,7 @@ impl Sessions {
             will_due_ms: None,
             expires_ms: None,
             reminder_ms: 0,
+            replays: None,
             epoch: self.next_epoch,
             clean_start: false,
         };

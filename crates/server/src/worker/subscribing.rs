@@ -2,7 +2,7 @@
 //!
 //! Knows which filters are granted and with what; keeps the session's list and the routing table alike.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use whimbrel_protocol::packet::{Packet, Publish, SubAck, Subscribe, SubscriptionOptions, Unsubscribe};
 use whimbrel_protocol::properties::{Properties, id};
@@ -11,19 +11,22 @@ use whimbrel_protocol::{Filter, ReasonCode, Topic};
 use whimbrel_router::{Entry, Place};
 
 use super::Worker;
-use super::client::{End, Parked};
+use super::client::{End, Question};
 use super::inbound::Step;
 use crate::event::{Action, Authorize, Event};
 use crate::shared::Interest;
 
 impl Worker {
-    pub(super) fn on_subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>) -> Result<Step, End> {
-        if !self.shared.wants(Interest::AUTHORIZE) || self.clients[slot as usize].is_superuser {
-            self.subscribe(slot, subscribe, &[]);
-            return Ok(Step::Next);
-        }
-        if let Some(verdicts) = self.take_answer(slot) {
-            self.subscribe(slot, subscribe, &verdicts);
+    /// `answer`: the verdicts of the question that this packet asked when it came first.
+    pub(super) fn on_subscribe(
+        &mut self,
+        slot: u32,
+        subscribe: &Subscribe<'_>,
+        answer: Option<&[ReasonCode]>,
+    ) -> Result<Step, End> {
+        let is_asked = self.shared.wants(Interest::AUTHORIZE) && !self.clients[slot as usize].is_superuser;
+        if answer.is_some() || !is_asked {
+            self.subscribe(slot, subscribe, answer.unwrap_or_default());
             return Ok(Step::Next);
         }
         let filters = subscribe.filters.iter();
@@ -33,16 +36,17 @@ impl Worker {
         Ok(Step::ParkBefore)
     }
 
-    /// `verdicts`: one code for each filter, or empty where nobody was asked.
-    fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>, verdicts: &[u8]) {
+    /// `verdicts`: one for each filter, the last one standing for those that are missing; empty where nobody was asked.
+    fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>, verdicts: &[ReasonCode]) {
         self.counts.subscribe_received += 1;
         self.counts.client_subscribe += 1;
         let identifier = subscribe.properties.number(id::SUBSCRIPTION_IDENTIFIER).unwrap_or(0);
         let mut granted = Vec::with_capacity(subscribe.filters.len());
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (place, (filter, options)) in subscribe.filters.iter().enumerate() {
-            let verdict = verdicts.get(place).or(verdicts.last()).map_or(ReasonCode::SUCCESS, |code| ReasonCode(*code));
-            let outcome = filter.and_then(|filter| self.grant(slot, filter, *options, verdict));
+            let verdict = verdicts.get(place).or(verdicts.last()).copied().unwrap_or(ReasonCode::SUCCESS);
+            let allowed = if verdict.is_error() { Err(verdict) } else { *filter };
+            let outcome = allowed.and_then(|filter| self.grant(slot, filter, *options, granted.len()));
             reasons.push(outcome.map_or_else(|reason| reason, |(_, options)| ReasonCode(options.qos as u8)));
             granted.extend(outcome.ok());
         }
@@ -58,17 +62,15 @@ impl Worker {
         self.counts.subscribe_auth_error += u64::from(reasons.contains(&ReasonCode::NOT_AUTHORIZED));
     }
 
-    /// The filter with the options it is granted, or why not.
+    /// The filter with the options it is granted, or why not. `granted_count`: filters of the same packet, all of which
+    /// may be new.
     fn grant<'a>(
         &mut self,
         slot: u32,
         filter: Filter<'a>,
         options: SubscriptionOptions,
-        verdict: ReasonCode,
+        granted_count: usize,
     ) -> Result<(Filter<'a>, SubscriptionOptions), ReasonCode> {
-        if verdict.is_error() {
-            return Err(verdict);
-        }
         if filter.is_shared() {
             return Err(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
         }
@@ -82,7 +84,8 @@ impl Worker {
             return Err(ReasonCode::UNSPECIFIED_ERROR);
         };
         let subscriptions = &seat.session.subscriptions;
-        if subscriptions.len() >= limits.max_subscriptions as usize && !subscriptions.contains(filter) {
+        let is_full = subscriptions.len() + granted_count >= limits.max_subscriptions as usize;
+        if is_full && !subscriptions.contains(filter) {
             return Err(ReasonCode::QUOTA_EXCEEDED);
         }
         Ok((filter, SubscriptionOptions { qos, ..options }))
@@ -96,22 +99,21 @@ impl Worker {
         let Some(seat) = self.sessions.get_mut(seat_slot) else {
             return;
         };
-        let epoch = seat.epoch;
-        let place = Place { owner: self.index, slot: seat_slot, epoch };
-        let mut replays = Vec::new();
+        let place = Place { owner: self.index, slot: seat_slot, epoch: seat.epoch };
+        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
         for (filter, options) in granted {
             let is_new = seat.session.subscriptions.insert(*filter, Subscription { options: *options, identifier });
             self.subscription_count += u64::from(is_new);
             // 0: always, 1: only for a new subscription, 2: never [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
-            if options.retain_handling == 0 || (options.retain_handling == 1 && is_new) {
-                replays.push((filter, options.qos));
+            let is_wanted = options.retain_handling == 0 || (options.retain_handling == 1 && is_new);
+            if is_wanted && retained.may_match(*filter) {
+                seat.replays.get_or_insert_default().add(*filter);
             }
         }
+        drop(retained);
         let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier };
         self.shared.router.subscribe(granted.iter().map(|(filter, options)| (*filter, entry(options))));
-        for (filter, qos) in replays {
-            self.replay(seat_slot, epoch, *filter, (qos, identifier));
-        }
+        self.go_on_replaying(seat_slot);
     }
 
     pub(super) fn on_unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) {
@@ -129,6 +131,7 @@ impl Worker {
         for filter in &unsubscribe.filters {
             reasons.push(match filter {
                 Ok(filter) if seat.session.subscriptions.remove(*filter) => {
+                    seat.replays.iter_mut().for_each(|replays| replays.remove(*filter));
                     removed.push(*filter);
                     ReasonCode::SUCCESS
                 }
@@ -138,29 +141,32 @@ impl Worker {
         }
         self.subscription_count -= removed.len() as u64;
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
-        self.replays.retain(|replay| replay.seat != seat_slot || removed.iter().all(|gone| !replay.is_of(*gone)));
         self.shared.router.unsubscribe(removed, place);
         self.counts.unsuback_sent += 1;
         let properties = Properties::default();
         self.send(slot, &Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, properties, reasons }));
     }
 
-    /// Whether the client may publish so; None: Python is being asked, the packet comes again.
-    pub(super) fn may_publish(&mut self, slot: u32, publish: &Publish<'_>, topic: Topic<'_>) -> Option<bool> {
+    /// Whether the client may publish so; None: Python is being asked, the packet comes again with the answer.
+    pub(super) fn may_publish(
+        &mut self,
+        slot: u32,
+        publish: &Publish<'_>,
+        topic: Topic<'_>,
+        answer: Option<&[ReasonCode]>,
+    ) -> Option<ReasonCode> {
         let now_ms = self.now.ms;
         let client = &mut self.clients[slot as usize];
         if client.is_superuser {
-            return Some(true);
+            return Some(ReasonCode::SUCCESS);
         }
         let verdicts = client.verdicts.get_or_insert_default();
-        if let Some(is_allowed) = verdicts.find(topic.as_str(), publish, now_ms) {
-            return Some(is_allowed);
+        if let Some(answer) = answer {
+            verdicts.remember(topic.as_str(), publish, answer[0], now_ms);
+            return Some(answer[0]);
         }
-        if let Some(answer) = self.take_answer(slot) {
-            let is_allowed = answer.first() == Some(&0);
-            let client = &mut self.clients[slot as usize];
-            client.verdicts.get_or_insert_default().remember(topic.as_str(), publish, is_allowed, now_ms);
-            return Some(is_allowed);
+        if let Some(verdict) = verdicts.find(topic.as_str(), publish, now_ms) {
+            return Some(verdict);
         }
         let topics = vec![topic.as_str().into()];
         let (qos, retain) = (publish.qos as u8, publish.retain);
@@ -184,27 +190,7 @@ impl Worker {
             qos: asked.qos,
             retain: asked.retain,
         })));
-        let due_ms = self.now.ms + self.shared.question_deadline_ms;
-        client.parked = Some(Box::new(Parked { ticket, due_ms, request: None, rest: Vec::new() }));
-        self.arm(slot);
-    }
-
-    /// An answer came (or, with no codes, its deadline): the packet that waits is handled again, with it.
-    pub(super) fn on_authorized(&mut self, ticket: u64, reason_codes: &[u8]) {
-        let slot = ticket as u32;
-        let Some(parked) = self.unpark(slot, ticket) else {
-            return;
-        };
-        let denied = [ReasonCode::NOT_AUTHORIZED.0];
-        let codes = if reason_codes.is_empty() { &denied } else { reason_codes };
-        self.clients[slot as usize].answer = Some(codes.into());
-        self.go_on(slot, parked.rest);
-    }
-
-    /// The answer to the question that the present packet asked when it came first. Where fewer codes came than topics
-    /// were asked about, the last one stands for the rest.
-    fn take_answer(&mut self, slot: u32) -> Option<Box<[u8]>> {
-        self.clients[slot as usize].answer.take()
+        self.park(slot, ticket, Question::Packet);
     }
 }
 
