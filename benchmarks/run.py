@@ -1,0 +1,133 @@
+"""`make bench`: every scenario on every installed broker, interleaved, as a JSON file and a Markdown table.
+
+Knows the order of things: rounds go A B | B A | A B, so that a drift of the machine hits all alike. Must not know how a
+broker is started (`opponents`), how a table looks (`report`) or how load is made (`load/`, a program of its own).
+"""
+
+import argparse
+import contextlib
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import machine, opponents, report
+from benchmarks.opponents import Opponent, Running
+from benchmarks.report import Run, Scenario
+
+HERE = Path(__file__).parent
+RUN_S_MAX = 180.0
+# The largest crowd, on either side, and what the processes need themselves.
+DESCRIPTORS_MIN = 10_300
+
+
+def main() -> int:
+    """Exit code 1 where a run failed or was not clean."""
+    options = parse_options()
+    raise_descriptor_limit()
+    brokers = [opponent for opponent in opponents.OPPONENTS if is_present(opponent)]
+    scenarios = chosen(report.read_scenarios(HERE / "scenarios.toml"), options.only)
+    facts = {**machine.facts(), **{broker.name: broker.version() for broker in brokers}}
+    runs = [run for scenario in scenarios for run in rounds(scenario, brokers, options=options)]
+    table = report.table(scenarios, runs, brokers=[broker.name for broker in brokers])
+    faults = list(report.faults(runs))
+    save(options.out, {"facts": facts, "settings": described(brokers), "method": method(options), "runs": runs})
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    print(f"\nmedian (min..max) of {options.rounds} rounds\n\n{table}\n")
+    print("\n".join(["not clean:", *faults]) if faults else "Nothing was lost, duplicated, reordered or refused.")
+    return 1 if faults else 0
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    built = HERE / "load/target/release/whimbrel-load"
+    parser.add_argument("--load", type=Path, default=built, help="the load generator (default: where make builds it)")
+    parser.add_argument("--only", default="", metavar="NAME,...", help="these scenarios of scenarios.toml")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm", type=float, default=0.7, metavar="SECONDS", help="of a flow, before it is measured")
+    parser.add_argument("--measure", type=float, default=2.0, metavar="SECONDS", help="of a flow")
+    parser.add_argument("--out", type=Path, default=HERE / "results/brokers.json")
+    return parser.parse_args()
+
+
+def raise_descriptor_limit() -> None:
+    """To the hard limit; brokers and load generator inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if 0 <= hard < DESCRIPTORS_MIN:
+        print(f"at most {hard} descriptors a process; idle-10k needs {DESCRIPTORS_MIN} and will fail", file=sys.stderr)
+
+
+def is_present(opponent: Opponent) -> bool:
+    if opponent.path is None:
+        print(f"{opponent.name} is not installed; it is left out", file=sys.stderr)
+    return opponent.path is not None
+
+
+def chosen(scenarios: Sequence[Scenario], names: str) -> list[Scenario]:
+    """All of them where `names` is empty. Ends the program for an unknown name."""
+    wanted = [name for name in names.split(",") if name]
+    if unknown := set(wanted) - {scenario.name for scenario in scenarios}:
+        allowed = ", ".join(scenario.name for scenario in scenarios)
+        raise SystemExit(f"--only: found {', '.join(sorted(unknown))}, allowed is {allowed}")
+    return [scenario for scenario in scenarios if not wanted or scenario.name in wanted]
+
+
+def rounds(scenario: Scenario, brokers: Sequence[Opponent], *, options: argparse.Namespace) -> Iterator[Run]:
+    """All runs of one scenario, each told on stderr; one broker process for all of them, unless it has to be fresh."""
+    with contextlib.ExitStack() as stack:
+        kept: dict[str, Running] = {}
+        if not scenario.is_fresh:
+            kept = {broker.name: stack.enter_context(opponents.running(broker)) for broker in brokers}
+        for number, broker in interleaved(brokers, options.rounds):
+            target = contextlib.nullcontext(kept[broker.name]) if kept else opponents.running(broker)
+            with target as running:
+                run = measured(scenario, broker.name, target=running, number=number, options=options)
+            print(f"{scenario.name}, round {number}, {broker.name}: {headline(scenario, run)}", file=sys.stderr)
+            yield run
+
+
+def interleaved(brokers: Sequence[Opponent], count: int) -> Iterator[tuple[int, Opponent]]:
+    """Round and broker: A B, B A, A B and so on."""
+    for number in range(count):
+        for broker in brokers[:: -1 if number % 2 else 1]:
+            yield number, broker
+
+
+def measured(scenario: Scenario, broker: str, *, target: Running, number: int, options: argparse.Namespace) -> Run:
+    command = [str(options.load), *scenario.load, "--port", str(target.port), "--broker-pid", str(target.pid)]
+    if scenario.load[0] == "flow":
+        command += ["--warm", str(options.warm), "--measure", str(options.measure)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S_MAX, check=False)
+    except FileNotFoundError:
+        raise SystemExit(f"{options.load} does not exist; `make bench` builds it") from None
+    except subprocess.TimeoutExpired:
+        return Run(scenario.name, broker, number, {}, f"no result within {RUN_S_MAX:g} s")
+    measures: dict[str, float] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return Run(scenario.name, broker, number, measures, "" if measures else done.stderr.strip() or "no result")
+
+
+def headline(scenario: Scenario, run: Run) -> str:
+    field, title = next(iter(scenario.measures.items()))
+    return run.error or f"{report.number(run.measures[field])} {title}"
+
+
+def described(brokers: Sequence[Opponent]) -> dict[str, str]:
+    return {broker.name: broker.settings for broker in brokers}
+
+
+def method(options: argparse.Namespace) -> dict[str, float]:
+    return {"rounds": options.rounds, "warm_s": options.warm, "measure_s": options.measure}
+
+
+def save(path: Path, result: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, default=asdict) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
