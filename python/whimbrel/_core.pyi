@@ -14,10 +14,10 @@ from typing import Final, Protocol, TypeAlias, final
 __version__: Final[str]
 
 class ListenerOptions(Protocol):
-    """One listener. `host` and `port` for kind "tcp" (port 0: the kernel chooses), `path` for kind "unix"."""
+    """One listener. `path` for kind "unix", else `host` and `port` (port 0: the kernel chooses)."""
 
     @property
-    def kind(self) -> str: ...  # "tcp" | "unix"
+    def kind(self) -> str: ...  # "tcp" | "ws" | "unix"
     @property
     def name(self) -> str: ...
     @property
@@ -32,6 +32,8 @@ class ListenerOptions(Protocol):
     def is_anonymous_allowed(self) -> bool: ...  # the answer where no hook decides
     @property
     def connections_max(self) -> int: ...
+    @property
+    def websocket_path(self) -> str | None: ...  # of the request that opens a WebSocket; for kind "ws"
 
 class ZoneOptions(Protocol):
     """The protocol limits of one zone; units are in the names."""

@@ -23,6 +23,7 @@ FREE_PORT: Final = "127.0.0.1:0"
 GRACE_MS: Final = 1_000
 SUBSCRIPTION_CAPACITY: Final = 1_000
 _UNIX: Final = "unix:"
+_SCHEMES: Final[Mapping[str, str]] = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
 
 
 class Broker:
@@ -89,11 +90,12 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """`mqtt://127.0.0.1:40123`, or `mqtt+unix:///path` for a Unix socket."""
+        """`mqtt://127.0.0.1:40123`, `ws://127.0.0.1:40123/mqtt`, or `mqtt+unix:///path` for a Unix socket."""
         kind, host, port = self._first()
         if kind == "unix":
             return f"mqtt+unix://{host}"
-        return f"mqtt://[{host}]:{port}" if ":" in host else f"mqtt://{host}:{port}"
+        path = next((one.path for one in self._settings.listeners if one.kind == kind and one.path), "")
+        return f"{_SCHEMES[kind]}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
     async def publish(
         self,

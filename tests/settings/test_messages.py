@@ -227,17 +227,17 @@ RULES = [
         block(
             "broker.toml:2:8: listeners.wss.web.bind",
             "a listener of kind wss, which this version does not serve yet",
-            "a listener of kind tcp or unix",
+            "a listener of kind tcp, ws or unix",
             'listeners.wss.web.bind = "off" keeps it for later',
         ),
     ),
     (
         "[listeners.ws.web]",
         block(
-            "broker.toml:1:15: listeners.ws.web.bind",
-            "a listener of kind ws, which this version does not serve yet",
-            "a listener of kind tcp or unix",
-            'listeners.ws.web.bind = "off" keeps it for later',
+            "broker.toml:1:15: listeners.ws.web",
+            "a listener without bind",
+            "a listener that says where it accepts",
+            'listeners.ws.web.bind = "127.0.0.1:1884"',
         ),
     ),
     (
@@ -324,7 +324,7 @@ def test_a_socket_path_has_107_bytes_at_most(written: Written, refused: Refused)
 
 def test_two_listeners_may_let_the_kernel_choose(written: Written) -> None:
     settings = written('[listeners.tcp]\na.bind = "127.0.0.1:0"\nb.bind = "127.0.0.1:0"')
-    assert len(settings.listeners) == 3
+    assert len(settings.listeners) == 4
 
 
 SYNTAX = [

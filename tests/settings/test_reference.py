@@ -37,6 +37,7 @@ def test_every_row_belongs_to_a_section_that_is_built() -> None:
         "workers",
         "listeners.<tcp|tls|ws|wss>.<name>.bind",
         "listeners.unix.<name>.bind",
+        "listeners.<ws|wss>.<name>.path",
         "listeners.<tcp|tls|ws|wss|unix>.<name>.zone",
         "listeners.<tcp|tls|ws|wss|unix>.<name>.max_connections",
     }

@@ -20,6 +20,8 @@ from tests.waiting import WITHIN_S, wait_until
 from whimbrel.control.client import ControlClient
 
 FREE_PORT = "listeners.tcp.default.bind=127.0.0.1:0"
+# Several products run side by side, and the standing WebSocket listener has a fixed port.
+NO_WEBSOCKET = "listeners.ws.default.bind=off"
 _LISTENING = re.compile(r"listening +(\S+) +(\S+)")
 
 
@@ -43,7 +45,7 @@ class Product:
         self.data_dir = data_dir
         self.lines: list[str] = []
         words = [command(), "start", "--data-dir", str(data_dir)]
-        for one in sets:
+        for one in (NO_WEBSOCKET, *sets):
             words += ["--set", one]
         popen.setdefault("env", clean_environment())
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)

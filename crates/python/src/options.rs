@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::Limits;
-use whimbrel_server::{ListenerKind, ListenerOptions, Options};
+use whimbrel_server::{LayerOptions, ListenerKind, ListenerOptions, Options};
 
 #[derive(FromPyObject)]
 pub(crate) struct OptionsInput {
@@ -26,6 +26,7 @@ struct ListenerInput {
     zone: usize,
     is_anonymous_allowed: bool,
     connections_max: u32,
+    websocket_path: Option<String>,
 }
 
 #[derive(FromPyObject)]
@@ -72,7 +73,7 @@ impl ListenerInput {
             return Err(PyValueError::new_err(format!("listener {}: zone {} of {zone_count}", self.name, self.zone)));
         }
         let kind = match self.kind.as_str() {
-            "tcp" => ListenerKind::Tcp { host: self.host, port: self.port },
+            "tcp" | "ws" => ListenerKind::Tcp { host: self.host, port: self.port },
             "unix" => ListenerKind::Unix { path: self.path.into() },
             other => return Err(PyValueError::new_err(format!("listener {}: kind {other:?}", self.name))),
         };
@@ -82,6 +83,7 @@ impl ListenerInput {
             zone: self.zone,
             is_anonymous_allowed: self.is_anonymous_allowed,
             connections_max: self.connections_max,
+            layers: LayerOptions { websocket_path: self.websocket_path },
         })
     }
 }

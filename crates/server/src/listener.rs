@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
@@ -13,6 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind,
 
 use crate::options::{ListenerKind, ListenerOptions};
 use crate::socket::{Peer, Socket};
+use crate::transport::{Layering, Transport};
 
 /// Handshakes that the kernel completes ahead of us; it caps the number itself (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
@@ -23,6 +25,7 @@ pub(crate) struct Listener {
     pub(crate) options: ListenerOptions,
     pub(crate) label: String,
     pub(crate) address: String,
+    layering: Layering,
     descriptor: OwnedFd,
     connections: AtomicU32,
 }
@@ -30,7 +33,7 @@ pub(crate) struct Listener {
 /// What accept found.
 pub(crate) enum Accepted {
     /// A connection.
-    Client(Socket, Peer),
+    Client(Transport, Peer),
     /// Over the listener's limit: it was closed.
     Refused,
     /// None waits.
@@ -48,8 +51,9 @@ impl Listener {
             }
             ListenerKind::Unix { path } => bind_unix(path).map_err(|error| (path.display().to_string(), error))?,
         };
-        let connections = AtomicU32::new(0);
-        Ok(Listener { options: options.clone(), label: options.label(), address, descriptor, connections })
+        let layering = Layering { websocket: options.layers.websocket_path.as_deref().map(Arc::from) };
+        let (options, label, connections) = (options.clone(), options.label(), AtomicU32::new(0));
+        Ok(Listener { options, label, address, layering, descriptor, connections })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -72,7 +76,7 @@ impl Listener {
             return Accepted::Refused;
         }
         let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::Net);
-        Accepted::Client(Socket::new(descriptor), peer)
+        Accepted::Client(Transport::new(Socket::new(descriptor), &self.layering), peer)
     }
 
     /// A connection of this listener has ended.

@@ -38,6 +38,15 @@ pub struct ListenerOptions {
     pub is_anonymous_allowed: bool,
     /// Connections at a time.
     pub connections_max: u32,
+    /// What lies between the socket and MQTT.
+    pub layers: LayerOptions,
+}
+
+/// What lies between a listener's sockets and MQTT; nothing by default.
+#[derive(Clone, Debug, Default)]
+pub struct LayerOptions {
+    /// The path of the request that opens a WebSocket; None: no WebSocket.
+    pub websocket_path: Option<String>,
 }
 
 /// Transport and address of a listener.
@@ -60,9 +69,10 @@ pub enum ListenerKind {
 impl ListenerOptions {
     /// The transport's word in configuration and logs.
     pub fn kind_name(&self) -> &'static str {
-        match self.kind {
-            ListenerKind::Tcp { .. } => "tcp",
-            ListenerKind::Unix { .. } => "unix",
+        match (&self.kind, &self.layers.websocket_path) {
+            (ListenerKind::Unix { .. }, _) => "unix",
+            (ListenerKind::Tcp { .. }, None) => "tcp",
+            (ListenerKind::Tcp { .. }, Some(_)) => "ws",
         }
     }
 

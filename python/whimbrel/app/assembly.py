@@ -14,8 +14,11 @@ from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
 from whimbrel.settings import Settings
 
+_OTHER_PORT = "stop the program that uses it, or choose another with --set listeners.{dotted}.bind=127.0.0.1:PORT"
 _ADVICE: Mapping[str, str] = {
-    "tcp": "stop the program that uses it, or choose another with --set listeners.{dotted}.bind=127.0.0.1:PORT",
+    **dict.fromkeys(("tcp", "tls"), _OTHER_PORT),
+    # Not everybody who starts a broker knows that there is such a listener.
+    **dict.fromkeys(("ws", "wss"), f"{_OTHER_PORT}, or switch the listener off with bind=off"),
     "unix": "choose another path with --set listeners.{dotted}.bind=/PATH",
 }
 

@@ -15,7 +15,10 @@ QUESTION_SLACK_MS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerOptions:
-    """One listener; `host` and `port` for kind "tcp" (port 0: the kernel chooses), `path` for kind "unix"."""
+    """One listener; `path` for kind "unix", else `host` and `port` (port 0: the kernel chooses).
+
+    `websocket_path` is set for kinds ws and wss.
+    """
 
     kind: str
     name: str
@@ -25,6 +28,7 @@ class ListenerOptions:
     zone: int
     is_anonymous_allowed: bool
     connections_max: int
+    websocket_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
         zone=0 if listener.zone is None else zones[listener.zone],
         is_anonymous_allowed=listener.is_anonymous_allowed,
         connections_max=listener.max_connections,
+        websocket_path=listener.path,
     )
 
 

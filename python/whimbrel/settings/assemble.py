@@ -27,10 +27,10 @@ from whimbrel.settings.model import (
 from whimbrel.settings.problems import SettingsError, dotted, printable
 from whimbrel.settings.rules import broken_rules, data_dir_is_known, open_listeners, socket_path
 from whimbrel.settings.sources import Key, Layer
-from whimbrel.settings.table import ROWS, fields_of
+from whimbrel.settings.table import ROWS, STANDING_LISTENERS, fields_of
 
 _DATA_DIR: Final = ("node", "data_dir")
-_NOT_EMBEDDED: Final = (_DATA_DIR, ("listeners", "tcp", "default", "bind"))
+_NOT_EMBEDDED: Final = (_DATA_DIR, *STANDING_LISTENERS)
 
 
 class Effective(NamedTuple):
@@ -137,6 +137,7 @@ def _listener(merged: Merged, key: Key, bind: TcpBind | UnixBind) -> Listener:
         zone=merged.value(*key, "zone"),
         max_connections=merged.value(*key, "max_connections"),
         is_anonymous_allowed=bind.is_local if allow_anonymous is None else allow_anonymous,
+        path=merged.value(*key, "path"),
     )
 
 

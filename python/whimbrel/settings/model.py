@@ -43,7 +43,10 @@ class UnixBind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """One open door. `zone` names an entry of `Settings.zones`; None means the limits of `Settings.mqtt`."""
+    """One open door. `zone` names an entry of `Settings.zones`; None means the limits of `Settings.mqtt`.
+
+    `path` belongs to kinds ws and wss.
+    """
 
     kind: str
     name: str
@@ -51,6 +54,7 @@ class Listener:
     zone: str | None
     max_connections: int
     is_anonymous_allowed: bool
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

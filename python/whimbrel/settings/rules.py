@@ -69,7 +69,7 @@ def _kind_is_served(merged: Merged) -> Iterator[Problem]:
             origin=merged.origin(*bind) if bind in merged.values else origin,
             key=dotted(bind),
             found=f"a listener of kind {listener[1]}, which this version does not serve yet",
-            allowed="a listener of kind tcp or unix",
+            allowed="a listener of kind tcp, ws or unix",
             hint=f'{dotted(bind)} = "off" keeps it for later',
         )
 
@@ -79,7 +79,7 @@ def _bind_is_written(merged: Merged) -> Iterator[Problem]:
         bind = (*listener, "bind")
         if listener[0] != "listeners" or listener[1] in LATER_KINDS or bind in merged.values or bind in merged.broken:
             continue
-        example = "127.0.0.1:1884" if listener[1] == "tcp" else f"{listener[2]}.sock"
+        example = f"{listener[2]}.sock" if listener[1] == "unix" else "127.0.0.1:1884"
         yield Problem(
             origin=origin,
             key=dotted(listener),

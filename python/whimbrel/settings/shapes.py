@@ -265,6 +265,29 @@ class Directory(Shape):
         return quoted(str(value))
 
 
+_URL_PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,1023}")
+
+
+@dataclass(frozen=True, slots=True)
+class UrlPath(Shape):
+    """The path of a URL, without a query."""
+
+    is_text: ClassVar[bool] = True
+
+    @property
+    def allowed(self) -> str:
+        return 'a path such as "/mqtt", at most 1024 letters that a URL may have, without "?"'
+
+    def read(self, written: object) -> str:
+        text = _text(written)
+        if _URL_PATH.fullmatch(text):
+            return text
+        raise Refusal(f"write {quoted('/' + text)}" if _URL_PATH.fullmatch("/" + text) else "")
+
+    def write(self, value: str) -> str:
+        return quoted(value)
+
+
 @dataclass(frozen=True, slots=True)
 class SocketPath(Shape):
     """Where a Unix socket is; a relative path starts at node.data_dir, which only `rules` and `assemble` know."""

@@ -30,11 +30,12 @@ from whimbrel.settings.shapes import (
     Size,
     SocketPath,
     Truth,
+    UrlPath,
     Whole,
 )
 
-SERVED_KINDS: Final = ("tcp", "unix")
-LATER_KINDS: Final = ("tls", "ws", "wss")
+SERVED_KINDS: Final = ("tcp", "unix", "ws")
+LATER_KINDS: Final = ("tls", "wss")
 
 _WORKERS_MAX: Final = 256
 _U16: Final = 2**16 - 1
@@ -129,7 +130,8 @@ _LISTENERS: Final = (
         shape=Address(),
         default=None,
         doc='Where the listener accepts; "off" switches it off. Every listener needs one. `tcp.default` exists with '
-        "127.0.0.1:1883. The kinds tls, ws and wss are known but not served by this version.",
+        "127.0.0.1:1883 and `ws.default` with 127.0.0.1:8083. The kinds tls and wss are known but not served by this "
+        "version.",
     ),
     Row(
         key="listeners.unix.<name>.bind",
@@ -152,6 +154,13 @@ _LISTENERS: Final = (
         shape=Whole(1, 10_000_000),
         default=1_000_000,
         doc="Connections at the same time; the next one is closed at once.",
+    ),
+    Row(
+        key="listeners.<ws|wss>.<name>.path",
+        field="path",
+        shape=UrlPath(),
+        default="/mqtt",
+        doc="The path of the HTTP request that opens a WebSocket.",
     ),
 )
 
@@ -317,7 +326,10 @@ _ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) 
 ROWS: Final = (*_NODE, *_LISTENERS, *_BROKER, *_MQTT, *_ZONES)
 """Every setting, in the order in which they are explained."""
 
-STANDING_LISTENERS: Final[Mapping[tuple[str, ...], str]] = {("listeners", "tcp", "default", "bind"): "127.0.0.1:1883"}
+STANDING_LISTENERS: Final[Mapping[tuple[str, ...], str]] = {
+    ("listeners", "tcp", "default", "bind"): "127.0.0.1:1883",
+    ("listeners", "ws", "default", "bind"): "127.0.0.1:8083",
+}
 """Listeners that exist without being written."""
 
 
