@@ -132,6 +132,13 @@ class Broker:
         """End a client's connection and its session. Raises ClientNotFound."""
         await self._running.services.clients.kick(client_id)
 
+    async def reload_certificates(self) -> int:
+        """Read the certificates of all TLS listeners again; returns how many there are. Connections go on as they are.
+
+        Raises CertificateFailure where one cannot be used; then every listener keeps what it has.
+        """
+        return await self._running.services.listeners.reload_certificates()
+
     def counters(self) -> dict[str, int]:
         """Every counter by its name, for example `messages.received`."""
         return self._running.services.metrics.counters()

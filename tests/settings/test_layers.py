@@ -20,6 +20,7 @@ from whimbrel.settings import (
     SettingsError,
     Storage,
     TcpBind,
+    Tls,
     UnixBind,
     explain,
     from_mapping,
@@ -301,3 +302,24 @@ def test_settings_need_neither_the_binding_nor_an_event_loop() -> None:
     question = "import sys, whimbrel.settings; print([m for m in ('whimbrel._core', 'asyncio') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True, env=PATHS)
     assert answer.stdout == "[]\n"
+
+
+def test_a_tls_listener_knows_its_files_and_its_proxies(written: Written) -> None:
+    text = """
+    [listeners.wss.web]
+    bind = 8084
+    cert_file = "/c.pem"
+    key_file = "/k.pem"
+    proxy_protocol = true
+    proxy_trusted = ["10.0.0.0/8", "::1"]
+    """
+    listener = written(text).listeners[-1]
+    files = Tls(cert_file=Path("/c.pem"), key_file=Path("/k.pem"), ca_file=None, verify="none", crl_file=None)
+    assert (listener.kind, listener.path, listener.tls) == ("wss", "/mqtt", files)
+    assert listener.trusted_proxies == ("10.0.0.0/8", "::1/128")
+
+
+@pytest.mark.parametrize("flag", ["127.0.0.1,::1", '["127.0.0.1", "::1/128"]'])
+def test_proxies_may_be_written_in_a_flag(flag: str) -> None:
+    sets = ["listeners.tcp.default.proxy_protocol=true", f"listeners.tcp.default.proxy_trusted={flag}"]
+    assert load(file=None, environment=HOME, sets=sets).listeners[0].trusted_proxies == ("127.0.0.1/32", "::1/128")

@@ -68,6 +68,11 @@ class Product:
         """Bound address by listener, from the banner."""
         return {found[1]: found[2] for line in self.lines if (found := _LISTENING.match(line))}
 
+    def address(self, listener: str) -> tuple[str, int]:
+        """Host and port of a listener such as "ws:default"."""
+        host, _, port = self.addresses[listener].rpartition(":")
+        return host, int(port)
+
     @property
     def host(self) -> str:
         """Host of tcp:default."""

@@ -28,8 +28,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 
 
 def address(product: Product) -> tuple[str, int]:
-    host, _, port = product.addresses["ws:default"].rpartition(":")
-    return host, int(port)
+    return product.address("ws:default")
 
 
 def opened(product: Product) -> WebSocketClient:

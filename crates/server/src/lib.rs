@@ -20,5 +20,5 @@ mod worker;
 
 pub use broker::{Broker, StartError};
 pub use event::Event;
-pub use options::{LayerOptions, ListenerKind, ListenerOptions, Options};
+pub use options::{LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 pub use shared::Interest;

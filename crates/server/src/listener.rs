@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
@@ -25,7 +24,7 @@ pub(crate) struct Listener {
     pub(crate) options: ListenerOptions,
     pub(crate) label: String,
     pub(crate) address: String,
-    layering: Layering,
+    pub(crate) layering: Layering,
     descriptor: OwnedFd,
     connections: AtomicU32,
 }
@@ -44,14 +43,13 @@ pub(crate) enum Accepted {
 
 impl Listener {
     /// Binds. The error names the address.
-    pub(crate) fn bind(options: &ListenerOptions) -> Result<Listener, (String, std::io::Error)> {
+    pub(crate) fn bind(options: &ListenerOptions, layering: Layering) -> Result<Listener, (String, std::io::Error)> {
         let (descriptor, address) = match &options.kind {
             ListenerKind::Tcp { host, port } => {
                 bind_tcp(host, *port).map_err(|error| (format!("{host}:{port}"), error))?
             }
             ListenerKind::Unix { path } => bind_unix(path).map_err(|error| (path.display().to_string(), error))?,
         };
-        let layering = Layering { websocket: options.layers.websocket_path.as_deref().map(Arc::from) };
         let (options, label, connections) = (options.clone(), options.label(), AtomicU32::new(0));
         Ok(Listener { options, label, address, layering, descriptor, connections })
     }
@@ -76,7 +74,13 @@ impl Listener {
             return Accepted::Refused;
         }
         let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::Net);
-        Accepted::Client(Transport::new(Socket::new(descriptor), &self.layering), peer)
+        match self.layering.lay_over(Socket::new(descriptor), &peer) {
+            Some(transport) => Accepted::Client(transport, peer),
+            None => {
+                self.release();
+                Accepted::Refused
+            }
+        }
     }
 
     /// A connection of this listener has ended.

@@ -8,7 +8,7 @@ from typing import Self
 
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import from_settings
-from whimbrel.errors import ListenFailure, StartError
+from whimbrel.errors import CertificateFailure, ListenFailure, StartError
 from whimbrel.hooks.registry import Registry
 from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
@@ -38,6 +38,8 @@ class Assembly:
             engine = Engine.start(from_settings(settings))
         except ListenFailure as error:
             raise StartError(_advised(error)) from error
+        except CertificateFailure as error:
+            raise StartError(str(error)) from error
         assembly = cls(engine, Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms))
         engine.open()  # Only now: the hooks decide about the very first client, too.
         return assembly

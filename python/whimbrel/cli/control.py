@@ -76,6 +76,19 @@ def kick(data_dir: Path, client_id: str, is_json: bool) -> None:
     click.echo(json.dumps({"kicked": client_id}) if is_json else f"kicked {printable(client_id)}")
 
 
+@ctl.command(name="reload")
+@_as_json
+@click.pass_obj
+def reload_files(data_dir: Path, is_json: bool) -> None:
+    """Read the certificates of the TLS listeners again; connections go on as they are."""
+    with ControlClient(data_dir) as control:
+        told: dict[str, int] = control.request("reload")
+    count = told["certificates"]
+    click.echo(
+        json.dumps(told) if is_json else f"read the certificates of {count} listener{'' if count == 1 else 's'} again"
+    )
+
+
 def _cell(key: str, value: Any) -> str:
     if key == "protocol_version":
         return _PROTOCOLS.get(value, str(value))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from whimbrel.control import views
-from whimbrel.errors import ClientNotFound, ControlError, EngineError
+from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError
 from whimbrel.services import Services
 
 
@@ -52,6 +52,10 @@ async def _kick(services: Services, *, client_id: str) -> None:
     await services.clients.kick(client_id)
 
 
+async def _reload(services: Services) -> int:
+    return await services.listeners.reload_certificates()
+
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "ping": Operation(run=_ping, view=views.process),
     "clients": Operation(
@@ -61,9 +65,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
+    "reload": Operation(run=_reload, view=views.reloaded),
 }
 
 _CODES: Final[Mapping[type[Exception], str]] = {
+    CertificateFailure: "bad_file",
     ClientNotFound: "not_found",
     EngineError: "unavailable",
     ValueError: "bad_request",

@@ -50,6 +50,11 @@ def nothing(_result: object) -> dict[str, object]:
     return {}
 
 
+def reloaded(listeners: int) -> dict[str, object]:
+    """The answer of `reload`: how many listeners have their certificates anew."""
+    return {"certificates": listeners}
+
+
 def process(pid: int) -> dict[str, object]:
     """The answer of `ping`: who is there."""
     return {"pid": pid}

@@ -19,6 +19,7 @@ from whimbrel.settings.model import (
     Settings,
     Storage,
     TcpBind,
+    Tls,
     UnixBind,
 )
 from whimbrel.settings.problems import Problem, SettingsError
@@ -37,6 +38,7 @@ __all__ = [
     "SettingsError",
     "Storage",
     "TcpBind",
+    "Tls",
     "UnixBind",
     "explain",
     "from_mapping",

@@ -5,24 +5,70 @@
 //! eight bytes for it. Does not know MQTT.
 
 pub mod frames;
+pub mod proxy;
+pub(crate) mod tls;
 pub mod upgrade;
 mod websocket;
 
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::socket::{Moved, Socket};
+use crate::options::LayerOptions;
+use crate::socket::{Moved, Peer, Socket};
 use frames::CloseCode;
+use proxy::{Network, Proxy};
+use tls::{Certificates, HELD_BACK_BYTES_MAX, Tls};
 use websocket::WebSocket;
 
 /// Wrapped bytes that may wait for the socket before more are wrapped; also the most that one frame holds.
 const WRAPPED_BYTES_MAX: usize = 64 * 1024;
 
 /// What a listener lays over each of its sockets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Layering {
-    /// Where WebSockets are served.
-    pub(crate) websocket: Option<Arc<str>>,
+    proxies: Option<Vec<Network>>,
+    pub(crate) certificates: Option<Certificates>,
+    path: Option<Arc<str>>,
+}
+
+impl Layering {
+    /// Reads the certificates. The error is a sentence that names the file.
+    pub(crate) fn load(options: &LayerOptions) -> Result<Layering, String> {
+        Ok(Layering {
+            proxies: options.trusted_proxies.clone(),
+            certificates: options.tls.as_ref().map(Certificates::load).transpose()?,
+            path: options.websocket_path.as_deref().map(Arc::from),
+        })
+    }
+
+    /// A connection's transport; None where this peer may not connect.
+    pub(crate) fn lay_over(&self, socket: Socket, peer: &Peer) -> Option<Transport> {
+        if self.proxies.is_none() && self.certificates.is_none() && self.path.is_none() {
+            return Some(Transport { socket, layers: None });
+        }
+        if !self.is_trusted(peer) {
+            return None;
+        }
+        let layers = Layers {
+            proxy: self.proxies.is_some().then(Proxy::default),
+            proxied: None,
+            tls: self.certificates.as_ref().map(Tls::new).transpose().ok()?,
+            websocket: self.path.as_ref().map(WebSocket::new),
+            out: Vec::new(),
+            end: None,
+        };
+        Some(Transport { socket, layers: Some(Box::new(layers)) })
+    }
+
+    fn is_trusted(&self, peer: &Peer) -> bool {
+        match (&self.proxies, peer) {
+            (Some(proxies), Peer::Net(address)) => proxies.iter().any(|network| network.contains(address.ip())),
+            _ => true,
+        }
+    }
 }
 
 /// A socket with its layers.
@@ -32,22 +78,21 @@ pub(crate) struct Transport {
     layers: Option<Box<Layers>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Layers {
+    /// Until its header came.
+    proxy: Option<Proxy>,
+    /// The client behind the proxy, until somebody takes note.
+    proxied: Option<SocketAddr>,
+    tls: Option<Tls>,
     websocket: Option<WebSocket>,
     /// Wrapped bytes that the socket has not taken.
     out: Vec<u8>,
     /// Nothing more is read, and why.
-    end: Option<&'static str>,
+    end: Option<Cow<'static, str>>,
 }
 
 impl Transport {
-    pub(crate) fn new(socket: Socket, layering: &Layering) -> Transport {
-        let websocket = layering.websocket.as_ref().map(WebSocket::new);
-        let layers = websocket.is_some().then(|| Box::new(Layers { websocket, ..Layers::default() }));
-        Transport { socket, layers }
-    }
-
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.fd()
     }
@@ -58,8 +103,8 @@ impl Transport {
         self.layers.is_none().then_some(&self.socket)
     }
 
-    /// One read. Layers leave nothing behind: whatever they let pass is in the buffer, so it must have the room of
-    /// [`crate::worker`]'s read buffer. `Blocked` may also mean that nothing passed.
+    /// One read. Layers leave nothing behind: whatever they let pass is in the buffer, so it must have far more room than
+    /// [`HELD_BACK_BYTES_MAX`], as the worker's has. `Blocked` may also mean that nothing passed.
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Moved {
         match &mut self.layers {
@@ -73,15 +118,25 @@ impl Transport {
         self.layers.as_ref().is_some_and(|layers| layers.end.is_some())
     }
 
+    /// The client behind a proxy, told once; layers that have nothing more to do go.
+    pub(crate) fn take_proxied(&mut self) -> Option<SocketAddr> {
+        let layers = self.layers.as_mut().filter(|layers| layers.proxy.is_none())?;
+        let proxied = layers.proxied.take();
+        if layers.tls.is_none() && layers.websocket.is_none() {
+            self.layers = None;
+        }
+        proxied
+    }
+
     /// Whether bytes wait that are not the outbox's.
     pub(crate) fn has_waiting(&self) -> bool {
         self.layers.as_ref().is_some_and(|layers| layers.has_waiting())
     }
 
     /// Why the layers never let a byte of MQTT pass; None where they did or nothing lies over the socket.
-    pub(crate) fn failure(&self) -> Option<&'static str> {
+    pub(crate) fn failure(&self) -> Option<&str> {
         let layers = self.layers.as_ref().filter(|layers| !layers.is_open())?;
-        Some(layers.end.unwrap_or("it ended before it was complete"))
+        Some(layers.end.as_deref().unwrap_or("it ended before it was complete"))
     }
 
     /// Room for wrapped bytes.
@@ -130,41 +185,104 @@ impl Layers {
         if self.end.is_some() {
             return Moved::Closed;
         }
-        let mut len = match socket.read(buffer) {
+        let start = if self.tls.is_some() { HELD_BACK_BYTES_MAX } else { 0 };
+        let count = match socket.read(&mut buffer[start..]) {
             Moved::Bytes(count) => count,
             other => return other,
         };
-        if let Some(websocket) = &mut self.websocket {
-            let passed = websocket.receive(&mut buffer[..len], &mut self.out);
-            (len, self.end) = (passed.len, passed.end);
+        match self.pass(buffer, start..start + count) {
+            0 if self.end.is_some() => Moved::Closed,
+            0 => Moved::Blocked,
+            len => Moved::Bytes(len),
         }
-        if len == 0 { Moved::Blocked } else { Moved::Bytes(len) }
+    }
+
+    /// Lets a piece of the stream through all layers; returns the length of what is at the buffer's front then.
+    fn pass(&mut self, buffer: &mut [u8], mut raw: Range<usize>) -> usize {
+        if let Some(proxy) = &mut self.proxy {
+            match proxy.receive(&buffer[raw.clone()]) {
+                Ok(None) => return 0,
+                Ok(Some((len, source))) => {
+                    raw.start += len;
+                    (self.proxy, self.proxied) = (None, source);
+                }
+                Err(text) => {
+                    self.end = Some(text.into());
+                    return 0;
+                }
+            }
+        }
+        let mut len = raw.len();
+        match &mut self.tls {
+            None => buffer.copy_within(raw, 0),
+            Some(tls) => {
+                let end;
+                (len, end) = tls.receive(buffer, raw);
+                self.end = end.map(Cow::Owned);
+            }
+        }
+        if let Some(websocket) = self.websocket.as_mut().filter(|_| len > 0) {
+            let out = if self.tls.is_some() { &mut Vec::new() } else { &mut self.out };
+            let passed = websocket.receive(&mut buffer[..len], out);
+            if let Some(tls) = &mut self.tls {
+                tls.wrap(out);
+            }
+            len = passed.len;
+            self.end = passed.end.map(Cow::Borrowed).or(self.end.take());
+        }
+        len
     }
 
     fn is_open(&self) -> bool {
-        self.websocket.as_ref().is_none_or(WebSocket::is_open)
+        self.proxy.is_none()
+            && self.tls.as_ref().is_none_or(Tls::is_open)
+            && self.websocket.as_ref().is_none_or(WebSocket::is_open)
     }
 
     fn has_waiting(&self) -> bool {
-        !self.out.is_empty() || self.websocket.as_ref().is_some_and(WebSocket::has_waiting)
+        !self.out.is_empty()
+            || self.tls.as_ref().is_some_and(Tls::wants_write)
+            || self.websocket.as_ref().is_some_and(WebSocket::has_waiting)
     }
 
     fn wrap(&mut self, bytes: &[u8]) {
-        match &mut self.websocket {
-            Some(websocket) => websocket.wrap(bytes, &mut self.out),
-            None => self.out.extend_from_slice(bytes),
-        }
+        self.put(|websocket, out| match websocket {
+            Some(websocket) => websocket.wrap(bytes, out),
+            None => out.extend_from_slice(bytes),
+        });
     }
 
     fn put_waiting(&mut self) {
-        if let Some(websocket) = self.websocket.as_mut().filter(|_| self.out.is_empty()) {
-            websocket.put_waiting(&mut self.out);
+        if !self.out.is_empty() {
+            return;
         }
+        self.put(|websocket, out| {
+            if let Some(websocket) = websocket {
+                websocket.put_waiting(out);
+            }
+        });
     }
 
     fn close(&mut self) {
-        if let Some(websocket) = &mut self.websocket {
-            websocket.close(CloseCode::NORMAL, &mut self.out);
+        self.put(|websocket, out| {
+            if let Some(websocket) = websocket {
+                websocket.close(CloseCode::NORMAL, out);
+            }
+        });
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+            tls.put_records(&mut self.out);
         }
+    }
+
+    /// What the WebSocket, if there is one, writes goes through TLS, if there is that.
+    fn put(&mut self, write: impl FnOnce(Option<&mut WebSocket>, &mut Vec<u8>)) {
+        let Some(tls) = &mut self.tls else {
+            return write(self.websocket.as_mut(), &mut self.out);
+        };
+        let mut plain = Vec::new();
+        write(self.websocket.as_mut(), &mut plain);
+        tls.wrap(&plain);
+        tls.put_records(&mut self.out);
     }
 }

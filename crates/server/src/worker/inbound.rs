@@ -77,6 +77,7 @@ impl Worker {
     fn on_read(&mut self, slot: u32, moved: Moved) -> Option<usize> {
         match moved {
             Moved::Bytes(count) => {
+                self.note_proxied(slot);
                 self.counts.bytes_received += count as u64;
                 Some(count)
             }

@@ -6,6 +6,7 @@
 use super::Worker;
 use super::client::{Client, End};
 use crate::event::Event;
+use crate::socket::Peer;
 
 /// The log is told of a failed handshake once in so many milliseconds, and the counter of each.
 const FAILED_LOG_MS: u64 = 10_000;
@@ -21,6 +22,17 @@ impl Worker {
             self.end(slot, End::CLOSED); // Only now: the packets before the end are handled.
         } else if client.socket.has_waiting() {
             self.mark_dirty(slot);
+        }
+    }
+
+    /// After a read, before its packets: their records are to name the client, not the proxy.
+    #[inline]
+    pub(super) fn note_proxied(&mut self, slot: u32) {
+        let client = &mut self.clients[slot as usize];
+        if client.socket.plain().is_none()
+            && let Some(address) = client.socket.take_proxied()
+        {
+            client.peer = Peer::Net(address);
         }
     }
 

@@ -177,7 +177,8 @@ fn slices<'a>(head: &'a VecDeque<Segment>, tail: &'a [u8], sent: usize) -> Vec<I
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::socket::Socket;
+    use crate::options::LayerOptions;
+    use crate::socket::{Peer, Socket};
     use crate::transport::Layering;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use whimbrel_protocol::message::{Origin, Publication};
@@ -196,7 +197,8 @@ mod tests {
         let flags = SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
         let (ours, theirs) = (Socket::new(ours), Socket::new(theirs));
-        let mut ours = Transport::new(ours, &Layering::default());
+        let layering = Layering::load(&LayerOptions::default()).unwrap();
+        let mut ours = layering.lay_over(ours, &Peer::Local).unwrap();
         let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
         let mut expected = Vec::new();
         for round in 0..40_u8 {
