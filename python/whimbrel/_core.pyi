@@ -130,7 +130,7 @@ class Authenticate:
     @property
     def listener(self) -> str: ...  # "tcp:default"
     @property
-    def protocol_version(self) -> int: ...  # 4 | 5
+    def protocol_version(self) -> int: ...  # 3 | 4 | 5
     @property
     def keep_alive_s(self) -> int: ...
     @property

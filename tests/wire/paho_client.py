@@ -13,7 +13,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.waiting import WITHIN_S
 
-V4, V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
+V3, V4, V5 = MQTTProtocolVersion.MQTTv31, MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
 
 
 class PahoClient:
@@ -21,7 +21,7 @@ class PahoClient:
 
     def __init__(self, client_id: str, version: MQTTProtocolVersion, *, clean: bool = True) -> None:
         self.version = version
-        clean_session = clean if version == V4 else None
+        clean_session = clean if version != V5 else None
         self.paho = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=version, clean_session=clean_session)
         self._clean = clean
         self._messages: queue.Queue[paho.MQTTMessage] = queue.Queue()

@@ -62,7 +62,7 @@ pub fn publish_head(out: &mut Vec<u8>, shape: Shape, publication: &Publication<'
     let properties_len = publication.properties.raw().len() + ids.iter().map(|id| 1 + varint_len(*id)).sum::<usize>();
     let section_len = match shape.version {
         Version::V5 => varint_len(properties_len as u32) + properties_len,
-        Version::V311 => 0,
+        Version::V31 | Version::V311 => 0,
     };
     let remaining = 2 + topic.len() + id_len + section_len + publication.payload.len();
     if remaining > VARINT_MAX as usize {
@@ -111,7 +111,7 @@ fn publish_packet(out: &mut Vec<u8>, version: Version, packet: &Publish<'_>) {
 #[inline]
 pub fn ack(out: &mut Vec<u8>, version: Version, first: u8, packet: &Ack<'_>) {
     let [high, low] = packet.packet_id.to_be_bytes();
-    if version == Version::V311 || (packet.reason == ReasonCode::SUCCESS && packet.properties.is_empty()) {
+    if version < Version::V5 || (packet.reason == ReasonCode::SUCCESS && packet.properties.is_empty()) {
         out.extend_from_slice(&[first, 2, high, low]);
     } else if packet.properties.is_empty() {
         out.extend_from_slice(&[first, 3, high, low, packet.reason.0]);
@@ -124,7 +124,7 @@ pub fn ack(out: &mut Vec<u8>, version: Version, first: u8, packet: &Ack<'_>) {
 
 fn connect(out: &mut Vec<u8>, packet: &Connect<'_>) {
     let mut body = Vec::with_capacity(64);
-    put_binary(&mut body, b"MQTT");
+    put_binary(&mut body, packet.version.protocol_name());
     body.push(packet.version as u8);
     let mut flags = u8::from(packet.clean_start) << 1;
     if let Some(will) = &packet.will {
@@ -151,7 +151,9 @@ fn connect(out: &mut Vec<u8>, packet: &Connect<'_>) {
 
 fn connack(out: &mut Vec<u8>, version: Version, packet: &ConnAck<'_>) {
     let code = if version == Version::V5 { packet.reason.0 } else { packet.reason.connect_return_code() };
-    let mut body = vec![u8::from(packet.session_present), code];
+    // The flag came with 3.1.1; in 3.1 the byte is reserved.
+    let session_present = packet.session_present && version > Version::V31;
+    let mut body = vec![u8::from(session_present), code];
     put_section(&mut body, version, packet.properties);
     put_packet(out, 0x20, &body);
 }
@@ -182,15 +184,16 @@ fn suback(out: &mut Vec<u8>, version: Version, first: u8, packet: &SubAck<'_>) {
     if version == Version::V5 {
         body.extend(packet.reasons.iter().map(|reason| reason.0));
     } else if first == 0x90 {
-        // 3.1.1 knows one failure code [MQTT-3.9.3-2].
-        body.extend(packet.reasons.iter().map(|reason| reason.0.min(0x80)));
+        // 3.1.1 knows one failure code [MQTT-3.9.3-2]; 3.1 knows none, so the least promise stands for it.
+        let failure = if version == Version::V31 { 0 } else { 0x80 };
+        body.extend(packet.reasons.iter().map(|reason| if reason.is_error() { failure } else { reason.0 }));
     }
     put_packet(out, first, &body);
 }
 
 fn disconnect(out: &mut Vec<u8>, version: Version, first: u8, packet: &Disconnect<'_>) {
     let bare = packet.reason == ReasonCode::SUCCESS && packet.properties.is_empty();
-    if version == Version::V311 || bare {
+    if version < Version::V5 || bare {
         out.extend_from_slice(&[first, 0]);
         return;
     }

@@ -76,7 +76,7 @@ pub struct Authenticate {
     pub peer: String,
     /// Label of the listener.
     pub listener: String,
-    /// 4 or 5.
+    /// 3, 4 or 5.
     pub protocol_version: u8,
     /// Seconds.
     pub keep_alive_s: u16,
@@ -127,7 +127,7 @@ pub struct Connected {
     pub peer: String,
     /// Label of the listener.
     pub listener: String,
-    /// 4 or 5.
+    /// 3, 4 or 5.
     pub protocol_version: u8,
     /// Seconds.
     pub keep_alive_s: u16,
@@ -167,7 +167,7 @@ pub struct ClientRecord {
     pub peer: String,
     /// Label of the last listener.
     pub listener: String,
-    /// 4 or 5.
+    /// 3, 4 or 5.
     pub protocol_version: u8,
     /// Whether a connection is there.
     pub is_connected: bool,

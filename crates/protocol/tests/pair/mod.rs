@@ -310,7 +310,7 @@ impl Pair {
 
     /// Whether the pair speaks 3.1.1.
     pub fn is_v311(&self) -> bool {
-        self.version == Version::V311
+        self.version < Version::V5
     }
 
     /// Moves the clock.
