@@ -47,6 +47,8 @@ class ZoneOptions(Protocol):
     @property
     def max_topic_alias(self) -> int: ...  # 0 .. 65_535
     @property
+    def max_topic_alias_out(self) -> int: ...  # 0 .. 256
+    @property
     def max_inflight(self) -> int: ...  # 1 .. 65_535
     @property
     def receive_maximum(self) -> int: ...  # 1 .. 65_535

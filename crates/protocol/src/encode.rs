@@ -33,6 +33,18 @@ pub fn encode(out: &mut Vec<u8>, version: Version, packet: &Packet<'_>) {
     }
 }
 
+/// How a PUBLISH names its topic (MQTT 5.0 section 3.3.2.3.4).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Naming {
+    /// By the topic.
+    #[default]
+    Topic,
+    /// By the topic, and sets an alias for it.
+    Both,
+    /// By an alias set before.
+    Alias,
+}
+
 /// What makes one encoding of a publication differ from another, besides packet identifier and subscription identifiers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
@@ -42,6 +54,8 @@ pub struct Shape {
     pub qos: QoS,
     /// Retain flag of the delivery.
     pub retain: bool,
+    /// Whether there is an alias; only in 5.0.
+    pub naming: Naming,
 }
 
 /// Where things lie in a PUBLISH just written, counted from its first byte.
@@ -49,6 +63,8 @@ pub struct Shape {
 pub struct Layout {
     /// Of the two bytes of the packet identifier, which are written as 0; 0 where there is none (QoS 0).
     pub packet_id_at: usize,
+    /// Of the two bytes of the topic alias, which are written as 0; 0 where there is none.
+    pub alias_at: usize,
     /// Length of the whole packet, payload included.
     pub len: usize,
 }
@@ -57,9 +73,11 @@ pub struct Layout {
 ///
 /// Returns None, and writes nothing, if the packet would be longer than the wire allows.
 pub fn publish_head(out: &mut Vec<u8>, shape: Shape, publication: &Publication<'_>, ids: &[u32]) -> Option<Layout> {
-    let topic = publication.topic.as_str().as_bytes();
+    let topic = if shape.naming == Naming::Alias { b"" } else { publication.topic.as_str().as_bytes() };
+    let alias_len = if shape.naming == Naming::Topic { 0 } else { 3 };
     let id_len = if shape.qos == QoS::AtMostOnce { 0 } else { 2 };
-    let properties_len = publication.properties.raw().len() + ids.iter().map(|id| 1 + varint_len(*id)).sum::<usize>();
+    let ids_len = ids.iter().map(|id| 1 + varint_len(*id)).sum::<usize>();
+    let properties_len = alias_len + publication.properties.raw().len() + ids_len;
     let section_len = match shape.version {
         Version::V5 => varint_len(properties_len as u32) + properties_len,
         Version::V31 | Version::V311 => 0,
@@ -74,14 +92,19 @@ pub fn publish_head(out: &mut Vec<u8>, shape: Shape, publication: &Publication<'
     put_binary(out, topic);
     let packet_id_at = if id_len == 0 { 0 } else { out.len() - start };
     out.extend_from_slice(&[0, 0][..id_len]);
+    let mut alias_at = 0;
     if shape.version == Version::V5 {
         put_varint(out, properties_len as u32);
+        if alias_len > 0 {
+            alias_at = out.len() + 1 - start;
+            put_property(out, id::TOPIC_ALIAS, Value::Number(0));
+        }
         put_forwarded(out, publication);
         for id in ids {
             put_property(out, id::SUBSCRIPTION_IDENTIFIER, Value::Number(*id));
         }
     }
-    Some(Layout { packet_id_at, len: 1 + varint_len(remaining as u32) + remaining })
+    Some(Layout { packet_id_at, alias_at, len: 1 + varint_len(remaining as u32) + remaining })
 }
 
 fn put_forwarded(out: &mut Vec<u8>, publication: &Publication<'_>) {

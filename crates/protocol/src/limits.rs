@@ -20,6 +20,8 @@ pub struct Limits {
     pub max_qos_allowed: u8,
     /// Topic aliases that a client may set; 0 refuses them.
     pub max_topic_alias: u16,
+    /// Topic aliases that we set for a client that takes them; 0 sets none.
+    pub max_topic_alias_out: u16,
     /// Our window towards a client: QoS 1 and 2 messages not yet acknowledged.
     pub max_inflight: u16,
     /// The window that we grant to a client (MQTT 5.0 Receive Maximum).
@@ -62,6 +64,7 @@ impl Default for Limits {
             max_topic_levels: 128,
             max_qos_allowed: 2,
             max_topic_alias: 64,
+            max_topic_alias_out: 16,
             max_inflight: 32,
             receive_maximum: 1024,
             max_awaiting_rel: 1024,

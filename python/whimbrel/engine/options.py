@@ -36,6 +36,7 @@ class ZoneOptions:
     max_topic_levels: int
     max_qos_allowed: int
     max_topic_alias: int
+    max_topic_alias_out: int
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int
@@ -97,6 +98,7 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         max_topic_levels=mqtt.max_topic_levels,
         max_qos_allowed=mqtt.max_qos_allowed,
         max_topic_alias=mqtt.max_topic_alias,
+        max_topic_alias_out=mqtt.max_topic_alias_out,
         max_inflight=mqtt.max_inflight,
         receive_maximum=mqtt.receive_maximum,
         max_awaiting_rel=mqtt.max_awaiting_rel,

@@ -106,6 +106,7 @@ class Mqtt:
     max_topic_levels: int
     max_qos_allowed: int
     max_topic_alias: int
+    max_topic_alias_out: int
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int

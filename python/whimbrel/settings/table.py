@@ -238,7 +238,14 @@ _MQTT: Final = (
         field="max_topic_alias",
         shape=Whole(0, _U16),
         default=64,
-        doc="Topic aliases of one connection, in each direction (MQTT 5).",
+        doc="Topic aliases that a client may set (MQTT 5).",
+    ),
+    Row(
+        key="mqtt.max_topic_alias_out",
+        field="max_topic_alias_out",
+        shape=Whole(0, 256),
+        default=16,
+        doc="Topic aliases that the broker sets for a client that takes them; up to 1 KB of memory each (MQTT 5).",
     ),
     Row(
         key="mqtt.max_inflight",

@@ -37,6 +37,8 @@ pub struct Request {
     pub receive_maximum: u16,
     /// The largest packet that the client takes; bytes.
     pub max_packet_bytes: u32,
+    /// Topic aliases that the client takes from us.
+    pub topic_alias_max: u16,
     /// The will, to be published when the connection ends badly.
     pub will: Option<Arc<Message>>,
     /// How long the will waits; seconds.
@@ -88,6 +90,7 @@ impl Request {
             session_expiry_asked_s: properties.number(id::SESSION_EXPIRY_INTERVAL),
             receive_maximum: properties.number(id::RECEIVE_MAXIMUM).map_or(u16::MAX, |number| number as u16),
             max_packet_bytes: properties.number(id::MAXIMUM_PACKET_SIZE).unwrap_or(u32::MAX),
+            topic_alias_max: properties.number(id::TOPIC_ALIAS_MAXIMUM).map_or(0, |number| number as u16),
             will: connect.will.map(|will| Arc::new(Message::from_will(&will, origin))),
             will_delay_s: connect.will.and_then(|will| will.properties.number(id::WILL_DELAY_INTERVAL)).unwrap_or(0),
             username: connect.username.map(Box::from),

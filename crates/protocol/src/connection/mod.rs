@@ -6,16 +6,20 @@
 
 mod aliases;
 pub mod handshake;
+pub mod outgoing;
 
 use crate::decode::{Split, decode, split};
+use crate::encode::Naming;
 use crate::limits::Limits;
 use crate::packet::{Packet, Publish, QoS, Version};
 use crate::primitives::Decoded;
 use crate::properties::{Properties, id};
 use crate::reason::ReasonCode;
+use crate::topic::Topic;
 use crate::violation::Violation;
 use aliases::Aliases;
 pub use aliases::Named;
+use outgoing::{Alias, Fingerprint};
 use std::sync::Arc;
 
 /// Which end of the connection we are.
@@ -65,6 +69,7 @@ pub struct Connection {
     heard_ms: u64,
     peer_max_packet_bytes: u32,
     keep_alive_s: u16,
+    aliases_out_max: u16,
     version: Version,
     role: Role,
     phase: Phase,
@@ -79,6 +84,7 @@ impl Connection {
             heard_ms: now_ms,
             peer_max_packet_bytes: u32::MAX,
             keep_alive_s: 0,
+            aliases_out_max: 0,
             version: Version::V311,
             role,
             phase: Phase::Opening,
@@ -212,6 +218,32 @@ impl Connection {
         self.keep_alive_s = keep_alive_s;
         self.peer_max_packet_bytes = peer_max_packet_bytes;
         self.heard_ms = now_ms;
+    }
+
+    /// The peer takes this many topic aliases (its Topic Alias Maximum); of these we use what the limits allow.
+    pub fn grant_aliases(&mut self, topic_alias_max: u16) {
+        self.aliases_out_max = topic_alias_max.min(self.limits.max_topic_alias_out);
+    }
+
+    /// Whether [`Connection::alias`] may find one.
+    #[inline]
+    pub fn takes_aliases(&self) -> bool {
+        self.aliases_out_max > 0
+    }
+
+    /// How the next PUBLISH with this topic is to name it.
+    pub fn alias(&mut self, topic: Topic<'_>, fingerprint: Fingerprint) -> Alias {
+        match self.aliases_out_max {
+            0 => Alias::NONE,
+            max => self.aliases.get_or_insert_default().outgoing.name(topic, fingerprint, max),
+        }
+    }
+
+    /// A PUBLISH that sets an alias goes out; the peer knows it from then on.
+    pub fn commit_alias(&mut self, topic: Topic<'_>, fingerprint: Fingerprint, alias: Alias) {
+        if let Some(aliases) = self.aliases.as_mut().filter(|_| alias.naming == Naming::Both) {
+            aliases.outgoing.commit(topic, fingerprint, alias.number);
+        }
     }
 
     /// As a client: sets the version that CONNECT will carry.

@@ -224,6 +224,7 @@ impl Worker {
         client.session = Some(seat);
         client.is_superuser = is_superuser;
         client.connection.open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
+        client.connection.grant_aliases(request.topic_alias_max);
         let agreed = Agreed::new(request, client.connection.limits());
         let Some(seat) = self.sessions.get_mut(seat) else {
             return;
