@@ -14,7 +14,7 @@ use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
 use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Resend};
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
-use whimbrel_router::{Group, Matches, StoreOutcome, Target};
+use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
 
 use super::Worker;
 use super::client::{Client, End};
@@ -384,10 +384,15 @@ impl Worker {
         let Some(seat) = self.sessions.live(target.slot, target.epoch) else {
             return;
         };
-        if target.no_local && passing.publisher == Some(target.slot) {
-            self.counts.delivery_dropped += 1;
-            self.counts.delivery_dropped_no_local += 1;
-            return;
+        if target.audience != Audience::All {
+            let is_own = passing.publisher == Some(target.slot);
+            if is_own && target.audience == Audience::Others {
+                self.counts.delivery_dropped += 1;
+                self.counts.delivery_dropped_no_local += 1;
+            }
+            if is_own != (target.audience == Audience::Own) {
+                return;
+            }
         }
         let qos = passing.qos.min(target.qos);
         let retain = passing.retain && target.retain_as_published;
