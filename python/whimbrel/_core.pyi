@@ -61,6 +61,10 @@ class ZoneOptions(Protocol):
     @property
     def max_outbox_bytes(self) -> int: ...  # unsent bytes of one connection
     @property
+    def server_keepalive_s(self) -> int: ...  # MQTT 5, 0: the client's own
+    @property
+    def response_information(self) -> str: ...  # MQTT 5, empty: none
+    @property
     def idle_timeout_ms(self) -> int: ...  # from accept to CONNECT
     @property
     def session_expiry_s(self) -> int: ...  # MQTT 3.1.1 with clean session 0

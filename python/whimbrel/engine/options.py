@@ -43,6 +43,8 @@ class ZoneOptions:
     max_mqueue_len: int
     max_subscriptions: int
     max_outbox_bytes: int
+    server_keepalive_s: int
+    response_information: str
     idle_timeout_ms: int
     session_expiry_s: int
     session_expiry_max_s: int
@@ -105,6 +107,8 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         max_mqueue_len=mqtt.max_mqueue_len,
         max_subscriptions=mqtt.max_subscriptions,
         max_outbox_bytes=mqtt.max_outbox_bytes,
+        server_keepalive_s=mqtt.server_keepalive_s,
+        response_information=mqtt.response_information,
         idle_timeout_ms=mqtt.idle_timeout_ms,
         session_expiry_s=mqtt.session_expiry_s,
         session_expiry_max_s=mqtt.session_expiry_max_s,

@@ -113,6 +113,8 @@ class Mqtt:
     max_mqueue_len: int
     max_subscriptions: int
     max_outbox_bytes: int
+    server_keepalive_s: int
+    response_information: str
     idle_timeout_ms: int
     session_expiry_s: int
     session_expiry_max_s: int

@@ -24,6 +24,7 @@ from whimbrel.settings.shapes import (
     Choice,
     Directory,
     Duration,
+    Line,
     Name,
     NodeName,
     Shape,
@@ -288,6 +289,20 @@ _MQTT: Final = (
         shape=Size(64 * KB, 4 * GB),
         default="1MB",
         doc="Bytes that wait for a slow client's socket.",
+    ),
+    Row(
+        key="mqtt.server_keepalive",
+        field="server_keepalive_s",
+        shape=Duration(0, _U16 * SECOND, unit_ms=SECOND),
+        default="0s",
+        doc="The keep-alive that a client is told to use instead of its own; 0 leaves the choice to it (MQTT 5).",
+    ),
+    Row(
+        key="mqtt.response_information",
+        field="response_information",
+        shape=Line(1024),
+        default="",
+        doc="What a client that asks for it is told to build its response topics from, such as a prefix (MQTT 5).",
     ),
     Row(
         key="mqtt.idle_timeout",

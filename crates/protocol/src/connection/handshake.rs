@@ -23,7 +23,7 @@ pub struct Request {
     pub version: Version,
     /// Whether the client wants a new session.
     pub clean_start: bool,
-    /// Keep-alive in seconds.
+    /// The keep-alive in force: ours where we tell one, else the client's; seconds, 0: none.
     pub keep_alive_s: u16,
     /// As asked for, or assigned.
     pub client_id: Arc<str>,
@@ -37,6 +37,8 @@ pub struct Request {
     pub receive_maximum: u16,
     /// The largest packet that the client takes; bytes.
     pub max_packet_bytes: u32,
+    /// Whether CONNACK is to carry response information, where there is some [MQTT-3.1.2-28].
+    pub is_response_wanted: bool,
     /// Topic aliases that the client takes from us.
     pub topic_alias_max: u16,
     /// The will, to be published when the connection ends badly.
@@ -84,7 +86,8 @@ impl Request {
         Ok(Request {
             version: connect.version,
             clean_start: connect.clean_start,
-            keep_alive_s: connect.keep_alive_s,
+            keep_alive_s: limits.server_keepalive_s(connect.version).unwrap_or(connect.keep_alive_s),
+            is_response_wanted: properties.number(id::REQUEST_RESPONSE_INFORMATION) == Some(1),
             is_client_id_assigned: connect.client_id.is_empty(),
             session_expiry_s: session_expiry_s(connect, limits),
             session_expiry_asked_s: properties.number(id::SESSION_EXPIRY_INTERVAL),
@@ -127,15 +130,16 @@ impl Request {
             number(id::TOPIC_ALIAS_MAXIMUM, u32::from(limits.max_topic_alias));
         }
         number(id::SHARED_SUBSCRIPTION_AVAILABLE, 0); // The router has no groups yet.
+        if let Some(keep_alive_s) = limits.server_keepalive_s(self.version) {
+            number(id::SERVER_KEEP_ALIVE, u32::from(keep_alive_s)); // [MQTT-3.1.2-21]
+        }
+        if self.is_response_wanted && !limits.response_information.is_empty() {
+            put_property(raw, id::RESPONSE_INFORMATION, Value::Text(&limits.response_information));
+        }
         if self.is_client_id_assigned {
             put_property(raw, id::ASSIGNED_CLIENT_IDENTIFIER, Value::Text(&self.client_id));
         }
     }
-}
-
-/// Appends a CONNACK that refuses.
-pub fn put_refused(out: &mut Vec<u8>, version: Version, reason: ReasonCode) {
-    put_connack(out, version, false, reason, &[]);
 }
 
 fn put_connack(out: &mut Vec<u8>, version: Version, session_present: bool, reason: ReasonCode, raw: &[u8]) {

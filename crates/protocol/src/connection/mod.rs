@@ -5,6 +5,7 @@
 //! until `Incomplete`, acting on each packet before the next call; `deadline_ms` after each batch.
 
 mod aliases;
+mod farewell;
 pub mod handshake;
 pub mod outgoing;
 
@@ -73,6 +74,7 @@ pub struct Connection {
     version: Version,
     role: Role,
     phase: Phase,
+    is_problem_told: bool, // Request Problem Information
     aliases: Option<Box<Aliases>>,
 }
 
@@ -88,6 +90,7 @@ impl Connection {
             version: Version::V311,
             role,
             phase: Phase::Opening,
+            is_problem_told: true,
             aliases: None,
         }
     }
@@ -155,6 +158,10 @@ impl Connection {
             Packet::Connect(connect) => {
                 self.version = connect.version;
                 self.phase = Phase::Deciding;
+                // In force at once: a refusal must fit, too [MQTT-3.1.2-24].
+                let properties = connect.properties;
+                self.peer_max_packet_bytes = properties.number(id::MAXIMUM_PACKET_SIZE).unwrap_or(u32::MAX);
+                self.is_problem_told = properties.number(id::REQUEST_PROBLEM_INFORMATION) != Some(0);
             }
             _ => {}
         }

@@ -122,6 +122,8 @@ pub(super) struct End {
     pub(super) word: &'static str,
     /// Sent in CONNACK or DISCONNECT where the version has one and `is_told` says so.
     pub(super) reason: ReasonCode,
+    /// The reason in words, where the client wants them.
+    pub(super) what: &'static str,
     /// Whether the client is told before the socket closes.
     pub(super) is_told: bool,
     /// Whether the client said goodbye, so that its will is not published [MQTT-3.14.4-3].
@@ -129,28 +131,32 @@ pub(super) struct End {
 }
 
 impl End {
-    const fn told(word: &'static str, reason: ReasonCode) -> End {
-        End { word, reason, is_told: true, is_goodbye: false }
+    const fn told(word: &'static str, reason: ReasonCode, what: &'static str) -> End {
+        End { word, reason, what, is_told: true, is_goodbye: false }
     }
 
     pub(super) const CLOSED: End =
-        End { word: "tcp_closed", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: false };
+        End { word: "tcp_closed", reason: ReasonCode::SUCCESS, what: "", is_told: false, is_goodbye: false };
     pub(super) const GOODBYE: End =
-        End { word: "normal", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: true };
+        End { word: "normal", reason: ReasonCode::SUCCESS, what: "", is_told: false, is_goodbye: true };
     pub(super) const WITH_WILL: End =
-        End { word: "normal", reason: ReasonCode::DISCONNECT_WITH_WILL, is_told: false, is_goodbye: false };
-    pub(super) const TAKEN_OVER: End = End::told("takeovered", ReasonCode::SESSION_TAKEN_OVER);
-    pub(super) const DISCARDED: End = End::told("discarded", ReasonCode::SESSION_TAKEN_OVER);
-    pub(super) const KICKED: End = End::told("kicked", ReasonCode::ADMINISTRATIVE_ACTION);
-    pub(super) const KEEP_ALIVE: End = End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT);
+        End { word: "normal", reason: ReasonCode::DISCONNECT_WITH_WILL, what: "", is_told: false, is_goodbye: false };
+    pub(super) const TAKEN_OVER: End =
+        End::told("takeovered", ReasonCode::SESSION_TAKEN_OVER, "another connection uses this client identifier");
+    pub(super) const DISCARDED: End =
+        End::told("discarded", ReasonCode::SESSION_TAKEN_OVER, "another connection started this session anew");
+    pub(super) const KICKED: End =
+        End::told("kicked", ReasonCode::ADMINISTRATIVE_ACTION, "an operator ended this session");
+    pub(super) const KEEP_ALIVE: End =
+        End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT, "nothing came for 1.5 times the keep-alive");
     /// Nothing was agreed on yet, so nothing is said.
     pub(super) const IDLE: End =
-        End { word: "idle_timeout", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: false };
-    pub(super) const SHUTDOWN: End = End::told("server_shutdown", ReasonCode::SERVER_SHUTTING_DOWN);
+        End { word: "idle_timeout", reason: ReasonCode::SUCCESS, what: "", is_told: false, is_goodbye: false };
+    pub(super) const SHUTDOWN: End = End::told("server_shutdown", ReasonCode::SERVER_SHUTTING_DOWN, "the broker stops");
 
     /// The client was refused in CONNACK.
-    pub(super) const fn refused(reason: ReasonCode) -> End {
-        End::told("not_authorized", reason)
+    pub(super) fn refused(reason: ReasonCode) -> End {
+        End::told("not_authorized", reason, reason.text())
     }
 }
 
@@ -161,6 +167,6 @@ impl From<Violation> for End {
             ReasonCode::MALFORMED_PACKET => "malformed_packet",
             _ => "protocol_error",
         };
-        End::told(word, violation.reason)
+        End::told(word, violation.reason, violation.what)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::event::epoll;
 use whimbrel_protocol::connection::Phase;
-use whimbrel_protocol::connection::handshake::{Request, put_refused};
+use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_protocol::packet::Connect;
 use whimbrel_protocol::session::{Agreed, Session, Will};
 use whimbrel_protocol::{Limits, ReasonCode, Version};
@@ -296,14 +296,16 @@ impl Worker {
     }
 
     /// Tells a client in CONNACK that it may not enter.
-    pub(super) fn put_refusal(&mut self, slot: u32, reason: ReasonCode) {
+    pub(super) fn put_refusal(&mut self, slot: u32, End { reason, what, .. }: End) {
         let client = &mut self.clients[slot as usize];
         let version = match client.connection.phase() {
             // Refused before its version was known: 3.1.1 is what anybody can read [MQTT-3.1.2-2].
             Phase::Opening => Version::V311,
             _ => client.connection.version(),
         };
-        put_refused(client.outbox.tail(&mut self.spares), version, reason);
+        if !client.connection.put_refused(client.outbox.tail(&mut self.spares), version, reason, what) {
+            return;
+        }
         self.counts.packets_sent += 1;
         self.counts.connack_sent += 1;
         self.counts.client_connack += 1;
