@@ -145,6 +145,33 @@ class Authenticate:
     def is_anonymous_allowed(self) -> bool: ...  # the listener's default where nothing answers
 
 @final
+class EnhancedAuthenticate:
+    """Question: how does this exchange go on? Answer with `DataPlane.answer_enhanced`."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def exchange(self) -> int: ...  # names the connection among those that live now
+    @property
+    def step(self) -> int: ...  # packets of the client in this exchange before this one
+    @property
+    def is_reauthentication(self) -> bool: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def auth_data(self) -> bytes | None: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def password(self) -> bytes | None: ...  # only in the question about CONNECT
+    @property
+    def peer(self) -> str: ...
+    @property
+    def listener(self) -> str: ...
+
+@final
 class Authorize:
     """Question: may this client do this on these topics? Answer with `DataPlane.answer_authorize`."""
 
@@ -296,7 +323,17 @@ class Stopped:
     """The last event: every worker has ended."""
 
 Event: TypeAlias = (
-    Authenticate | Authorize | Connected | Disconnected | TapBatch | ClientPage | Kicked | Published | LogLine | Stopped
+    Authenticate
+    | EnhancedAuthenticate
+    | Authorize
+    | Connected
+    | Disconnected
+    | TapBatch
+    | ClientPage
+    | Kicked
+    | Published
+    | LogLine
+    | Stopped
 )
 
 @final
@@ -317,10 +354,23 @@ class DataPlane:
         """(kind, name, bound address) of every listener; the address holds the real port."""
     def drain(self) -> list[Event]:
         """Take all events that are waiting, oldest first. Cheap when there are none."""
-    def set_interest(self, *, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) -> None:
+    def set_interest(
+        self,
+        *,
+        authenticate: bool,
+        authorize: bool,
+        connected: bool,
+        disconnected: bool,
+        enhanced_authenticate: bool = False,
+    ) -> None:
         """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
     def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
         """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored."""
+    def answer_enhanced(self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool) -> None:
+        """0 lets the client in, 0x18 goes on with AUTH, an error refuses; `auth_data` is at most 65,535 bytes.
+
+        Raises ValueError for a longer one. A late or unknown ticket is ignored.
+        """
     def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
         """One code per topic of the question: 0 allows, 0x87 denies."""
     def publish(

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Message, QoS, Topic};
@@ -43,13 +44,21 @@ impl DataPlane {
         self.0.drain().into_iter().map(|event| events::to_python(py, event)).collect()
     }
 
-    #[pyo3(signature = (*, authenticate, authorize, connected, disconnected))]
-    fn set_interest(&self, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) {
+    #[pyo3(signature = (*, authenticate, authorize, connected, disconnected, enhanced_authenticate=false))]
+    fn set_interest(
+        &self,
+        authenticate: bool,
+        authorize: bool,
+        connected: bool,
+        disconnected: bool,
+        enhanced_authenticate: bool,
+    ) {
         let bits = [
             (authenticate, Interest::AUTHENTICATE),
             (authorize, Interest::AUTHORIZE),
             (connected, Interest::CONNECTED),
             (disconnected, Interest::DISCONNECTED),
+            (enhanced_authenticate, Interest::ENHANCED_AUTHENTICATE),
         ];
         let wanted = bits.iter().filter(|(wanted, _)| *wanted);
         self.0.set_interest(Interest(wanted.fold(0, |bits, (_, bit)| bits | bit.0)));
@@ -57,6 +66,20 @@ impl DataPlane {
 
     fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
         self.0.answer_authenticate(ticket, reason_code, is_superuser);
+    }
+
+    fn answer_enhanced(
+        &self,
+        ticket: u64,
+        reason_code: u8,
+        auth_data: Option<&[u8]>,
+        is_superuser: bool,
+    ) -> PyResult<()> {
+        if auth_data.is_some_and(|bytes| bytes.len() > 65_535) {
+            return Err(PyValueError::new_err("auth_data: at most 65,535 bytes"));
+        }
+        self.0.answer_enhanced(ticket, reason_code, auth_data.map(|bytes| Secret(bytes.into())), is_superuser);
+        Ok(())
     }
 
     fn answer_authorize(&self, ticket: u64, reason_codes: Vec<u8>) {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::Rare;
 use super::outgoing::Outgoing;
 use crate::packet::Publish;
 use crate::primitives::Decoded;
@@ -12,7 +13,7 @@ use crate::reason::ReasonCode;
 use crate::topic::Topic;
 use crate::violation::Violation;
 
-/// The aliases of both directions, in one allocation that most connections never make.
+/// The aliases of both directions.
 #[derive(Default, Debug)]
 pub(super) struct Aliases {
     /// Set by the peer so far; alias `n` is at `n - 1`.
@@ -42,7 +43,7 @@ impl Named<'_> {
 }
 
 pub(super) fn name<'a>(
-    aliases: &mut Option<Box<Aliases>>,
+    rare: &mut Option<Box<Rare>>,
     max_topic_alias: u16,
     publish: &Publish<'a>,
 ) -> Decoded<Named<'a>> {
@@ -55,7 +56,7 @@ pub(super) fn name<'a>(
         return Err(Violation::new(ReasonCode::TOPIC_ALIAS_INVALID, "topic alias 0 or above max_topic_alias"));
     }
     let place = alias as usize - 1;
-    let known = &mut aliases.get_or_insert_default().incoming;
+    let known = &mut rare.get_or_insert_default().aliases.incoming;
     if known.len() <= place {
         known.resize(place + 1, None);
     }

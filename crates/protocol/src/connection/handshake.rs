@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::authentication::{authentication_bytes, put_authentication};
 use crate::encode::encode;
 use crate::limits::Limits;
 use crate::message::{Message, Origin};
@@ -49,6 +50,10 @@ pub struct Request {
     pub username: Option<Box<str>>,
     /// Password; never logged.
     pub password: Option<Secret>,
+    /// Method of enhanced authentication.
+    pub auth_method: Option<Box<str>>,
+    /// Its data: the client's, and once it is let in ours for CONNACK.
+    pub auth_data: Option<Secret>,
 }
 
 /// Bytes that must not appear in a log.
@@ -73,12 +78,8 @@ impl Request {
     ) -> Decoded<Request> {
         let client_id = client_id(connect, limits, assigned)?;
         let properties = connect.properties;
-        if properties.first(id::AUTHENTICATION_METHOD).is_some() {
-            // Enhanced authentication has no provider yet [MQTT-4.12.0-1].
-            let what = "authentication method not supported";
-            return Err(Violation::new(ReasonCode::BAD_AUTHENTICATION_METHOD, what));
-        }
-        if properties.first(id::AUTHENTICATION_DATA).is_some() {
+        let auth_method = properties.text(id::AUTHENTICATION_METHOD);
+        if auth_method.is_none() && properties.first(id::AUTHENTICATION_DATA).is_some() {
             return Err(Violation::protocol("authentication data without a method")); // Section 3.1.2.11.10.
         }
         connect.will.as_ref().map_or(Ok(()), |will| check_will(will, limits))?;
@@ -98,6 +99,8 @@ impl Request {
             will_delay_s: connect.will.and_then(|will| will.properties.number(id::WILL_DELAY_INTERVAL)).unwrap_or(0),
             username: connect.username.map(Box::from),
             password: connect.password.map(|password| Secret(password.into())),
+            auth_method: auth_method.map(Box::from),
+            auth_data: authentication_bytes(properties).map(|bytes| Secret(bytes.into())),
             client_id,
         })
     }
@@ -135,6 +138,9 @@ impl Request {
         }
         if self.is_response_wanted && !limits.response_information.is_empty() {
             put_property(raw, id::RESPONSE_INFORMATION, Value::Text(&limits.response_information));
+        }
+        if let Some(method) = &self.auth_method {
+            put_authentication(raw, method, self.auth_data.as_ref().map(|data| &*data.0));
         }
         if self.is_client_id_assigned {
             put_property(raw, id::ASSIGNED_CLIENT_IDENTIFIER, Value::Text(&self.client_id));

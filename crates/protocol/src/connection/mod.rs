@@ -5,6 +5,7 @@
 //! until `Incomplete`, acting on each packet before the next call; `deadline_ms` after each batch.
 
 mod aliases;
+pub mod authentication;
 mod farewell;
 pub mod handshake;
 pub mod outgoing;
@@ -20,6 +21,7 @@ use crate::topic::Topic;
 use crate::violation::Violation;
 use aliases::Aliases;
 pub use aliases::Named;
+use authentication::Authentication;
 use outgoing::{Alias, Fingerprint};
 use std::sync::Arc;
 
@@ -75,7 +77,14 @@ pub struct Connection {
     role: Role,
     phase: Phase,
     is_problem_told: bool, // Request Problem Information
-    aliases: Option<Box<Aliases>>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What most connections never need, in one allocation.
+#[derive(Default, Debug)]
+struct Rare {
+    aliases: Aliases,
+    authentication: Option<Authentication>,
 }
 
 impl Connection {
@@ -91,7 +100,7 @@ impl Connection {
             role,
             phase: Phase::Opening,
             is_problem_told: true,
-            aliases: None,
+            rare: None,
         }
     }
 
@@ -181,6 +190,7 @@ impl Connection {
         let fits = match (self.role, self.phase) {
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
             (Role::Server, Phase::Opening) => kind == 1,
+            (Role::Server, Phase::Deciding) if self.awaits_auth() => matches!(kind, 14 | 15),
             (Role::Server, _) => matches!(kind, 3..=8 | 10 | 12 | 14 | 15),
             (Role::Client, Phase::Opening | Phase::Deciding) => matches!(kind, 2 | 15),
             (Role::Client, Phase::Open) => matches!(kind, 3..=7 | 9 | 11 | 13 | 14 | 15),
@@ -215,7 +225,7 @@ impl Connection {
     pub fn name<'a>(&mut self, publish: &Publish<'a>) -> Decoded<Named<'a>> {
         match publish.topic {
             Some(topic) if publish.properties.is_empty() => Ok(Named::Here(topic)),
-            _ => aliases::name(&mut self.aliases, self.limits.max_topic_alias, publish),
+            _ => aliases::name(&mut self.rare, self.limits.max_topic_alias, publish),
         }
     }
 
@@ -242,14 +252,14 @@ impl Connection {
     pub fn alias(&mut self, topic: Topic<'_>, fingerprint: Fingerprint) -> Alias {
         match self.aliases_out_max {
             0 => Alias::NONE,
-            max => self.aliases.get_or_insert_default().outgoing.name(topic, fingerprint, max),
+            max => self.rare.get_or_insert_default().aliases.outgoing.name(topic, fingerprint, max),
         }
     }
 
     /// A PUBLISH that sets an alias goes out; the peer knows it from then on.
     pub fn commit_alias(&mut self, topic: Topic<'_>, fingerprint: Fingerprint, alias: Alias) {
-        if let Some(aliases) = self.aliases.as_mut().filter(|_| alias.naming == Naming::Both) {
-            aliases.outgoing.commit(topic, fingerprint, alias.number);
+        if let Some(rare) = self.rare.as_mut().filter(|_| alias.naming == Naming::Both) {
+            rare.aliases.outgoing.commit(topic, fingerprint, alias.number);
         }
     }
 

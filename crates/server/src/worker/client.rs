@@ -62,6 +62,10 @@ pub(super) enum Question {
     Entry(Box<Request>),
     /// It may; may it leave such a will?
     Will(Box<Request>),
+    /// How does its authentication go on? None: it is in already.
+    Exchange(Option<Box<Request>>),
+    /// Not ours: it was asked for its next AUTH, and is read.
+    Challenged(Box<Request>),
     /// May it do what the first packet of the rest asks for?
     Packet,
 }
@@ -106,6 +110,12 @@ impl Client {
         self.outbox.len() < self.connection.limits().max_outbox_bytes as usize && !self.is_leaving
     }
 
+    /// Whether it waits for an answer of Python, and must not be read.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| !matches!(parked.question, Question::Challenged(_)))
+    }
+
     /// When it must be looked at; None: never.
     pub(super) fn deadline_ms(&self) -> Option<u64> {
         match &self.parked {
@@ -131,7 +141,7 @@ pub(super) struct End {
 }
 
 impl End {
-    const fn told(word: &'static str, reason: ReasonCode, what: &'static str) -> End {
+    pub(super) const fn told(word: &'static str, reason: ReasonCode, what: &'static str) -> End {
         End { word, reason, what, is_told: true, is_goodbye: false }
     }
 

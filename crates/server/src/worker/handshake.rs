@@ -13,6 +13,7 @@ use whimbrel_protocol::session::{Agreed, Session, Will};
 use whimbrel_protocol::{Limits, ReasonCode, Version};
 
 use super::client::{Arrival, Client, End, Parked, Question};
+use super::enhanced::Outcome;
 use super::inbound::Step;
 use super::{Handoff, Worker};
 use crate::event::{Action, Authenticate, Authorize, Connected, Event};
@@ -27,6 +28,9 @@ impl Worker {
         let assigned = || self.shared.assign_client_id();
         let request = Request::new(connect, client.connection.limits(), assigned, self.now.unix_ms)?;
         let request = Box::new(request);
+        if request.auth_method.is_some() {
+            return self.begin_exchange(slot, request);
+        }
         self.counts.client_authenticate += 1;
         if self.shared.wants(Interest::AUTHENTICATE) {
             self.ask_authenticate(slot, request);
@@ -116,7 +120,14 @@ impl Worker {
         };
         if reason != ReasonCode::SUCCESS {
             self.end(slot, End::refused(reason));
-        } else if self.asks_about_will(&request, is_superuser) {
+        } else {
+            self.let_in(slot, request, is_superuser, rest);
+        }
+    }
+
+    /// Somebody vouched for the client; its will may still have to be asked about.
+    pub(super) fn let_in(&mut self, slot: u32, request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
+        if self.asks_about_will(&request, is_superuser) {
             self.ask_will(slot, request);
             self.keep_unread(slot, &rest);
         } else {
@@ -127,17 +138,17 @@ impl Worker {
     /// An answer came (`reasons`: one for each topic, not empty): the client enters, or its packet is handled again.
     pub(super) fn on_authorized(&mut self, ticket: u64, reasons: &[ReasonCode]) {
         let slot = ticket as u32;
-        let is_asked = |question: &Question| !matches!(question, Question::Entry(_));
+        let is_asked = |question: &Question| matches!(question, Question::Will(_) | Question::Packet);
         let Some(parked) = self.unpark(ticket, is_asked) else { return };
         match (parked.question, reasons[0]) {
             (Question::Will(request), ReasonCode::SUCCESS) => self.admit_with(slot, request, false, parked.rest),
             (Question::Will(_), reason) => self.end(slot, End::refused(reason)),
-            (Question::Packet | Question::Entry(_), _) => self.go_on(slot, &parked.rest, Some(reasons)),
+            (_, _) => self.go_on(slot, &parked.rest, Some(reasons)),
         }
     }
 
     /// Takes the client out of its waiting state if it waits for this ticket and for such an answer.
-    fn unpark(&mut self, ticket: u64, is_asked: impl FnOnce(&Question) -> bool) -> Option<Parked> {
+    pub(super) fn unpark(&mut self, ticket: u64, is_asked: impl FnOnce(&Question) -> bool) -> Option<Parked> {
         let client = self.clients.get_mut(ticket as u32 as usize)?;
         let parked = client.parked.take_if(|parked| parked.ticket == ticket && is_asked(&parked.question))?;
         client.connection.heard(self.now.ms); // What the client sent meanwhile could not be read.
@@ -152,6 +163,8 @@ impl Worker {
         match parked.question {
             Question::Entry(_) => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE, false),
             Question::Will(_) => self.on_authorized(ticket, &[ReasonCode::SERVER_UNAVAILABLE]),
+            Question::Exchange(_) => self.on_enhanced(ticket, Outcome::UNANSWERED),
+            Question::Challenged(_) => self.end(slot, End::IDLE),
             Question::Packet => self.on_authorized(ticket, &[ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR]),
         }
     }

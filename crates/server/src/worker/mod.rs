@@ -8,6 +8,7 @@ mod accept;
 mod authority;
 mod client;
 mod delivery;
+mod enhanced;
 mod flush;
 mod handshake;
 mod inbound;
@@ -245,7 +246,7 @@ impl Worker {
             return; // Other workers have enough to do; what is unread now is ready again in the next turn.
         }
         let client = &self.clients[slot as usize];
-        let is_read = client.parked.is_none() && client.has_room();
+        let is_read = !client.is_waiting() && client.has_room();
         if flags.intersects(Flags::HUP | Flags::ERR) && !is_read {
             // Reported whether it is watched or not: a connection that is not read would wake us for ever.
             self.end(slot, client::End::CLOSED);
