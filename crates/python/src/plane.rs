@@ -2,7 +2,6 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -10,6 +9,7 @@ use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Message, QoS, Topic};
+use whimbrel_server::clock::steady_ms;
 use whimbrel_server::{Broker, Interest};
 
 use crate::errors;
@@ -101,9 +101,7 @@ impl DataPlane {
         let properties = user_section(&user_properties)?;
         let properties = Properties::trusted(&properties);
         let publication = Publication { topic, properties, expiry_s: None, payload };
-        // A clock before 1970 dates the message at 1970.
-        let received_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let origin = Origin { client_id: Arc::from(""), received_ms };
+        let origin = Origin { client_id: Arc::from(""), received_ms: steady_ms() };
         self.0.publish(ticket, Arc::new(Message::new(&publication, qos, retain, origin)));
         Ok(())
     }

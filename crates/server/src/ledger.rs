@@ -121,6 +121,7 @@ counters! {
     accepts_refused = "whimbrel.listeners.refused";
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
+    retained_expired = "whimbrel.retained.expired";
     loop_turns = "whimbrel.worker.turns";
     route_misses = "whimbrel.router.misses";
 }

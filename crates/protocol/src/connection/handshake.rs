@@ -69,7 +69,7 @@ impl std::fmt::Debug for Secret {
 impl Request {
     /// Reads a CONNECT under `limits`; `assigned` makes a client identifier where the client left it empty.
     ///
-    /// The violations carry the code for CONNACK. `now_ms` is Unix time and dates the will.
+    /// The violations carry the code for CONNACK. `now_ms` dates the will.
     pub fn new(
         connect: &Connect<'_>,
         limits: &Limits,

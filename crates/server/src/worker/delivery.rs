@@ -283,7 +283,7 @@ impl Worker {
             retain: publish.retain,
             client_id,
             publisher,
-            received_ms: self.now.unix_ms,
+            received_ms: self.now.steady_ms,
             owned: None,
         };
         let matches = self.matches_for(slot, topic);
@@ -308,7 +308,7 @@ impl Worker {
 
     /// Routes a message from inside: a publish by Python, or a will, whose session is the publisher.
     pub(super) fn route_message(&mut self, message: &Arc<Message>, publisher: Option<u32>) -> usize {
-        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now.unix_ms) };
+        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now.steady_ms) };
         let matches = self.cache.find(&self.shared.router, passing.publication.topic);
         self.route(&mut passing, &matches)
     }
@@ -335,6 +335,9 @@ impl Worker {
         let message = passing.owned();
         let mut retained = self.shared.router.retained.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.counts.retained_refused += u64::from(retained.store(message) == StoreOutcome::Refused);
+        let next_ms = retained.next_expiry_ms();
+        drop(retained);
+        next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
     }
 
     fn deliver_away(&mut self, passing: &mut Passing<'_>, group: &Group) {
@@ -367,7 +370,7 @@ impl Worker {
 
     /// Mail from another worker.
     pub(super) fn deliver_mail(&mut self, message: &Arc<Message>, targets: &[Target]) {
-        let mut passing = Passing::from_message(message, self.now.unix_ms);
+        let mut passing = Passing::from_message(message, self.now.steady_ms);
         self.deliver(&mut passing, targets);
     }
 
@@ -463,7 +466,7 @@ impl Worker {
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
         let shape = Shape { version, qos: delivery.qos, retain: delivery.retain, naming: Naming::Topic };
-        let publication = delivery.message.publication(self.now.unix_ms);
+        let publication = delivery.message.publication(self.now.steady_ms);
         let identifiers = delivery.identifiers.as_deref().filter(|_| version == Version::V5);
         self.frames.clear();
         let Some(fitting) = self.frames.fit(client, shape, &publication, identifiers) else {

@@ -26,7 +26,7 @@ impl Worker {
         self.counts.client_connect += 1;
         let client = &self.clients[slot as usize];
         let assigned = || self.shared.assign_client_id();
-        let request = Request::new(connect, client.connection.limits(), assigned, self.now.unix_ms)?;
+        let request = Request::new(connect, client.connection.limits(), assigned, self.now.steady_ms)?;
         let request = Box::new(request);
         if request.auth_method.is_some() {
             return self.begin_exchange(slot, request);

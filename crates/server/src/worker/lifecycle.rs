@@ -167,7 +167,7 @@ impl Worker {
     }
 
     fn publish_will(&mut self, message: &Message, publisher: u32) {
-        let message = Arc::new(message.restamped(self.now.unix_ms));
+        let message = Arc::new(message.restamped(self.now.steady_ms));
         self.route_message(&message, Some(publisher));
     }
 
