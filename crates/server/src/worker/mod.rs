@@ -8,6 +8,7 @@ mod accept;
 mod authority;
 mod client;
 mod delivery;
+mod enhanced;
 mod flush;
 mod handshake;
 mod inbound;
@@ -18,11 +19,12 @@ mod replay;
 mod requests;
 mod sessions;
 mod subscribing;
+mod sweeping;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll;
@@ -30,6 +32,7 @@ use slab::Slab;
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_router::MatchCache;
 
+use crate::clock;
 use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::{MAILS_MAX, Mail};
@@ -65,8 +68,10 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 struct Now {
     /// Monotonic, for deadlines.
     ms: u64,
-    /// Unix time, for records and expiry.
+    /// Unix time, for records.
     unix_ms: u64,
+    /// For messages and their expiry; see `clock`.
+    steady_ms: u64,
 }
 
 /// The thread's state.
@@ -98,6 +103,8 @@ pub(crate) struct Worker {
     exhausted_ms: Option<u64>,
     /// When the log was last told of a handshake that failed.
     failed_ms: Option<u64>,
+    /// When to look for retained messages that have expired.
+    sweep_at_ms: Option<u64>,
     /// Listeners are not watched until then: descriptors had run out.
     accept_again_ms: Option<u64>,
     /// Set by `Stop`: when to end at the latest.
@@ -148,7 +155,7 @@ impl Worker {
             poll,
             ready: Vec::with_capacity(EVENTS_MAX),
             started: Instant::now(),
-            now: Now { ms: 0, unix_ms: 0 },
+            now: Now { ms: 0, unix_ms: 0, steady_ms: 0 },
             clients: Slab::new(),
             next_epoch: 0,
             next_ticket: 0,
@@ -168,6 +175,7 @@ impl Worker {
             buffer: vec![0; READ_BYTES],
             exhausted_ms: None,
             failed_ms: None,
+            sweep_at_ms: None,
             accept_again_ms: None,
             stop_by_ms: None,
         }
@@ -214,16 +222,20 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.accept_again_ms, self.stop_by_ms].into_iter().flatten().min()?;
+        let due = [self.timers.next_ms(), self.accept_again_ms, self.sweep_at_ms, self.stop_by_ms]
+            .into_iter()
+            .flatten()
+            .min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }
 
     fn read_clocks(&mut self) {
+        let now = Instant::now();
         self.now = Now {
-            ms: self.started.elapsed().as_millis() as u64,
-            // A clock before 1970 dates messages at 1970.
-            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            ms: now.saturating_duration_since(self.started).as_millis() as u64,
+            unix_ms: clock::unix_ms(),
+            steady_ms: clock::steady_at(now),
         };
     }
 
@@ -249,7 +261,7 @@ impl Worker {
             return; // Other workers have enough to do; what is unread now is ready again in the next turn.
         }
         let client = &self.clients[slot as usize];
-        let is_read = client.parked.is_none() && client.has_room();
+        let is_read = !client.is_waiting() && client.has_room();
         if flags.intersects(Flags::HUP | Flags::ERR) && !is_read {
             // Reported whether it is watched or not: a connection that is not read would wake us for ever.
             self.end(slot, client::End::CLOSED);
@@ -265,6 +277,7 @@ impl Worker {
                 Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
             }
         }
+        self.sweep_if_due();
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
             self.accept_again_ms = None;
             self.open_listeners();
