@@ -61,6 +61,10 @@ class ZoneOptions(Protocol):
     @property
     def idle_timeout_ms(self) -> int: ...  # from accept to CONNECT
     @property
+    def max_publish_rate(self) -> int: ...  # PUBLISH packets a second from one connection; 0: no limit
+    @property
+    def max_bytes_rate(self) -> int: ...  # bytes a second from one connection; 0: no limit
+    @property
     def session_expiry_s(self) -> int: ...  # MQTT 3.1.1 with clean session 0
     @property
     def session_expiry_max_s(self) -> int: ...  # cap of MQTT 5's interval

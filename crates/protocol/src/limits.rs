@@ -34,6 +34,10 @@ pub struct Limits {
     pub max_outbox_bytes: u32,
     /// From accept to CONNECT, and for a question that nobody answers; milliseconds.
     pub idle_timeout_ms: u32,
+    /// PUBLISH packets a second that are taken from one connection; 0: no limit.
+    pub max_publish_rate: u32,
+    /// Bytes a second that are read from one connection; 0: no limit.
+    pub max_bytes_rate: u32,
     /// How long the session of a 3.1.1 client with clean session 0 is kept; seconds.
     pub session_expiry_s: u32,
     /// Cap of MQTT 5's Session Expiry Interval; seconds.
@@ -69,6 +73,8 @@ impl Default for Limits {
             max_subscriptions: 100_000,
             max_outbox_bytes: 1 << 20,
             idle_timeout_ms: 15_000,
+            max_publish_rate: 0,
+            max_bytes_rate: 0,
             session_expiry_s: 7_200,
             session_expiry_max_s: 604_800,
             is_retain_available: true,

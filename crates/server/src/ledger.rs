@@ -117,6 +117,7 @@ counters! {
     taps_dropped = "whimbrel.taps.dropped";
     questions_expired = "whimbrel.questions.expired";
     accepts_refused = "whimbrel.listeners.refused";
+    connections_paced = "whimbrel.connections.paced";
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
     loop_turns = "whimbrel.worker.turns";

@@ -11,6 +11,7 @@ mod listener;
 mod mailbox;
 pub mod options;
 pub mod outlet;
+mod pace;
 mod shared;
 mod socket;
 pub mod tap;

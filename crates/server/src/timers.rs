@@ -13,6 +13,8 @@ pub(crate) enum Subject {
     Client(u32, u16),
     /// A session: slot and epoch.
     Session(u32, u16),
+    /// A connection that waits for tokens: slot and epoch. One entry a wait, and none outlives it.
+    Paced(u32, u16),
 }
 
 /// The heap of one worker.

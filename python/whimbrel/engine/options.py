@@ -43,6 +43,8 @@ class ZoneOptions:
     max_subscriptions: int
     max_outbox_bytes: int
     idle_timeout_ms: int
+    max_publish_rate: int
+    max_bytes_rate: int
     session_expiry_s: int
     session_expiry_max_s: int
     is_retain_available: bool
@@ -104,6 +106,8 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         max_subscriptions=mqtt.max_subscriptions,
         max_outbox_bytes=mqtt.max_outbox_bytes,
         idle_timeout_ms=mqtt.idle_timeout_ms,
+        max_publish_rate=mqtt.max_publish_rate,
+        max_bytes_rate=mqtt.max_bytes_rate,
         session_expiry_s=mqtt.session_expiry_s,
         session_expiry_max_s=mqtt.session_expiry_max_s,
         is_retain_available=mqtt.is_retain_available,

@@ -113,6 +113,8 @@ class Mqtt:
     max_subscriptions: int
     max_outbox_bytes: int
     idle_timeout_ms: int
+    max_publish_rate: int
+    max_bytes_rate: int
     session_expiry_s: int
     session_expiry_max_s: int
     is_retain_available: bool

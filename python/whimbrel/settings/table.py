@@ -290,6 +290,22 @@ _MQTT: Final = (
         doc="How long a new connection may take to send its CONNECT.",
     ),
     Row(
+        key="mqtt.max_publish_rate",
+        field="max_publish_rate",
+        shape=Whole(0, 10_000_000),
+        default=0,
+        doc="Messages a second that one connection may publish, with a burst of one second; a faster client waits, and "
+        "nothing of it is dropped. 0: no limit.",
+    ),
+    Row(
+        key="mqtt.max_bytes_rate",
+        field="max_bytes_rate",
+        shape=Size(0, 4 * GB - 1),
+        default="0B",
+        doc="Bytes a second that are read from one connection, with a burst of one second; a faster client waits, and "
+        "nothing of it is dropped. 0: no limit.",
+    ),
+    Row(
         key="mqtt.session_expiry_interval",
         field="session_expiry_s",
         shape=Duration(0, _EXPIRY_MAX, unit_ms=SECOND),

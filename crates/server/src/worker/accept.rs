@@ -11,6 +11,7 @@ use super::client::{Arrival, Client};
 use super::{Token, Worker};
 use crate::event::Event;
 use crate::listener::Accepted;
+use crate::pace::Pace;
 use crate::timers::Subject;
 
 /// Connections taken from one listener in one turn; the rest waits for the next, behind the clients that are ready.
@@ -81,7 +82,8 @@ impl Worker {
         let epoch = self.next_epoch;
         let listener = arrival.listener;
         let slot = self.clients.insert(Client::new(arrival, connection, epoch, self.now.unix_ms)) as u32;
-        let client = &self.clients[slot as usize];
+        let client = &mut self.clients[slot as usize];
+        client.pace = Pace::new(client.connection.limits(), self.now.ms);
         let token = Token::Client(slot, epoch).pack();
         if epoll::add(&self.poll, client.socket.fd(), token, epoll::EventFlags::IN).is_err() {
             self.clients.remove(slot as usize);

@@ -12,6 +12,7 @@ use whimbrel_router::Matches;
 
 use super::authority::Verdicts;
 use super::outbox::Outbox;
+use crate::pace::Pace;
 use crate::socket::{Peer, Socket};
 
 /// One connection.
@@ -26,6 +27,8 @@ pub(super) struct Client {
     pub(super) needed: usize,
     /// Waits for an answer; nothing is read meanwhile.
     pub(super) parked: Option<Box<Parked>>,
+    /// What it may send in a second, where its zone says so.
+    pub(super) pace: Option<Box<Pace>>,
     /// The matches of the last topic published: publishers repeat themselves.
     pub(super) memo: Option<Rc<Matches>>,
     pub(super) verdicts: Option<Box<Verdicts>>,
@@ -64,6 +67,8 @@ pub(super) enum Question {
     Will(Box<Request>),
     /// May it do what the first packet of the rest asks for?
     Packet,
+    /// None: it sent faster than its zone allows and waits until it may go on.
+    Tokens,
 }
 
 /// Where a new connection comes from.
@@ -84,6 +89,7 @@ impl Client {
             partial: Vec::new(),
             needed: 0,
             parked: None,
+            pace: None,
             memo: None,
             verdicts: None,
             peer: arrival.peer,

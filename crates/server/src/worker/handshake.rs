@@ -127,12 +127,14 @@ impl Worker {
     /// An answer came (`reasons`: one for each topic, not empty): the client enters, or its packet is handled again.
     pub(super) fn on_authorized(&mut self, ticket: u64, reasons: &[ReasonCode]) {
         let slot = ticket as u32;
-        let is_asked = |question: &Question| !matches!(question, Question::Entry(_));
+        let is_asked = |question: &Question| matches!(question, Question::Will(_) | Question::Packet);
         let Some(parked) = self.unpark(ticket, is_asked) else { return };
         match (parked.question, reasons[0]) {
             (Question::Will(request), ReasonCode::SUCCESS) => self.admit_with(slot, request, false, parked.rest),
             (Question::Will(_), reason) => self.end(slot, End::refused(reason)),
-            (Question::Packet | Question::Entry(_), _) => self.go_on(slot, &parked.rest, Some(reasons)),
+            (Question::Packet | Question::Entry(_) | Question::Tokens, _) => {
+                self.go_on(slot, &parked.rest, Some(reasons))
+            }
         }
     }
 
@@ -153,6 +155,7 @@ impl Worker {
             Question::Entry(_) => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE, false),
             Question::Will(_) => self.on_authorized(ticket, &[ReasonCode::SERVER_UNAVAILABLE]),
             Question::Packet => self.on_authorized(ticket, &[ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR]),
+            Question::Tokens => {} // Nobody was asked.
         }
     }
 

@@ -165,6 +165,7 @@ impl Worker {
         let is_due = client.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= self.now.ms);
         match (is_due, client.parked.is_some(), client.connection.phase()) {
             (false, ..) => self.arm(slot),
+            (true, true, _) if self.is_paced(slot) => self.on_tokens(slot, epoch),
             (true, true, _) => self.expire_question(slot),
             (true, false, Phase::Open) => self.end(slot, End::KEEP_ALIVE),
             (true, false, _) => self.end(slot, End::IDLE),

@@ -13,6 +13,7 @@ mod handshake;
 mod inbound;
 mod lifecycle;
 mod outbox;
+mod pacing;
 mod replay;
 mod requests;
 mod sessions;
@@ -248,7 +249,7 @@ impl Worker {
         let is_read = client.parked.is_none() && client.has_room();
         if flags.intersects(Flags::HUP | Flags::ERR) && !is_read {
             // Reported whether it is watched or not: a connection that is not read would wake us for ever.
-            self.end(slot, client::End::CLOSED);
+            self.on_hung_up(slot, flags.contains(Flags::ERR));
         } else if flags.intersects(Flags::IN | Flags::HUP | Flags::ERR) {
             self.read(slot);
         }
@@ -259,6 +260,7 @@ impl Worker {
             match subject {
                 Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
                 Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
+                Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),
             }
         }
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {

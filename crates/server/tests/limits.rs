@@ -1,0 +1,114 @@
+//! The limits of a zone and a listener, as clients meet them on the wire.
+//!
+//! Knows what a client is told and what it gets. Times are lower bounds only: a busy machine is later, never earlier.
+
+mod house;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use house::{House, PATIENCE, loopback};
+use whimbrel_protocol::encode::encode;
+use whimbrel_protocol::packet::{Connect, Packet, Publish};
+use whimbrel_protocol::properties::Properties;
+use whimbrel_protocol::{Limits, QoS, Topic, Version};
+use whimbrel_server::client::{Client, ClientOptions};
+use whimbrel_server::{ListenerKind, ListenerOptions};
+
+fn subscriber(house: &House, filter: &str, qos: QoS) -> Client {
+    let mut client = house.client("subscriber", Version::V5);
+    client.subscribe(&[filter.into()], qos).unwrap();
+    client
+}
+
+/// CONNECT, then `count` messages of QoS 0 with their numbers in front of `size` bytes, in one piece.
+fn burst(count: u32, size: usize) -> Vec<u8> {
+    let connect = Connect {
+        version: Version::V311,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id: "fast",
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::default(),
+    };
+    let mut bytes = Vec::new();
+    encode(&mut bytes, Version::V311, &Packet::Connect(Box::new(connect)));
+    for number in 0..count {
+        let mut payload = vec![0; size.max(4)];
+        payload[..4].copy_from_slice(&number.to_be_bytes());
+        let (topic, properties) = (Some(Topic::new("fast").unwrap()), Properties::default());
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic,
+            packet_id: 0,
+            properties,
+            payload: &payload,
+        };
+        encode(&mut bytes, Version::V311, &Packet::Publish(publish));
+    }
+    bytes
+}
+
+fn assert_all_arrive(subscriber: &mut Client, count: u32) {
+    for number in 0..count {
+        let message = subscriber.receive(PATIENCE).unwrap().expect("nothing of a paced client is dropped");
+        assert_eq!(message.payload()[..4], number.to_be_bytes());
+    }
+}
+
+#[test]
+fn a_client_that_publishes_faster_than_its_rate_waits_and_loses_nothing() {
+    let house = House::start(1, Limits { max_publish_rate: 100, ..Limits::default() });
+    let mut subscriber = subscriber(&house, "fast", QoS::AtMostOnce);
+    let mut stream = std::net::TcpStream::connect(house.address()).unwrap();
+    let begin = Instant::now();
+    stream.write_all(&burst(150, 4)).unwrap();
+    assert_all_arrive(&mut subscriber, 150);
+    // One second's worth at once, the other 50 at 100 a second.
+    assert!(begin.elapsed() >= Duration::from_millis(490), "{:?}", begin.elapsed());
+    assert!(house.count("whimbrel.connections.paced") > 0);
+    assert_eq!(house.count("connections.count"), 2);
+}
+
+#[test]
+fn a_client_that_sends_more_bytes_than_its_rate_waits_and_loses_nothing() {
+    let house = House::start(2, Limits { max_bytes_rate: 200_000, ..Limits::default() });
+    let mut subscriber = subscriber(&house, "fast", QoS::AtMostOnce);
+    let mut stream = std::net::TcpStream::connect(house.address()).unwrap();
+    let begin = Instant::now();
+    // Packets large enough to be gathered in a buffer of their own.
+    stream.write_all(&burst(6, 50_000)).unwrap();
+    assert_all_arrive(&mut subscriber, 6);
+    assert!(begin.elapsed() >= Duration::from_millis(490), "{:?}", begin.elapsed());
+    assert!(house.count("whimbrel.connections.paced") > 0);
+}
+
+#[test]
+fn what_a_paced_client_sent_before_it_left_still_arrives() {
+    let path = std::env::temp_dir().join(format!("whimbrel-paced-{}.sock", std::process::id()));
+    let kind = ListenerKind::Unix { path: path.clone() };
+    let limits = Limits { max_publish_rate: 50, ..Limits::default() };
+    let house = House::start_with(1, limits, ListenerOptions { kind, ..loopback() });
+    let mut subscriber = Client::connect(ClientOptions {
+        address: format!("unix:{}", path.display()),
+        client_id: "subscriber".into(),
+        username: None,
+        password: None,
+        version: Version::V5,
+        keep_alive_s: 0,
+        timeout: PATIENCE,
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    subscriber.subscribe(&["fast".into()], QoS::AtMostOnce).unwrap();
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(&burst(80, 4)).unwrap();
+    stream.read_exact(&mut [0; 4]).unwrap(); // A socket that is closed with CONNACK unread would be reset.
+    drop(stream);
+    assert_all_arrive(&mut subscriber, 80);
+    house.until_count("connections.count", 1);
+}
