@@ -55,6 +55,14 @@ class ZoneOptions(Protocol):
     @property
     def max_mqueue_len(self) -> int: ...  # messages, 1 .. 2**32 - 1
     @property
+    def is_newest_dropped(self) -> bool: ...  # from a full queue; otherwise the oldest
+    @property
+    def is_qos0_stored(self) -> bool: ...  # for an absent client with a session
+    @property
+    def topic_priorities(self) -> Sequence[tuple[str, int]]: ...  # 1 .. 255; a higher one leaves first
+    @property
+    def default_priority(self) -> int: ...  # of all other topics, 0 or 256
+    @property
     def max_subscriptions(self) -> int: ...  # per session, 1 .. 2**32 - 1
     @property
     def max_outbox_bytes(self) -> int: ...  # unsent bytes of one connection

@@ -2,8 +2,11 @@
 //!
 //! Knows numbers with units. Does not know where they were configured.
 
+use std::sync::Arc;
+
 use crate::primitives::Decoded;
 use crate::reason::ReasonCode;
+use crate::session::QueueRules;
 use crate::topic::Topic;
 use crate::violation::Violation;
 
@@ -28,6 +31,8 @@ pub struct Limits {
     pub max_awaiting_rel: u16,
     /// Messages that wait for the window or for an absent client.
     pub max_mqueue_len: u32,
+    /// Which of them leaves next, and which goes when there are too many; None: the usual.
+    pub queue_rules: Option<Arc<QueueRules>>,
     /// Subscriptions of one session.
     pub max_subscriptions: u32,
     /// Unsent bytes of one connection beyond which nothing more is encoded for it.
@@ -70,6 +75,7 @@ impl Default for Limits {
             receive_maximum: 1024,
             max_awaiting_rel: 1024,
             max_mqueue_len: 1000,
+            queue_rules: None,
             max_subscriptions: 100_000,
             max_outbox_bytes: 1 << 20,
             idle_timeout_ms: 15_000,

@@ -1,8 +1,11 @@
 //! Options: read by name from any object that has the attributes of the stub's protocols.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::Limits;
+use whimbrel_protocol::session::QueueRules;
 use whimbrel_server::{ListenerKind, ListenerOptions, Options};
 
 #[derive(FromPyObject)]
@@ -39,6 +42,10 @@ struct ZoneInput {
     receive_maximum: u16,
     max_awaiting_rel: u16,
     max_mqueue_len: u32,
+    is_newest_dropped: bool,
+    is_qos0_stored: bool,
+    topic_priorities: Vec<(String, u16)>,
+    default_priority: u16,
     max_subscriptions: u32,
     max_outbox_bytes: u32,
     idle_timeout_ms: u32,
@@ -90,6 +97,13 @@ impl ListenerInput {
 
 impl ZoneInput {
     fn convert(self) -> Limits {
+        let rules = QueueRules {
+            drops_newest: self.is_newest_dropped,
+            stores_qos0: self.is_qos0_stored,
+            priorities: self.topic_priorities.into_iter().map(|(topic, priority)| (topic.into(), priority)).collect(),
+            default_priority: self.default_priority,
+        };
+        let queue_rules = (rules != QueueRules::default()).then(|| Arc::new(rules));
         Limits {
             max_packet_size_bytes: self.max_packet_size_bytes,
             max_clientid_len: self.max_clientid_len,
@@ -100,6 +114,7 @@ impl ZoneInput {
             receive_maximum: self.receive_maximum,
             max_awaiting_rel: self.max_awaiting_rel,
             max_mqueue_len: self.max_mqueue_len,
+            queue_rules,
             max_subscriptions: self.max_subscriptions,
             max_outbox_bytes: self.max_outbox_bytes,
             idle_timeout_ms: self.idle_timeout_ms,

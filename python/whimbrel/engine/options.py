@@ -4,13 +4,17 @@ Pure: frozen values in, frozen values out. The field names are the contract with
 `Options`, `ListenerOptions`, `ZoneOptions`); nothing here checks ranges, the settings have.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from whimbrel.settings import Listener, Mqtt, Settings, TcpBind
 
 # The data plane gives up on a question this long after the hooks should have, so that their answer comes first.
 QUESTION_SLACK_MS = 1_000
+
+# Below and above every priority that a topic can be given.
+DEFAULT_PRIORITIES: Final = {"lowest": 0, "highest": 256}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,10 @@ class ZoneOptions:
     receive_maximum: int
     max_awaiting_rel: int
     max_mqueue_len: int
+    is_newest_dropped: bool
+    is_qos0_stored: bool
+    topic_priorities: Sequence[tuple[str, int]]
+    default_priority: int
     max_subscriptions: int
     max_outbox_bytes: int
     idle_timeout_ms: int
@@ -103,6 +111,10 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         receive_maximum=mqtt.receive_maximum,
         max_awaiting_rel=mqtt.max_awaiting_rel,
         max_mqueue_len=mqtt.max_mqueue_len,
+        is_newest_dropped=mqtt.mqueue_drop_policy == "newest",
+        is_qos0_stored=mqtt.is_qos0_stored,
+        topic_priorities=mqtt.mqueue_priorities,
+        default_priority=DEFAULT_PRIORITIES[mqtt.mqueue_default_priority],
         max_subscriptions=mqtt.max_subscriptions,
         max_outbox_bytes=mqtt.max_outbox_bytes,
         idle_timeout_ms=mqtt.idle_timeout_ms,

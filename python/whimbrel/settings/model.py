@@ -110,6 +110,10 @@ class Mqtt:
     receive_maximum: int
     max_awaiting_rel: int
     max_mqueue_len: int
+    mqueue_drop_policy: str
+    mqueue_priorities: tuple[tuple[str, int], ...]
+    mqueue_default_priority: str
+    is_qos0_stored: bool
     max_subscriptions: int
     max_outbox_bytes: int
     idle_timeout_ms: int

@@ -26,6 +26,7 @@ from whimbrel.settings.shapes import (
     Duration,
     Name,
     NodeName,
+    Priorities,
     Shape,
     Size,
     SocketPath,
@@ -267,6 +268,35 @@ _MQTT: Final = (
         shape=Whole(1, _U32),
         default=1000,
         doc="Messages that wait in a session for room in its window or for its client.",
+    ),
+    Row(
+        key="mqtt.mqueue_drop_policy",
+        field="mqueue_drop_policy",
+        shape=Choice(("oldest", "newest")),
+        default="oldest",
+        doc="Which message goes when a queue is full; where topics have priorities, one of the lowest that waits.",
+    ),
+    Row(
+        key="mqtt.mqueue_priorities",
+        field="mqueue_priorities",
+        shape=Priorities(),
+        default="",
+        doc="Topics whose messages leave a queue before others; a higher number goes first, and within one number the "
+        "order is kept. Empty: all messages leave as they came.",
+    ),
+    Row(
+        key="mqtt.mqueue_default_priority",
+        field="mqueue_default_priority",
+        shape=Choice(("lowest", "highest")),
+        default="lowest",
+        doc="Whether all other topics leave behind or before those of mqtt.mqueue_priorities.",
+    ),
+    Row(
+        key="mqtt.store_qos0",
+        field="is_qos0_stored",
+        shape=Truth(),
+        default=False,
+        doc="Whether QoS 0 messages wait for an absent client that has a session.",
     ),
     Row(
         key="mqtt.max_subscriptions",

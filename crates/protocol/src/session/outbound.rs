@@ -11,6 +11,8 @@ use crate::message::Message;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 
+use super::queue::{Queue, QueueRules};
+
 /// A message on its way to this client.
 #[derive(Clone, Debug)]
 pub struct Delivery {
@@ -31,7 +33,7 @@ pub enum Offered {
     Send(u16),
     /// It waits.
     Queued,
-    /// It waits; the oldest waiting message had to go.
+    /// It waits; one that waits, the oldest unless the zone says otherwise, had to go.
     QueuedAndEvicted,
     /// It is gone.
     Dropped(DropReason),
@@ -82,9 +84,12 @@ enum Slot {
 #[derive(Debug)]
 pub struct Outbound {
     slots: VecDeque<Slot>, // slot i belongs to packet identifier first + i; the first one is never Settled
-    queue: VecDeque<Delivery>,
+    #[allow(clippy::box_collection, reason = "most sessions never queue: 8 bytes instead of 40")]
+    queue: Option<Box<Queue>>,
+    rules: Option<Arc<QueueRules>>,
+    queued: u32, // messages in the queue
     queue_max: u32,
-    resent: usize, // slots from here on were in flight before the present connection and are still to be sent again
+    resent: u16, // slots from here on were in flight before the present connection and are still to be sent again
     first: u16,
     unsettled: u16, // slots that are not Settled
     inflight: u16,  // those of them that the present connection was sent
@@ -96,11 +101,13 @@ pub struct Outbound {
 const ID_COUNT: usize = 65_535;
 
 impl Outbound {
-    /// Not connected, nothing queued; at most `queue_max` messages will wait.
-    pub fn new(queue_max: u32) -> Outbound {
+    /// Not connected, nothing queued; at most `queue_max` messages will wait, by `rules`.
+    pub fn new(queue_max: u32, rules: Option<Arc<QueueRules>>) -> Outbound {
         Outbound {
             slots: VecDeque::new(),
-            queue: VecDeque::new(),
+            queue: None,
+            rules,
+            queued: 0,
             queue_max,
             resent: 0,
             first: 1,
@@ -132,19 +139,19 @@ impl Outbound {
 
     /// Messages that wait.
     pub fn queue_len(&self) -> usize {
-        self.queue.len()
+        self.queued as usize
     }
 
     /// Whether a message of QoS 1 or 2 could be sent now.
     #[inline]
     pub fn has_window(&self) -> bool {
-        self.inflight < self.window && self.resent == self.slots.len() && self.slots.len() < ID_COUNT
+        self.inflight < self.window && usize::from(self.resent) == self.slots.len() && self.slots.len() < ID_COUNT
     }
 
     /// Whether something waits for the window: to be sent again or for the first time.
     #[inline]
     pub fn has_waiting(&self) -> bool {
-        !self.queue.is_empty() || self.resent < self.slots.len()
+        self.queued > 0 || usize::from(self.resent) < self.slots.len()
     }
 
     /// Offers a delivery. `has_room` tells whether the connection's outbox takes more; `delivery` is only called if the
@@ -152,10 +159,13 @@ impl Outbound {
     #[inline]
     pub fn offer(&mut self, qos: QoS, has_room: bool, delivery: impl FnOnce() -> Delivery) -> Offered {
         if qos == QoS::AtMostOnce {
+            if self.rules.is_some() && self.must_store_qos0() {
+                return self.enqueue(delivery());
+            }
             let sendable = has_room && self.window > 0;
             return if sendable { Offered::Send(0) } else { Offered::Dropped(DropReason::QoS0) };
         }
-        if has_room && self.queue.is_empty() && self.has_window() {
+        if has_room && self.queued == 0 && self.has_window() {
             let kept = self.keeps_bodies.then(delivery);
             return Offered::Send(self.push(qos, kept));
         }
@@ -166,12 +176,22 @@ impl Outbound {
         if self.queue_max == 0 {
             return Offered::Dropped(DropReason::QueueFull);
         }
-        self.queue.push_back(delivery);
-        if self.queue.len() > self.queue_max as usize {
-            self.queue.pop_front(); // The newest state of a device is worth more than an old one.
-            return Offered::QueuedAndEvicted;
+        let rules = self.rules.as_deref();
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(rules)));
+        queue.push(delivery, rules);
+        if self.queued < self.queue_max {
+            self.queued += 1;
+            return Offered::Queued;
         }
-        Offered::Queued
+        // Unless the zone says otherwise, the oldest: the newest state of a device is worth more.
+        queue.evict(rules);
+        Offered::QueuedAndEvicted
+    }
+
+    /// QoS 0 waits for an absent client where the zone says so, and behind what waits already: order is kept.
+    fn must_store_qos0(&self) -> bool {
+        let is_stored = self.rules.as_ref().is_some_and(|rules| rules.stores_qos0);
+        is_stored && (self.window == 0 || self.queued > 0)
     }
 
     #[inline]
@@ -179,7 +199,7 @@ impl Outbound {
         let packet_id = wrap(self.first, self.slots.len());
         let awaiting = if qos == QoS::AtLeastOnce { Slot::AwaitingPuback } else { Slot::AwaitingPubrec };
         self.slots.push_back(awaiting(kept));
-        self.resent = self.slots.len(); // Only called with a window, so everything before was sent.
+        self.resent = self.slots.len() as u16; // Only called with a window, so everything before was sent.
         self.unsettled += 1;
         self.inflight += 1;
         packet_id
@@ -187,15 +207,32 @@ impl Outbound {
 
     /// The next waiting message that may be sent now and its packet identifier, or what was dropped instead.
     pub fn next(&mut self, now_ms: u64) -> Option<Result<(u16, Delivery), DropReason>> {
-        if !self.has_window() {
+        if self.queued == 0 {
             return None;
         }
-        let delivery = self.queue.pop_front()?;
+        let is_qos0 = self.queue.as_ref()?.next_qos() == Some(QoS::AtMostOnce);
+        if self.window == 0 || !(is_qos0 || self.has_window()) {
+            return None; // QoS 0 needs a connection, but no room in the window.
+        }
+        let delivery = self.dequeue()?;
         if delivery.message.is_expired(now_ms) {
             return Some(Err(DropReason::Expired));
         }
+        if is_qos0 {
+            return Some(Ok((0, delivery)));
+        }
         let kept = self.keeps_bodies.then(|| delivery.clone());
         Some(Ok((self.push(delivery.qos, kept), delivery)))
+    }
+
+    fn dequeue(&mut self) -> Option<Delivery> {
+        let queue = self.queue.as_mut()?;
+        let delivery = queue.pop()?;
+        self.queued -= 1;
+        if self.queued == 0 && queue.is_roomy() {
+            self.queue = None;
+        }
+        Some(delivery)
     }
 
     /// PUBACK.
@@ -237,7 +274,7 @@ impl Outbound {
         if is_settled {
             self.unsettled -= 1;
             // A client may acknowledge what the connection before sent it.
-            self.inflight = self.inflight.saturating_sub(u16::from(place < self.resent));
+            self.inflight = self.inflight.saturating_sub(u16::from(place < usize::from(self.resent)));
             self.trim();
         }
         Settled::Yes
@@ -255,9 +292,9 @@ impl Outbound {
     /// What the present connection must be sent again next, if the window is open: in the order in which it was first
     /// sent [MQTT-4.6.0-1].
     pub fn next_resend(&mut self) -> Option<(u16, Resend)> {
-        while self.inflight < self.window && self.resent < self.slots.len() {
-            let packet_id = wrap(self.first, self.resent);
-            let resend = match &self.slots[self.resent] {
+        while self.inflight < self.window && usize::from(self.resent) < self.slots.len() {
+            let packet_id = wrap(self.first, usize::from(self.resent));
+            let resend = match &self.slots[usize::from(self.resent)] {
                 Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec(Some(delivery)) => {
                     Some(Resend::Publish(delivery.clone()))
                 }

@@ -430,8 +430,8 @@ impl Worker {
 
     /// A delivery that this client can never take is settled as if it had been.
     pub(super) fn abandon(&mut self, seat: u32, packet_id: u16) {
-        let Some(seat) = self.sessions.get_mut(seat) else {
-            return;
+        let Some(seat) = self.sessions.get_mut(seat).filter(|_| packet_id != 0) else {
+            return; // QoS 0 has nothing to settle.
         };
         let outbound = &mut seat.session.outbound;
         outbound.on_puback(packet_id);
