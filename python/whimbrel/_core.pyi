@@ -53,6 +53,10 @@ class ZoneOptions(Protocol):
     @property
     def max_awaiting_rel(self) -> int: ...  # 1 .. 65_535
     @property
+    def await_rel_timeout_s(self) -> int: ...  # of a client that is connected; 0: for ever
+    @property
+    def retry_interval_ms(self) -> int: ...  # MQTT 3.x: what is unacknowledged so long is sent again; 0: never
+    @property
     def max_mqueue_len(self) -> int: ...  # messages, 1 .. 2**32 - 1
     @property
     def is_newest_dropped(self) -> bool: ...  # from a full queue; otherwise the oldest

@@ -29,6 +29,10 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// QoS 2 messages received whose PUBREL is still to come.
     pub max_awaiting_rel: u16,
+    /// How long a QoS 2 message of a connected client may wait for its PUBREL; seconds, 0: for ever.
+    pub await_rel_timeout_s: u32,
+    /// What an MQTT 3.x client has not acknowledged for so long is sent again; milliseconds, 0: only when it comes back.
+    pub retry_interval_ms: u32,
     /// Messages that wait for the window or for an absent client.
     pub max_mqueue_len: u32,
     /// Which of them leaves next, and which goes when there are too many; None: the usual.
@@ -74,6 +78,8 @@ impl Default for Limits {
             max_inflight: 32,
             receive_maximum: 1024,
             max_awaiting_rel: 1024,
+            await_rel_timeout_s: 300,
+            retry_interval_ms: 0,
             max_mqueue_len: 1000,
             queue_rules: None,
             max_subscriptions: 100_000,

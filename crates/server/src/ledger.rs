@@ -81,12 +81,15 @@ counters! {
     qos0_received = "messages.qos0.received";
     qos1_received = "messages.qos1.received";
     qos2_received = "messages.qos2.received";
+    qos2_expired = "messages.qos2.expired";
     qos0_sent = "messages.qos0.sent";
     qos1_sent = "messages.qos1.sent";
     qos2_sent = "messages.qos2.sent";
     messages_publish = "messages.publish";
     messages_dropped = "messages.dropped";
     dropped_no_subscribers = "messages.dropped.no_subscribers";
+    dropped_expired = "messages.dropped.expired";
+    dropped_await_pubrel = "messages.dropped.await_pubrel_timeout";
     messages_delivered = "messages.delivered";
     messages_acked = "messages.acked";
     delivery_dropped = "delivery.dropped";
@@ -117,6 +120,7 @@ counters! {
     taps_dropped = "whimbrel.taps.dropped";
     questions_expired = "whimbrel.questions.expired";
     accepts_refused = "whimbrel.listeners.refused";
+    delivery_retried = "whimbrel.delivery.retried";
     connections_paced = "whimbrel.connections.paced";
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";

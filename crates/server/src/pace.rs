@@ -63,6 +63,11 @@ impl Pace {
         Some(Box::new(Pace { publishes, bytes: Bucket::new(limits.max_bytes_rate, now_ms) }))
     }
 
+    /// Moves to a worker whose clock says `now_ms` at this moment.
+    pub(crate) fn rebase(&mut self, now_ms: u64) {
+        (self.publishes.filled_ms, self.bytes.filled_ms) = (now_ms, now_ms);
+    }
+
     /// Takes the token of one PUBLISH; the error says for how many milliseconds the connection is left alone.
     pub(crate) fn take_publish(&mut self, now_ms: u64) -> Result<(), u64> {
         if self.publishes.available(now_ms) == 0 {

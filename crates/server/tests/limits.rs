@@ -8,11 +8,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use house::{House, PATIENCE, loopback};
+use house::{House, PATIENCE, Wire, loopback, until};
 use whimbrel_protocol::encode::encode;
-use whimbrel_protocol::packet::{Connect, Packet, Publish};
+use whimbrel_protocol::packet::{Ack, Connect, Packet, Publish};
 use whimbrel_protocol::properties::Properties;
-use whimbrel_protocol::{Limits, QoS, Topic, Version};
+use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
 use whimbrel_server::client::{Client, ClientOptions};
 use whimbrel_server::{ListenerKind, ListenerOptions};
 
@@ -111,4 +111,59 @@ fn what_a_paced_client_sent_before_it_left_still_arrives() {
     drop(stream);
     assert_all_arrive(&mut subscriber, 80);
     house.until_count("connections.count", 1);
+}
+
+#[test]
+fn an_mqtt_3_client_is_sent_again_what_it_leaves_unanswered() {
+    let house = House::start(1, Limits { retry_interval_ms: 50, ..Limits::default() });
+    let mut deaf = Wire::connect(&house.address(), "deaf", Version::V311, true);
+    deaf.read_type(2).unwrap();
+    deaf.subscribe("t", QoS::ExactlyOnce);
+    deaf.read_type(9).unwrap();
+    house.client("p", Version::V311).publish("t", b"1", QoS::ExactlyOnce, false).unwrap();
+    assert_eq!(deaf.read().unwrap()[0], 0x34);
+    for _ in 0..2 {
+        assert_eq!(deaf.read().unwrap()[0], 0x3C, "the same message with DUP");
+    }
+    deaf.send(&Packet::PubRec(Ack::new(1, ReasonCode::SUCCESS)));
+    deaf.read_type(6).unwrap();
+    assert_eq!(deaf.read().unwrap(), [0x62, 2, 0, 1], "PUBREL again");
+    deaf.send(&Packet::PubComp(Ack::new(1, ReasonCode::SUCCESS)));
+    assert!(deaf.is_alive());
+    assert!(house.count("whimbrel.delivery.retried") >= 3);
+    assert_eq!(house.count("messages.delivered"), 1);
+}
+
+#[test]
+fn an_mqtt_5_client_is_never_sent_anything_twice_on_one_connection() {
+    let house = House::start(1, Limits { retry_interval_ms: 10, ..Limits::default() });
+    let mut deaf = Wire::connect(&house.address(), "deaf", Version::V5, true);
+    deaf.subscribe("t", QoS::AtLeastOnce);
+    deaf.read_type(9).unwrap();
+    let mut other = Wire::connect(&house.address(), "other", Version::V311, true);
+    other.subscribe("t", QoS::AtLeastOnce);
+    other.read_type(9).unwrap();
+    house.client("p", Version::V5).publish("t", b"1", QoS::AtLeastOnce, false).unwrap();
+    until("the MQTT 3.1.1 client was sent it again", || house.count("whimbrel.delivery.retried") >= 3);
+    let publishes = deaf.read_waiting().into_iter().filter(|frame| frame[0] >> 4 == 3);
+    assert_eq!(publishes.count(), 1);
+}
+
+#[test]
+fn a_qos_2_identifier_without_pubrel_is_freed_after_its_time_and_counted() {
+    for version in [Version::V311, Version::V5] {
+        let house = House::start(1, Limits { await_rel_timeout_s: 1, ..Limits::default() });
+        let mut wire = Wire::connect(&house.address(), "c", version, true);
+        let (topic, properties) = (Some(Topic::new("t").unwrap()), Properties::default());
+        let (qos, packet_id, payload) = (QoS::ExactlyOnce, 7, &b"1"[..]);
+        let begin = Instant::now();
+        wire.send(&Packet::Publish(Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload }));
+        wire.read_type(5).unwrap();
+        house.until_count("messages.dropped.await_pubrel_timeout", 1);
+        assert!(begin.elapsed() >= Duration::from_secs(1));
+        assert_eq!(house.count("messages.qos2.expired"), 1);
+        wire.send(&Packet::PubRel(Ack::new(7, ReasonCode::SUCCESS)));
+        wire.read_type(7).unwrap();
+        house.until_count("packets.pubrel.missed", 1);
+    }
 }

@@ -43,6 +43,8 @@ class ZoneOptions:
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int
+    await_rel_timeout_s: int
+    retry_interval_ms: int
     max_mqueue_len: int
     is_newest_dropped: bool
     is_qos0_stored: bool
@@ -110,6 +112,8 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         max_inflight=mqtt.max_inflight,
         receive_maximum=mqtt.receive_maximum,
         max_awaiting_rel=mqtt.max_awaiting_rel,
+        await_rel_timeout_s=mqtt.await_rel_timeout_s,
+        retry_interval_ms=mqtt.retry_interval_ms,
         max_mqueue_len=mqtt.max_mqueue_len,
         is_newest_dropped=mqtt.mqueue_drop_policy == "newest",
         is_qos0_stored=mqtt.is_qos0_stored,

@@ -109,6 +109,8 @@ class Mqtt:
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int
+    await_rel_timeout_s: int
+    retry_interval_ms: int
     max_mqueue_len: int
     mqueue_drop_policy: str
     mqueue_priorities: tuple[tuple[str, int], ...]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from whimbrel.settings.shapes import (
+    DAY,
     GB,
     HOUR,
     KB,
@@ -261,6 +262,22 @@ _MQTT: Final = (
         shape=Whole(1, _U16),
         default=1024,
         doc="QoS 2 messages of a client that wait for its PUBREL; one more ends an MQTT 3.1.1 connection.",
+    ),
+    Row(
+        key="mqtt.await_rel_timeout",
+        field="await_rel_timeout_s",
+        shape=Duration(0, DAY, unit_ms=SECOND),
+        default="5m",
+        doc="How long a QoS 2 message of a connected client may wait for its PUBREL until its identifier is free again. "
+        "0: for ever.",
+    ),
+    Row(
+        key="mqtt.retry_interval",
+        field="retry_interval_ms",
+        shape=Duration(0, HOUR),
+        default=0,
+        doc="What an MQTT 3.x client has not acknowledged for so long, and for twice as long at most, is sent to it "
+        "again. 0: only when it connects again. MQTT 5 forbids it.",
     ),
     Row(
         key="mqtt.max_mqueue_len",

@@ -77,7 +77,21 @@ enum Slot {
     Settled,
     AwaitingPuback(Option<Delivery>),
     AwaitingPubrec(Option<Delivery>),
-    AwaitingPubcomp,
+    AwaitingPubcomp { is_fresh: bool }, // PUBREC came after the last look at what is overdue
+}
+
+impl Slot {
+    /// What is sent again for it.
+    fn resend(&self) -> Option<Resend> {
+        match self {
+            Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec(Some(delivery)) => {
+                Some(Resend::Publish(delivery.clone()))
+            }
+            Slot::AwaitingPubcomp { .. } => Some(Resend::PubRel),
+            // Without a body only where nothing is ever sent again.
+            Slot::AwaitingPuback(None) | Slot::AwaitingPubrec(None) | Slot::Settled => None,
+        }
+    }
 }
 
 /// The sending half of a session.
@@ -90,6 +104,7 @@ pub struct Outbound {
     queued: u32, // messages in the queue
     queue_max: u32,
     resent: u16, // slots from here on were in flight before the present connection and are still to be sent again
+    looked: u16, // slots before this one were in flight at the last look at what is overdue
     first: u16,
     unsettled: u16, // slots that are not Settled
     inflight: u16,  // those of them that the present connection was sent
@@ -110,6 +125,7 @@ impl Outbound {
             queued: 0,
             queue_max,
             resent: 0,
+            looked: 0,
             first: 1,
             unsettled: 0,
             inflight: 0,
@@ -124,7 +140,31 @@ impl Outbound {
         self.window = window;
         self.keeps_bodies = keeps_bodies;
         self.resent = 0;
+        self.looked = 0;
         self.inflight = 0;
+    }
+
+    /// Bodies are kept even if the session ends with its connection: they may be sent again on it.
+    pub fn keep_bodies(&mut self) {
+        self.keeps_bodies = true;
+    }
+
+    /// What was in flight at the last call of this already and still is, in order; called once an interval (MQTT 3.1.1
+    /// section 4.4, non-normative: a client that lost nothing answers a repetition as the first time).
+    pub fn overdue(&mut self) -> Vec<(u16, Resend)> {
+        let (first, looked) = (self.first, usize::from(self.looked));
+        self.looked = self.resent;
+        let mut overdue = Vec::new();
+        for (place, slot) in self.slots.iter_mut().take(usize::from(self.resent)).enumerate() {
+            if let Slot::AwaitingPubcomp { is_fresh } = slot
+                && std::mem::take(is_fresh)
+            {
+                continue;
+            }
+            let resend = if place < looked { slot.resend() } else { None };
+            overdue.extend(resend.map(|resend| (wrap(first, place), resend)));
+        }
+        overdue
     }
 
     /// The connection is gone; deliveries wait from now on.
@@ -248,7 +288,7 @@ impl Outbound {
     pub fn on_pubrec(&mut self, packet_id: u16, reason: ReasonCode) -> Settled {
         self.advance(packet_id, |slot| match slot {
             Slot::AwaitingPubrec(_) if reason.is_error() => Some(Slot::Settled),
-            Slot::AwaitingPubrec(_) => Some(Slot::AwaitingPubcomp),
+            Slot::AwaitingPubrec(_) => Some(Slot::AwaitingPubcomp { is_fresh: true }),
             _ => None,
         })
     }
@@ -256,7 +296,7 @@ impl Outbound {
     /// PUBCOMP.
     pub fn on_pubcomp(&mut self, packet_id: u16) -> Settled {
         self.advance(packet_id, |slot| match slot {
-            Slot::AwaitingPubcomp => Some(Slot::Settled),
+            Slot::AwaitingPubcomp { .. } => Some(Slot::Settled),
             _ => None,
         })
     }
@@ -285,6 +325,7 @@ impl Outbound {
         while let Some(Slot::Settled) = self.slots.front() {
             self.slots.pop_front();
             self.resent = self.resent.saturating_sub(1);
+            self.looked = self.looked.saturating_sub(1);
             self.first = wrap(self.first, 1);
         }
     }
@@ -294,14 +335,7 @@ impl Outbound {
     pub fn next_resend(&mut self) -> Option<(u16, Resend)> {
         while self.inflight < self.window && usize::from(self.resent) < self.slots.len() {
             let packet_id = wrap(self.first, usize::from(self.resent));
-            let resend = match &self.slots[usize::from(self.resent)] {
-                Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec(Some(delivery)) => {
-                    Some(Resend::Publish(delivery.clone()))
-                }
-                Slot::AwaitingPubcomp => Some(Resend::PubRel),
-                // Without a body only in a session that ends with its connection, which nobody resumes.
-                Slot::AwaitingPuback(None) | Slot::AwaitingPubrec(None) | Slot::Settled => None,
-            };
+            let resend = self.slots[usize::from(self.resent)].resend();
             self.resent += 1;
             if let Some(resend) = resend {
                 self.inflight += 1;

@@ -200,7 +200,7 @@ impl End {
         let number = u32::from_be_bytes(publish.payload.try_into().unwrap());
         let (packet_id, dup) = (publish.packet_id, publish.dup);
         self.seen.push(Arrival { number, packet_id, dup });
-        if self.session.inbound.on_publish(publish.qos, packet_id) == Accepted::Route {
+        if self.session.inbound.on_publish(publish.qos, packet_id, 0) == Accepted::Route {
             self.accepted.push(number);
         }
         let ack = Ack::new(packet_id, ReasonCode::SUCCESS);

@@ -127,9 +127,13 @@ impl Worker {
             self.refuse_publish(slot, publish, verdict);
             return Ok(Step::Next);
         }
+        let now_ms = self.now.ms;
         let Some(seat) = self.seat_of(slot) else { return Ok(Step::Next) };
-        match seat.session.inbound.on_publish(publish.qos, publish.packet_id) {
+        match seat.session.inbound.on_publish(publish.qos, publish.packet_id, now_ms) {
             Accepted::Route => {
+                if publish.qos == QoS::ExactlyOnce {
+                    self.watch_await_rel(slot);
+                }
                 let receivers = self.route_publish(slot, publish, topic);
                 self.acknowledge(slot, publish, if receivers == 0 { NOBODY } else { ReasonCode::SUCCESS });
             }

@@ -183,9 +183,9 @@ impl Worker {
         let client = self.clients.remove(slot as usize);
         let _ = epoll::delete(&self.poll, client.socket.fd());
         let limits = Arc::clone(client.connection.limits());
-        let Client { socket, peer, listener, connection, .. } = client;
+        let Client { socket, peer, listener, connection, pace, .. } = client;
         let arrival = Arrival { socket, peer, listener, limits };
-        let handoff = Handoff { arrival, connection, request, rest, is_superuser };
+        let handoff = Handoff { arrival, connection, request, rest, pace, is_superuser };
         self.outgoing[usize::from(owner)].push(Mail::Adopt(Box::new(handoff)));
     }
 
@@ -193,6 +193,12 @@ impl Worker {
         let mut connection = handoff.connection;
         connection.rebase(self.now.ms); // Each worker's clock starts at its own zero.
         let Some(slot) = self.seat(handoff.arrival, connection) else { return };
+        // What it sent before counts; a client must not get a second burst by belonging here.
+        let pace = handoff.pace.map(|mut pace| {
+            pace.rebase(self.now.ms);
+            pace
+        });
+        self.clients[slot as usize].pace = pace;
         self.enter(slot, &handoff.request, handoff.is_superuser);
         if self.stop_by_ms.is_some() && self.clients.contains(slot as usize) {
             return self.take_leave(slot); // It was on its way when everybody else was told.
@@ -205,6 +211,7 @@ impl Worker {
         let limits = Arc::clone(self.clients[slot as usize].connection.limits());
         let (seat, session_present) = self.open_session(request, &limits);
         self.attach(slot, seat, request, is_superuser);
+        self.resume_exchanges(slot);
         let mut connack = Vec::new();
         request.put_accepted(&mut connack, &limits, session_present);
         if connack.len() > request.max_packet_bytes as usize {

@@ -8,6 +8,7 @@ mod accept;
 mod authority;
 mod client;
 mod delivery;
+mod exchanges;
 mod flush;
 mod handshake;
 mod inbound;
@@ -33,6 +34,7 @@ use whimbrel_router::MatchCache;
 use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::{MAILS_MAX, Mail};
+use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::timers::{Subject, Timers};
 use client::Client;
@@ -47,6 +49,7 @@ pub(crate) struct Handoff {
     connection: whimbrel_protocol::connection::Connection,
     request: Box<Request>,
     rest: Vec<u8>,
+    pace: Option<Box<Pace>>,
     is_superuser: bool,
 }
 
@@ -260,6 +263,8 @@ impl Worker {
             match subject {
                 Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
                 Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
+                Subject::AwaitRel(slot, epoch) => self.on_await_rel(slot, epoch),
+                Subject::Retry(slot, epoch) => self.on_retry(slot, epoch),
                 Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),
             }
         }
