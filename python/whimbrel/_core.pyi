@@ -81,6 +81,8 @@ class ZoneOptions(Protocol):
     @property
     def session_expiry_max_s(self) -> int: ...  # cap of MQTT 5's interval
     @property
+    def max_sessions(self) -> int: ...  # sessions of the whole broker that may outlive their connection
+    @property
     def is_retain_available(self) -> bool: ...
 
 class Options(Protocol):

@@ -52,6 +52,7 @@ DEFAULT_MQTT = Mqtt(
     max_bytes_rate=0,
     session_expiry_s=2 * 60 * 60,
     session_expiry_max_s=7 * 24 * 60 * 60,
+    max_sessions=1_000_000,
     is_retain_available=True,
 )
 

@@ -51,6 +51,8 @@ pub struct Limits {
     pub session_expiry_s: u32,
     /// Cap of MQTT 5's Session Expiry Interval; seconds.
     pub session_expiry_max_s: u32,
+    /// Sessions of the whole broker that may outlive their connection, beyond which no client of this zone gets one more.
+    pub max_sessions: u32,
     /// Whether retained messages are accepted.
     pub is_retain_available: bool,
 }
@@ -89,6 +91,7 @@ impl Default for Limits {
             max_bytes_rate: 0,
             session_expiry_s: 7_200,
             session_expiry_max_s: 604_800,
+            max_sessions: 1_000_000,
             is_retain_available: true,
         }
     }

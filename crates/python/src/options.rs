@@ -55,6 +55,7 @@ struct ZoneInput {
     max_bytes_rate: u32,
     session_expiry_s: u32,
     session_expiry_max_s: u32,
+    max_sessions: u32,
     is_retain_available: bool,
 }
 
@@ -126,6 +127,7 @@ impl ZoneInput {
             max_bytes_rate: self.max_bytes_rate,
             session_expiry_s: self.session_expiry_s,
             session_expiry_max_s: self.session_expiry_max_s,
+            max_sessions: self.max_sessions,
             is_retain_available: self.is_retain_available,
         }
     }

@@ -122,6 +122,7 @@ counters! {
     accepts_refused = "whimbrel.listeners.refused";
     delivery_retried = "whimbrel.delivery.retried";
     connections_paced = "whimbrel.connections.paced";
+    sessions_refused = "whimbrel.sessions.refused";
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
     loop_turns = "whimbrel.worker.turns";

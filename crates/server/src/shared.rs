@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) zones: Vec<Arc<Limits>>,
     pub(crate) question_deadline_ms: u64,
     running: AtomicUsize,
+    /// Sessions that may outlive their connection.
+    pub(crate) kept: AtomicUsize,
     pub(crate) assigned: AtomicU64,
     interest: AtomicU8,
     hasher: RandomState,
@@ -67,6 +69,7 @@ impl Shared {
             zones: zones.iter().cloned().map(Arc::new).collect(),
             question_deadline_ms: 0,
             running: AtomicUsize::new(usize::from(workers)),
+            kept: AtomicUsize::new(0),
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.
             assigned: AtomicU64::new(hasher.hash_one("assigned")),
             interest: AtomicU8::new(0),

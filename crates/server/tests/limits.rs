@@ -167,3 +167,41 @@ fn a_qos_2_identifier_without_pubrel_is_freed_after_its_time_and_counted() {
         house.until_count("packets.pubrel.missed", 1);
     }
 }
+
+/// The Session Expiry Interval of a CONNACK, which here comes first where there is one.
+fn told_expiry(connack: &[u8]) -> Option<&[u8]> {
+    (connack[5] == 0x11).then(|| &connack[6..10])
+}
+
+#[test]
+fn beyond_the_sessions_that_may_be_kept_nobody_is_promised_one() {
+    for workers in [1, 3] {
+        let house = House::start(workers, Limits { max_sessions: 2, ..Limits::default() });
+        let mut kept: Vec<Wire> = ["a", "b"].map(|id| Wire::connect(&house.address(), id, Version::V5, true)).into();
+        for wire in &mut kept {
+            assert_eq!(told_expiry(&wire.read().unwrap()), None);
+        }
+        drop(kept);
+        house.until_count("connections.count", 0);
+        assert_eq!(house.count("sessions.count"), 2);
+
+        let mut third = Wire::connect(&house.address(), "c", Version::V5, true);
+        let connack = third.read().unwrap();
+        assert_eq!((connack[3], told_expiry(&connack)), (0, Some(&[0, 0, 0, 0][..])));
+        let mut old = Wire::connect(&house.address(), "d", Version::V311, false);
+        assert_eq!(old.read().unwrap(), [0x20, 2, 0, 3], "what cannot be told is refused");
+        house.until_count("whimbrel.sessions.refused", 2);
+        drop((third, old));
+        house.until_count("sessions.count", 2);
+
+        // Who has a session keeps it, in either version, and one that ends makes room.
+        let mut back = Wire::connect(&house.address(), "a", Version::V311, false);
+        assert_eq!(back.read().unwrap(), [0x20, 2, 1, 0]);
+        let mut anew = Wire::connect(&house.address(), "a", Version::V311, true);
+        assert_eq!(anew.read().unwrap(), [0x20, 2, 0, 0]);
+        let mut next = Wire::connect(&house.address(), "d", Version::V311, false);
+        assert_eq!(next.read().unwrap(), [0x20, 2, 0, 0]);
+        let mut too_many = Wire::connect(&house.address(), "e", Version::V311, false);
+        assert_eq!(too_many.read().unwrap(), [0x20, 2, 0, 3]);
+    }
+}

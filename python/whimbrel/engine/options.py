@@ -57,6 +57,7 @@ class ZoneOptions:
     max_bytes_rate: int
     session_expiry_s: int
     session_expiry_max_s: int
+    max_sessions: int
     is_retain_available: bool
 
 
@@ -126,5 +127,6 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         max_bytes_rate=mqtt.max_bytes_rate,
         session_expiry_s=mqtt.session_expiry_s,
         session_expiry_max_s=mqtt.session_expiry_max_s,
+        max_sessions=mqtt.max_sessions,
         is_retain_available=mqtt.is_retain_available,
     )

@@ -123,6 +123,7 @@ class Mqtt:
     max_bytes_rate: int
     session_expiry_s: int
     session_expiry_max_s: int
+    max_sessions: int
     is_retain_available: bool
 
 

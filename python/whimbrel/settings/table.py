@@ -268,7 +268,7 @@ _MQTT: Final = (
         field="await_rel_timeout_s",
         shape=Duration(0, DAY, unit_ms=SECOND),
         default="5m",
-        doc="How long a QoS 2 message of a connected client may wait for its PUBREL until its identifier is free again. "
+        doc="How long a QoS 2 message of a connected client may wait for PUBREL until its identifier is free again. "
         "0: for ever.",
     ),
     Row(
@@ -365,6 +365,15 @@ _MQTT: Final = (
         shape=Duration(0, _EXPIRY_MAX, unit_ms=SECOND),
         default="7d",
         doc="The longest session expiry interval that a client gets (MQTT 5).",
+    ),
+    Row(
+        key="mqtt.max_sessions",
+        field="max_sessions",
+        shape=Whole(0, _U32),
+        default=1_000_000,
+        doc="Sessions in the whole broker that may outlive their connection. Beyond it an MQTT 5 client is granted a "
+        "session that ends with its connection, and an MQTT 3.1.1 client, which cannot be told so, is refused. The "
+        "number of a zone says when its clients get no more.",
     ),
     Row(
         key="mqtt.retain_available",

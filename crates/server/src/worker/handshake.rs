@@ -159,19 +159,19 @@ impl Worker {
         }
     }
 
-    fn admit_with(&mut self, slot: u32, request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
+    fn admit_with(&mut self, slot: u32, mut request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
         let owner = self.shared.owner_of(&request.client_id);
         if owner == self.index {
-            self.enter(slot, &request, is_superuser);
+            self.enter(slot, &mut request, is_superuser);
             self.go_on(slot, &rest, None);
         } else {
             self.hand_over(slot, request, is_superuser, rest);
         }
     }
 
-    fn admit(&mut self, slot: u32, request: Box<Request>, is_superuser: bool) -> Step {
+    fn admit(&mut self, slot: u32, mut request: Box<Request>, is_superuser: bool) -> Step {
         if self.shared.owner_of(&request.client_id) == self.index {
-            self.enter(slot, &request, is_superuser);
+            self.enter(slot, &mut request, is_superuser);
             return Step::Next;
         }
         Step::HandOver(request, is_superuser)
@@ -189,7 +189,7 @@ impl Worker {
         self.outgoing[usize::from(owner)].push(Mail::Adopt(Box::new(handoff)));
     }
 
-    pub(super) fn adopt(&mut self, handoff: Handoff) {
+    pub(super) fn adopt(&mut self, mut handoff: Handoff) {
         let mut connection = handoff.connection;
         connection.rebase(self.now.ms); // Each worker's clock starts at its own zero.
         let Some(slot) = self.seat(handoff.arrival, connection) else { return };
@@ -199,7 +199,7 @@ impl Worker {
             pace
         });
         self.clients[slot as usize].pace = pace;
-        self.enter(slot, &handoff.request, handoff.is_superuser);
+        self.enter(slot, &mut handoff.request, handoff.is_superuser);
         if self.stop_by_ms.is_some() && self.clients.contains(slot as usize) {
             return self.take_leave(slot); // It was on its way when everybody else was told.
         }
@@ -207,9 +207,13 @@ impl Worker {
     }
 
     /// The client is let in: session, CONNACK, what was in flight.
-    fn enter(&mut self, slot: u32, request: &Request, is_superuser: bool) {
+    fn enter(&mut self, slot: u32, request: &mut Request, is_superuser: bool) {
         let limits = Arc::clone(self.clients[slot as usize].connection.limits());
+        if self.must_refuse_session(request, &limits) {
+            return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
+        }
         let (seat, session_present) = self.open_session(request, &limits);
+        self.keep_or_not(seat, request, &limits);
         self.attach(slot, seat, request, is_superuser);
         self.resume_exchanges(slot);
         let mut connack = Vec::new();

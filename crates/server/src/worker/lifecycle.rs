@@ -184,6 +184,7 @@ impl Worker {
         };
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
         self.subscription_count -= seat.session.subscriptions.len() as u64;
+        self.let_go(&mut seat);
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
         self.shared.router.unsubscribe(filters, place);
         for _ in 0..seat.session.outbound.queue_len() {

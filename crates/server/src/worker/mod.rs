@@ -12,6 +12,7 @@ mod exchanges;
 mod flush;
 mod handshake;
 mod inbound;
+mod keeping;
 mod lifecycle;
 mod outbox;
 mod pacing;
