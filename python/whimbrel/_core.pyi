@@ -32,6 +32,8 @@ class ListenerOptions(Protocol):
     def is_anonymous_allowed(self) -> bool: ...  # the answer where no hook decides
     @property
     def connections_max(self) -> int: ...
+    @property
+    def max_conn_rate(self) -> int: ...  # connections taken in a second; 0: no limit
 
 class ZoneOptions(Protocol):
     """The protocol limits of one zone; units are in the names."""

@@ -81,6 +81,7 @@ def loopback(name: str = "default", *, port: int = 1883, zone: str | None = None
         bind=TcpBind(host="127.0.0.1", port=port),
         zone=zone,
         max_connections=1_000_000,
+        max_conn_rate=0,
         is_anonymous_allowed=True,
     )
 

@@ -39,6 +39,7 @@ def test_every_row_belongs_to_a_section_that_is_built() -> None:
         "listeners.unix.<name>.bind",
         "listeners.<tcp|tls|ws|wss|unix>.<name>.zone",
         "listeners.<tcp|tls|ws|wss|unix>.<name>.max_connections",
+        "listeners.<tcp|tls|ws|wss|unix>.<name>.max_conn_rate",
     }
     written = {row.field for row in ROWS if row.key.startswith("listeners.")}
     assert written | {"kind", "name", "is_anonymous_allowed"} == {field.name for field in dataclasses.fields(Listener)}

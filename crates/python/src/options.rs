@@ -29,6 +29,7 @@ struct ListenerInput {
     zone: usize,
     is_anonymous_allowed: bool,
     connections_max: u32,
+    max_conn_rate: u32,
 }
 
 #[derive(FromPyObject)]
@@ -94,6 +95,7 @@ impl ListenerInput {
             zone: self.zone,
             is_anonymous_allowed: self.is_anonymous_allowed,
             connections_max: self.connections_max,
+            max_conn_rate: self.max_conn_rate,
         })
     }
 }

@@ -119,6 +119,7 @@ counters! {
     notices_dropped = "whimbrel.notices.dropped";
     taps_dropped = "whimbrel.taps.dropped";
     questions_expired = "whimbrel.questions.expired";
+    listeners_rested = "whimbrel.listeners.rested";
     accepts_refused = "whimbrel.listeners.refused";
     delivery_retried = "whimbrel.delivery.retried";
     connections_paced = "whimbrel.connections.paced";

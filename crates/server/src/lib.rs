@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod client;
 pub mod event;
+mod gate;
 pub mod ledger;
 mod listener;
 mod mailbox;

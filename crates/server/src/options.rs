@@ -38,6 +38,8 @@ pub struct ListenerOptions {
     pub is_anonymous_allowed: bool,
     /// Connections at a time.
     pub connections_max: u32,
+    /// Connections taken in a second; 0: no limit.
+    pub max_conn_rate: u32,
 }
 
 /// Transport and address of a listener.

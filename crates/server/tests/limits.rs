@@ -205,3 +205,21 @@ fn beyond_the_sessions_that_may_be_kept_nobody_is_promised_one() {
         assert_eq!(too_many.read().unwrap(), [0x20, 2, 0, 3]);
     }
 }
+
+#[test]
+fn connections_above_a_listener_s_rate_wait_and_all_are_served() {
+    for workers in [1, 3] {
+        let listener = ListenerOptions { max_conn_rate: 20, ..loopback() };
+        let house = House::start_with(workers, Limits::default(), listener);
+        let begin = Instant::now();
+        let connect = |number: u32| Wire::connect(&house.address(), &format!("c{number}"), Version::V311, true);
+        let mut wires: Vec<Wire> = (0..30).map(connect).collect();
+        for wire in &mut wires {
+            assert_eq!(wire.read().unwrap(), [0x20, 2, 0, 0]);
+        }
+        // A burst of 20, the others at 20 a second.
+        assert!(begin.elapsed() >= Duration::from_millis(490), "{:?}", begin.elapsed());
+        assert!(house.count("whimbrel.listeners.rested") > 0);
+        assert_eq!(house.count("whimbrel.listeners.refused"), 0);
+    }
+}

@@ -29,6 +29,7 @@ class ListenerOptions:
     zone: int
     is_anonymous_allowed: bool
     connections_max: int
+    max_conn_rate: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,7 @@ def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
         zone=0 if listener.zone is None else zones[listener.zone],
         is_anonymous_allowed=listener.is_anonymous_allowed,
         connections_max=listener.max_connections,
+        max_conn_rate=listener.max_conn_rate,
     )
 
 

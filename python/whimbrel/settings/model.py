@@ -50,6 +50,7 @@ class Listener:
     bind: TcpBind | UnixBind
     zone: str | None
     max_connections: int
+    max_conn_rate: int
     is_anonymous_allowed: bool
 
 

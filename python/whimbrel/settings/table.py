@@ -155,6 +155,14 @@ _LISTENERS: Final = (
         default=1_000_000,
         doc="Connections at the same time; the next one is closed at once.",
     ),
+    Row(
+        key="listeners.<tcp|tls|ws|wss|unix>.<name>.max_conn_rate",
+        field="max_conn_rate",
+        shape=Whole(0, 1_000_000),
+        default=0,
+        doc="Connections that the listener takes in a second, with a burst of one second; more wait in the kernel's "
+        "backlog. 0: no limit.",
+    ),
 )
 
 _BROKER: Final = (

@@ -264,6 +264,7 @@ impl Worker {
             match subject {
                 Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
                 Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
+                Subject::Listener(index) => self.wake_listener(index),
                 Subject::AwaitRel(slot, epoch) => self.on_await_rel(slot, epoch),
                 Subject::Retry(slot, epoch) => self.on_retry(slot, epoch),
                 Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),

@@ -37,6 +37,7 @@ pub fn loopback() -> ListenerOptions {
         zone: 0,
         is_anonymous_allowed: true,
         connections_max: 100_000,
+        max_conn_rate: 0,
     }
 }
 
