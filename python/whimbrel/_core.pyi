@@ -86,6 +86,8 @@ class ZoneOptions(Protocol):
     def max_sessions(self) -> int: ...  # sessions of the whole broker that may outlive their connection
     @property
     def is_retain_available(self) -> bool: ...
+    @property
+    def is_wildcard_available(self) -> bool: ...  # in SUBSCRIBE
 
 class Options(Protocol):
     """What the data plane needs to know at start."""

@@ -54,6 +54,7 @@ DEFAULT_MQTT = Mqtt(
     session_expiry_max_s=7 * 24 * 60 * 60,
     max_sessions=1_000_000,
     is_retain_available=True,
+    is_wildcard_available=True,
 )
 
 

@@ -55,6 +55,8 @@ pub struct Limits {
     pub max_sessions: u32,
     /// Whether retained messages are accepted.
     pub is_retain_available: bool,
+    /// Whether filters with wildcards are accepted.
+    pub is_wildcard_available: bool,
 }
 
 impl Limits {
@@ -93,6 +95,7 @@ impl Default for Limits {
             session_expiry_max_s: 604_800,
             max_sessions: 1_000_000,
             is_retain_available: true,
+            is_wildcard_available: true,
         }
     }
 }

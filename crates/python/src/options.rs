@@ -58,6 +58,7 @@ struct ZoneInput {
     session_expiry_max_s: u32,
     max_sessions: u32,
     is_retain_available: bool,
+    is_wildcard_available: bool,
 }
 
 impl OptionsInput {
@@ -131,6 +132,7 @@ impl ZoneInput {
             session_expiry_max_s: self.session_expiry_max_s,
             max_sessions: self.max_sessions,
             is_retain_available: self.is_retain_available,
+            is_wildcard_available: self.is_wildcard_available,
         }
     }
 }

@@ -223,3 +223,19 @@ fn connections_above_a_listener_s_rate_wait_and_all_are_served() {
         assert_eq!(house.count("whimbrel.listeners.refused"), 0);
     }
 }
+
+#[test]
+fn a_zone_without_wildcards_says_so_in_connack_and_in_suback() {
+    let house = House::start(1, Limits { is_wildcard_available: false, ..Limits::default() });
+    for (version, refused) in [(Version::V5, 0xA2), (Version::V311, 0x80)] {
+        let mut wire = Wire::connect(&house.address(), "c", version, true);
+        let connack = wire.read().unwrap();
+        assert_eq!(connack.windows(2).any(|pair| pair == [0x28, 0]), version == Version::V5);
+        for (filter, code) in [("a/#", refused), ("+/b", refused), ("a/b", 1)] {
+            wire.subscribe(filter, QoS::AtLeastOnce);
+            assert_eq!(wire.read_type(9).unwrap().last(), Some(&code), "{filter}");
+        }
+        assert!(wire.is_alive());
+    }
+    assert_eq!(house.count("packets.subscribe.error"), 4);
+}

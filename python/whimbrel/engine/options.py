@@ -60,6 +60,7 @@ class ZoneOptions:
     session_expiry_max_s: int
     max_sessions: int
     is_retain_available: bool
+    is_wildcard_available: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,4 +132,5 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         session_expiry_max_s=mqtt.session_expiry_max_s,
         max_sessions=mqtt.max_sessions,
         is_retain_available=mqtt.is_retain_available,
+        is_wildcard_available=mqtt.is_wildcard_available,
     )

@@ -126,6 +126,7 @@ class Mqtt:
     session_expiry_max_s: int
     max_sessions: int
     is_retain_available: bool
+    is_wildcard_available: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

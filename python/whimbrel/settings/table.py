@@ -390,6 +390,13 @@ _MQTT: Final = (
         default=True,
         doc="Whether clients may retain messages.",
     ),
+    Row(
+        key="mqtt.wildcard_subscription",
+        field="is_wildcard_available",
+        shape=Truth(),
+        default=True,
+        doc="Whether clients may subscribe to filters with wildcards.",
+    ),
 )
 
 _ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) for row in _MQTT)
