@@ -73,6 +73,8 @@ class ZoneOptions(Protocol):
     @property
     def max_outbox_bytes(self) -> int: ...  # unsent bytes of one connection
     @property
+    def force_shutdown_bytes(self) -> int: ...  # of one client and its session; 0: no limit
+    @property
     def idle_timeout_ms(self) -> int: ...  # from accept to CONNECT
     @property
     def max_publish_rate(self) -> int: ...  # PUBLISH packets a second from one connection; 0: no limit

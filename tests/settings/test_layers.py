@@ -47,6 +47,7 @@ DEFAULT_MQTT = Mqtt(
     is_qos0_stored=False,
     max_subscriptions=100_000,
     max_outbox_bytes=1024 * 1024,
+    force_shutdown_bytes=0,
     idle_timeout_ms=15_000,
     max_publish_rate=0,
     max_bytes_rate=0,
@@ -189,6 +190,7 @@ def test_written_listeners_join_the_standing_one(written: Written) -> None:
         bind=UnixBind(path=Path("/state/whimbrel/w.sock")),
         zone=None,
         max_connections=5,
+        max_conn_rate=0,
         is_anonymous_allowed=True,
     )
     assert written(text).listeners == (loopback(), loopback("second", port=1884), unix)

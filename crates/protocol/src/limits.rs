@@ -41,6 +41,8 @@ pub struct Limits {
     pub max_subscriptions: u32,
     /// Unsent bytes of one connection beyond which nothing more is encoded for it.
     pub max_outbox_bytes: u32,
+    /// Bytes that one client and its session may hold; 0: no limit of their sum.
+    pub force_shutdown_bytes: u32,
     /// From accept to CONNECT, and for a question that nobody answers; milliseconds.
     pub idle_timeout_ms: u32,
     /// PUBLISH packets a second that are taken from one connection; 0: no limit.
@@ -88,6 +90,7 @@ impl Default for Limits {
             queue_rules: None,
             max_subscriptions: 100_000,
             max_outbox_bytes: 1 << 20,
+            force_shutdown_bytes: 0,
             idle_timeout_ms: 15_000,
             max_publish_rate: 0,
             max_bytes_rate: 0,

@@ -55,7 +55,7 @@ fn ranked(default_priority: u16) -> QueueRules {
 fn a_full_queue_loses_its_oldest_message() {
     let mut outbound = Outbound::new(3, None);
     queue(&mut outbound, "t", 1..=3);
-    assert_eq!(offer(&mut outbound, "t", 4, QoS::AtLeastOnce), Offered::QueuedAndEvicted);
+    assert_eq!(offer(&mut outbound, "t", 4, QoS::AtLeastOnce), Offered::QueuedAndEvicted(1));
     assert_eq!(outbound.queue_len(), 3);
     assert_eq!(drain(&mut outbound), [2, 3, 4]);
 }
@@ -64,7 +64,7 @@ fn a_full_queue_loses_its_oldest_message() {
 fn a_full_queue_loses_its_newest_message_where_the_zone_says_so() {
     let mut outbound = Outbound::new(3, rules(QueueRules { drops_newest: true, ..QueueRules::default() }));
     queue(&mut outbound, "t", 1..=3);
-    assert_eq!(offer(&mut outbound, "t", 4, QoS::AtLeastOnce), Offered::QueuedAndEvicted);
+    assert_eq!(offer(&mut outbound, "t", 4, QoS::AtLeastOnce), Offered::QueuedAndEvicted(1));
     assert_eq!(outbound.queue_len(), 3);
     assert_eq!(drain(&mut outbound), [1, 2, 3]);
 }
@@ -96,7 +96,7 @@ fn the_lowest_priority_pays_for_a_full_queue() {
         queue(&mut outbound, "other", [1, 2]);
         queue(&mut outbound, "middle", [3]);
         queue(&mut outbound, "high", [5, 6]);
-        assert_eq!(offer(&mut outbound, "other", 9, QoS::AtLeastOnce), Offered::QueuedAndEvicted);
+        assert_eq!(offer(&mut outbound, "other", 9, QoS::AtLeastOnce), Offered::QueuedAndEvicted(1));
         assert_eq!(drain(&mut outbound), expected);
     }
 }
@@ -125,6 +125,26 @@ fn stored_qos_0_needs_no_room_in_the_window() {
     assert_eq!(outbound.next(0).unwrap().unwrap().0, 1);
     assert_eq!(outbound.next(0).unwrap().unwrap().0, 0);
     assert!(outbound.next(0).is_none(), "the window is full");
+}
+
+#[test]
+fn a_queue_that_holds_too_many_bytes_loses_as_many_messages_as_it_must() {
+    let one = delivery("t", 0, QoS::AtLeastOnce).message.size_bytes();
+    for (drops_newest, left) in [(false, [2, 3]), (true, [1, 2])] {
+        let all = QueueRules { max_bytes: 2 * one + 1, drops_newest, ..QueueRules::default() };
+        let mut outbound = Outbound::new(10, rules(all));
+        queue(&mut outbound, "t", 1..=2);
+        assert_eq!(outbound.queue_bytes(), 2 * one);
+        assert_eq!(offer(&mut outbound, "t", 3, QoS::AtLeastOnce), Offered::QueuedAndEvicted(1));
+        assert_eq!((outbound.queue_len(), outbound.queue_bytes()), (2, 2 * one));
+        assert_eq!(drain(&mut outbound), left);
+        assert_eq!(outbound.queue_bytes(), 0);
+    }
+    let mut narrow = Outbound::new(10, rules(QueueRules { max_bytes: one + 3, ..QueueRules::default() }));
+    queue(&mut narrow, "t", [1]);
+    let long = "a topic that is too long for all";
+    assert_eq!(offer(&mut narrow, long, 2, QoS::AtLeastOnce), Offered::QueuedAndEvicted(2));
+    assert_eq!((narrow.queue_len(), narrow.queue_bytes()), (0, 0));
 }
 
 proptest! {

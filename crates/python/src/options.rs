@@ -51,6 +51,7 @@ struct ZoneInput {
     default_priority: u16,
     max_subscriptions: u32,
     max_outbox_bytes: u32,
+    force_shutdown_bytes: u32,
     idle_timeout_ms: u32,
     max_publish_rate: u32,
     max_bytes_rate: u32,
@@ -106,6 +107,7 @@ impl ZoneInput {
         let rules = QueueRules {
             drops_newest: self.is_newest_dropped,
             stores_qos0: self.is_qos0_stored,
+            max_bytes: self.force_shutdown_bytes as usize,
             priorities: self.topic_priorities.into_iter().map(|(topic, priority)| (topic.into(), priority)).collect(),
             default_priority: self.default_priority,
         };
@@ -125,6 +127,7 @@ impl ZoneInput {
             queue_rules,
             max_subscriptions: self.max_subscriptions,
             max_outbox_bytes: self.max_outbox_bytes,
+            force_shutdown_bytes: self.force_shutdown_bytes,
             idle_timeout_ms: self.idle_timeout_ms,
             max_publish_rate: self.max_publish_rate,
             max_bytes_rate: self.max_bytes_rate,

@@ -123,6 +123,7 @@ counters! {
     accepts_refused = "whimbrel.listeners.refused";
     delivery_retried = "whimbrel.delivery.retried";
     connections_paced = "whimbrel.connections.paced";
+    clients_shut_down = "whimbrel.clients.shut_down";
     sessions_refused = "whimbrel.sessions.refused";
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";

@@ -6,12 +6,14 @@ mod house;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use house::{House, PATIENCE, Wire, loopback, until};
 use whimbrel_protocol::encode::encode;
 use whimbrel_protocol::packet::{Ack, Connect, Packet, Publish};
-use whimbrel_protocol::properties::Properties;
+use whimbrel_protocol::properties::{Properties, Value, id, put_property};
+use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
 use whimbrel_server::client::{Client, ClientOptions};
 use whimbrel_server::{ListenerKind, ListenerOptions};
@@ -238,4 +240,59 @@ fn a_zone_without_wildcards_says_so_in_connack_and_in_suback() {
         assert!(wire.is_alive());
     }
     assert_eq!(house.count("packets.subscribe.error"), 4);
+}
+
+const BUDGET: u32 = 200_000;
+
+fn budgeted() -> House {
+    let queue_rules = Some(Arc::new(QueueRules { max_bytes: BUDGET as usize, ..QueueRules::default() }));
+    House::start(
+        1,
+        Limits { force_shutdown_bytes: BUDGET, queue_rules, max_outbox_bytes: 100_000, ..Limits::default() },
+    )
+}
+
+#[test]
+fn a_client_whose_queue_outgrows_its_budget_is_disconnected_and_the_queue_stays_in_bounds() {
+    let mut house = budgeted();
+    let mut slow = Wire::connect(&house.address(), "slow", Version::V5, true);
+    slow.subscribe("t", QoS::AtLeastOnce);
+    slow.read_type(9).unwrap();
+    let mut publisher = house.client("p", Version::V5);
+    // Its window takes 32, the rest waits.
+    while house.count("whimbrel.clients.shut_down") == 0 {
+        publisher.publish("t", &[0; 5_000], QoS::AtLeastOnce, false).unwrap();
+        assert!(house.count("messages.publish") < 200);
+    }
+    let farewell = std::iter::from_fn(|| slow.read()).last().unwrap();
+    assert_eq!(farewell[..3], [0xE0, 2, 0x97]);
+    assert!(house.count("delivery.dropped.queue_full") <= 1, "while it was connected, nothing was dropped");
+    (0..100).for_each(|_| publisher.publish("t", &[0; 5_000], QoS::AtLeastOnce, false).unwrap());
+    assert!(house.count("delivery.dropped.queue_full") > 0);
+    let kept = house.clients(10).into_iter().find(|record| &*record.client_id == "slow").unwrap();
+    assert!((30..40).contains(&kept.mqueue_len), "{kept:?}");
+}
+
+#[test]
+fn a_packet_and_aliases_that_outgrow_the_budget_end_the_connection() {
+    let house = budgeted();
+    let mut half = Wire::connect(&house.address(), "half", Version::V311, true);
+    half.read_type(2).unwrap();
+    half.stream.write_all(&[0x30, 0x80, 0x80, 0x20]).unwrap(); // 512 KiB are to come.
+    let _ = half.stream.write_all(&[0; 250_000]);
+    assert_eq!(half.read(), None);
+    house.until_count("whimbrel.clients.shut_down", 1);
+
+    let mut named = Wire::connect(&house.address(), "named", Version::V5, true);
+    named.read_type(2).unwrap();
+    let topic = "t".repeat(50_000);
+    for alias in 1..=5 {
+        let mut raw = Vec::new();
+        put_property(&mut raw, id::TOPIC_ALIAS, Value::Number(alias));
+        let (topic, properties) = (Some(Topic::new(&topic).unwrap()), Properties::trusted(&raw));
+        let (qos, packet_id, payload) = (QoS::AtMostOnce, 0, &b""[..]);
+        named.send(&Packet::Publish(Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload }));
+    }
+    assert_eq!(named.read().unwrap()[..3], [0xE0, 2, 0x97]);
+    house.until_count("whimbrel.clients.shut_down", 2);
 }

@@ -53,6 +53,7 @@ class ZoneOptions:
     default_priority: int
     max_subscriptions: int
     max_outbox_bytes: int
+    force_shutdown_bytes: int
     idle_timeout_ms: int
     max_publish_rate: int
     max_bytes_rate: int
@@ -125,6 +126,7 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         default_priority=DEFAULT_PRIORITIES[mqtt.mqueue_default_priority],
         max_subscriptions=mqtt.max_subscriptions,
         max_outbox_bytes=mqtt.max_outbox_bytes,
+        force_shutdown_bytes=mqtt.force_shutdown_bytes,
         idle_timeout_ms=mqtt.idle_timeout_ms,
         max_publish_rate=mqtt.max_publish_rate,
         max_bytes_rate=mqtt.max_bytes_rate,

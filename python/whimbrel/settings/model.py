@@ -119,6 +119,7 @@ class Mqtt:
     is_qos0_stored: bool
     max_subscriptions: int
     max_outbox_bytes: int
+    force_shutdown_bytes: int
     idle_timeout_ms: int
     max_publish_rate: int
     max_bytes_rate: int

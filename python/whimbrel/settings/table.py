@@ -338,6 +338,15 @@ _MQTT: Final = (
         doc="Bytes that wait for a slow client's socket.",
     ),
     Row(
+        key="mqtt.force_shutdown_size",
+        field="force_shutdown_bytes",
+        shape=Size(0, 4 * GB - 1),
+        default="0B",
+        doc="Bytes that a client and its session may hold: what waits for its socket and in its queue, the packet that "
+        "it is sending, its topic aliases. Above it the client is disconnected (0x97); the queue alone loses messages "
+        "instead. It should have room for a packet, an outbox and a queue. 0: only each of these is limited.",
+    ),
+    Row(
         key="mqtt.idle_timeout",
         field="idle_timeout_ms",
         shape=Duration(100, HOUR),

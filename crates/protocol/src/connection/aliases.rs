@@ -15,6 +15,13 @@ use crate::violation::Violation;
 #[derive(Default, Debug)]
 pub(super) struct Aliases(Vec<Option<Arc<str>>>);
 
+impl Aliases {
+    /// Of the topics, which are what a client chooses the length of.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().flatten().map(|topic| topic.len()).sum()
+    }
+}
+
 /// A topic, from the packet or from an alias set before.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Named<'a> {

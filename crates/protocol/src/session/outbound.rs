@@ -33,8 +33,8 @@ pub enum Offered {
     Send(u16),
     /// It waits.
     Queued,
-    /// It waits; one that waits, the oldest unless the zone says otherwise, had to go.
-    QueuedAndEvicted,
+    /// It waits; so many that wait, the oldest unless the zone says otherwise, had to go.
+    QueuedAndEvicted(u32),
     /// It is gone.
     Dropped(DropReason),
 }
@@ -182,6 +182,11 @@ impl Outbound {
         self.queued as usize
     }
 
+    /// Bytes of the messages that wait, as they count themselves.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes())
+    }
+
     /// Whether a message of QoS 1 or 2 could be sent now.
     #[inline]
     pub fn has_window(&self) -> bool {
@@ -219,13 +224,30 @@ impl Outbound {
         let rules = self.rules.as_deref();
         let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(rules)));
         queue.push(delivery, rules);
-        if self.queued < self.queue_max {
-            self.queued += 1;
-            return Offered::Queued;
+        self.queued += 1;
+        match self.shed() {
+            0 => Offered::Queued,
+            evicted => Offered::QueuedAndEvicted(evicted),
         }
+    }
+
+    /// Drops what is too much: messages beyond the queue's length, and while the client is away, beyond its bytes, because
+    /// nothing else could be done about those. Returns how many.
+    pub fn shed(&mut self) -> u32 {
+        let Some(queue) = self.queue.as_mut() else { return 0 };
+        let rules = self.rules.as_deref();
+        let max_bytes = rules.map_or(0, |rules| rules.max_bytes);
+        let is_counted = max_bytes > 0 && self.window == 0;
+        let mut evicted = 0;
         // Unless the zone says otherwise, the oldest: the newest state of a device is worth more.
-        queue.evict(rules);
-        Offered::QueuedAndEvicted
+        while self.queued > self.queue_max || (is_counted && queue.bytes() > max_bytes) {
+            if queue.evict(rules).is_none() {
+                break;
+            }
+            self.queued -= 1;
+            evicted += 1;
+        }
+        evicted
     }
 
     /// QoS 0 waits for an absent client where the zone says so, and behind what waits already: order is kept.

@@ -20,6 +20,9 @@ pub struct QueueRules {
     pub drops_newest: bool,
     /// Whether QoS 0 messages wait for an absent client, too.
     pub stores_qos0: bool,
+    /// Bytes that may wait for an absent client, as the messages count them; beyond it messages go as if there were too
+    /// many. 0: no limit.
+    pub max_bytes: usize,
     /// By topic, 1 to 255; a higher one leaves first. Empty: no message has a priority.
     pub priorities: HashMap<Box<str>, u16>,
     /// Of all other topics: 0 or 256.
@@ -46,16 +49,22 @@ const KEPT_MAX: usize = 64;
 
 /// The queue of one session; made when the first message must wait.
 #[derive(Debug)]
-pub(super) struct Queue(Lanes);
+pub(super) struct Queue {
+    lanes: Lanes,
+    /// Of all messages that wait here; one that waits elsewhere, too, counts in each.
+    bytes: usize,
+}
 
 impl Queue {
     pub(super) fn new(rules: Option<&QueueRules>) -> Queue {
         let is_ranked = rules.is_some_and(|rules| !rules.priorities.is_empty());
-        Queue(if is_ranked { Lanes::Many(BTreeMap::new()) } else { Lanes::One(VecDeque::new()) })
+        let lanes = if is_ranked { Lanes::Many(BTreeMap::new()) } else { Lanes::One(VecDeque::new()) };
+        Queue { lanes, bytes: 0 }
     }
 
     pub(super) fn push(&mut self, delivery: Delivery, rules: Option<&QueueRules>) {
-        match &mut self.0 {
+        self.bytes += delivery.message.size_bytes();
+        match &mut self.lanes {
             Lanes::One(lane) => lane.push_back(delivery),
             Lanes::Many(lanes) => {
                 let priority = rules.map_or(0, |rules| rules.priority(&delivery.message));
@@ -66,16 +75,20 @@ impl Queue {
 
     /// The QoS of the message that leaves next.
     pub(super) fn next_qos(&self) -> Option<QoS> {
-        let lane = match &self.0 {
+        let lane = match &self.lanes {
             Lanes::One(lane) => lane,
             Lanes::Many(lanes) => lanes.values().next()?,
         };
         lane.front().map(|delivery| delivery.qos)
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes the oldest message of the highest priority.
     pub(super) fn pop(&mut self) -> Option<Delivery> {
-        match &mut self.0 {
+        let delivery = match &mut self.lanes {
             Lanes::One(lane) => lane.pop_front(),
             Lanes::Many(lanes) => {
                 let mut first = lanes.first_entry()?;
@@ -85,27 +98,32 @@ impl Queue {
                 }
                 delivery
             }
-        }
+        }?;
+        self.bytes -= delivery.message.size_bytes();
+        Some(delivery)
     }
 
     /// There are too many: the lowest priority pays, with its oldest or its newest message.
-    pub(super) fn evict(&mut self, rules: Option<&QueueRules>) {
+    pub(super) fn evict(&mut self, rules: Option<&QueueRules>) -> Option<Delivery> {
         let drops_newest = rules.is_some_and(|rules| rules.drops_newest);
         let take = |lane: &mut VecDeque<Delivery>| if drops_newest { lane.pop_back() } else { lane.pop_front() };
-        match &mut self.0 {
-            Lanes::One(lane) => drop(take(lane)),
+        let delivery = match &mut self.lanes {
+            Lanes::One(lane) => take(lane),
             Lanes::Many(lanes) => {
-                let Some(mut last) = lanes.last_entry() else { return };
-                take(last.get_mut());
+                let mut last = lanes.last_entry()?;
+                let delivery = take(last.get_mut());
                 if last.get().is_empty() {
                     last.remove();
                 }
+                delivery
             }
-        }
+        }?;
+        self.bytes -= delivery.message.size_bytes();
+        Some(delivery)
     }
 
     /// Whether an empty queue holds more memory than it is worth keeping.
     pub(super) fn is_roomy(&self) -> bool {
-        matches!(&self.0, Lanes::One(lane) if lane.capacity() > KEPT_MAX)
+        matches!(&self.lanes, Lanes::One(lane) if lane.capacity() > KEPT_MAX)
     }
 }

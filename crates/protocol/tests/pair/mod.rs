@@ -99,7 +99,7 @@ impl End {
         match offered {
             Offered::Send(packet_id) => self.send_delivery(packet_id, &delivery, false, unix_ms),
             Offered::Queued => {}
-            Offered::QueuedAndEvicted => self.dropped.push(DropReason::QueueFull),
+            Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.dropped.push(DropReason::QueueFull)),
             Offered::Dropped(reason) => self.dropped.push(reason),
         }
         offered

@@ -148,6 +148,7 @@ impl End {
     pub(super) const TAKEN_OVER: End = End::told("takeovered", ReasonCode::SESSION_TAKEN_OVER);
     pub(super) const DISCARDED: End = End::told("discarded", ReasonCode::SESSION_TAKEN_OVER);
     pub(super) const KICKED: End = End::told("kicked", ReasonCode::ADMINISTRATIVE_ACTION);
+    pub(super) const OVER_BUDGET: End = End::told("memory_exceeded", ReasonCode::QUOTA_EXCEEDED);
     pub(super) const KEEP_ALIVE: End = End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT);
     /// Nothing was agreed on yet, so nothing is said.
     pub(super) const IDLE: End =

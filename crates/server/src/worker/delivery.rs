@@ -365,14 +365,19 @@ impl Worker {
                     self.mark_dirty(slot);
                 }
             }
-            (offered, ..) => self.count_offer(offered),
+            (offered, client, _) => {
+                let is_budgeted = client.is_some_and(|client| client.connection.limits().force_shutdown_bytes > 0);
+                self.count_offer(offered);
+                // Judged at the end of the turn: nobody may end in the middle of a delivery.
+                slot.filter(|_| is_budgeted).into_iter().for_each(|slot| self.mark_dirty(slot));
+            }
         }
     }
 
     fn count_offer(&mut self, offered: Offered) {
         match offered {
             Offered::Send(_) | Offered::Queued => {}
-            Offered::QueuedAndEvicted => self.count_drop(DropReason::QueueFull),
+            Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.count_drop(DropReason::QueueFull)),
             Offered::Dropped(reason) => self.count_drop(reason),
         }
     }

@@ -52,6 +52,7 @@ impl Worker {
             self.consume(slot, &buffer[..held + count], None);
         }
         self.buffer = buffer;
+        self.check_budget(slot);
     }
 
     /// Gathers one large packet; its buffer grows with what arrives, not with what the length field promises.
@@ -69,6 +70,7 @@ impl Worker {
             }
         }
         self.buffer = buffer;
+        self.check_budget(slot);
     }
 
     /// Counts what a read brought; None if it brought nothing (a connection that is gone has been ended then).

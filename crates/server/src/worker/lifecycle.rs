@@ -110,12 +110,14 @@ impl Worker {
             self.counts.session_terminated += 1;
             return self.remove_session(slot);
         }
+        let evicted = seat.session.outbound.shed();
         seat.last_seen = record.map(|record| {
             Box::new(ClientRecord { is_connected: false, disconnected_at_ms: unix_ms, outbox_bytes: 0, ..record })
         });
         let now_ms = self.now.ms; // Not the time of day, which may jump.
         seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
         seat.will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
+        (0..evicted).for_each(|_| self.count_drop(DropReason::QueueFull));
         self.attend(slot);
     }
 

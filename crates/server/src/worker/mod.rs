@@ -6,6 +6,7 @@
 
 mod accept;
 mod authority;
+mod budget;
 mod client;
 mod delivery;
 mod exchanges;
