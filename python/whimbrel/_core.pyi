@@ -52,6 +52,8 @@ class ListenerOptions(Protocol):
     def tls(self) -> TlsOptions | None: ...
     @property
     def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8"; None: no PROXY header
+    @property
+    def max_conn_rate(self) -> int: ...  # connections taken in a second; 0: no limit
 
 class ZoneOptions(Protocol):
     """The protocol limits of one zone; units are in the names."""
@@ -75,7 +77,19 @@ class ZoneOptions(Protocol):
     @property
     def max_awaiting_rel(self) -> int: ...  # 1 .. 65_535
     @property
+    def await_rel_timeout_s(self) -> int: ...  # of a client that is connected; 0: for ever
+    @property
+    def retry_interval_ms(self) -> int: ...  # MQTT 3.x: what is unacknowledged so long is sent again; 0: never
+    @property
     def max_mqueue_len(self) -> int: ...  # messages, 1 .. 2**32 - 1
+    @property
+    def is_newest_dropped(self) -> bool: ...  # from a full queue; otherwise the oldest
+    @property
+    def is_qos0_stored(self) -> bool: ...  # for an absent client with a session
+    @property
+    def topic_priorities(self) -> Sequence[tuple[str, int]]: ...  # 1 .. 255; a higher one leaves first
+    @property
+    def default_priority(self) -> int: ...  # of all other topics, 0 or 256
     @property
     def max_subscriptions(self) -> int: ...  # per session, 1 .. 2**32 - 1
     @property
@@ -85,13 +99,23 @@ class ZoneOptions(Protocol):
     @property
     def response_information(self) -> str: ...  # MQTT 5, empty: none
     @property
+    def force_shutdown_bytes(self) -> int: ...  # of one client and its session; 0: no limit
+    @property
     def idle_timeout_ms(self) -> int: ...  # from accept to CONNECT
+    @property
+    def max_publish_rate(self) -> int: ...  # PUBLISH packets a second from one connection; 0: no limit
+    @property
+    def max_bytes_rate(self) -> int: ...  # bytes a second from one connection; 0: no limit
     @property
     def session_expiry_s(self) -> int: ...  # MQTT 3.1.1 with clean session 0
     @property
     def session_expiry_max_s(self) -> int: ...  # cap of MQTT 5's interval
     @property
+    def max_sessions(self) -> int: ...  # sessions of the whole broker that may outlive their connection
+    @property
     def is_retain_available(self) -> bool: ...
+    @property
+    def is_wildcard_available(self) -> bool: ...  # in SUBSCRIBE
 
 class Options(Protocol):
     """What the data plane needs to know at start."""

@@ -42,6 +42,7 @@ def test_every_row_belongs_to_a_section_that_is_built() -> None:
         *(f"listeners.<tcp|tls|ws|wss>.<name>.proxy_{word}" for word in ("protocol", "trusted")),
         "listeners.<tcp|tls|ws|wss|unix>.<name>.zone",
         "listeners.<tcp|tls|ws|wss|unix>.<name>.max_connections",
+        "listeners.<tcp|tls|ws|wss|unix>.<name>.max_conn_rate",
     }
     written = {row.field for row in ROWS if row.key.startswith("listeners.")}
     files = {field.name for field in dataclasses.fields(Tls)}

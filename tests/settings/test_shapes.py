@@ -16,6 +16,7 @@ from whimbrel.settings.shapes import (
     Duration,
     Line,
     NodeName,
+    Priorities,
     Refusal,
     Size,
     Whole,
@@ -163,3 +164,20 @@ def test_a_whole_number_is_taken_in_its_range_only(number: int) -> None:
     else:
         with pytest.raises(Refusal):
             shape.read(number)
+
+
+def test_priorities_read_and_write_back() -> None:
+    value = Priorities().read(" alarm/fire = 255,a=b=1 ,s=7")
+    assert value == (("alarm/fire", 255), ("a=b", 1), ("s", 7))
+    assert Priorities().read(Priorities().write(value).strip('"')) == value
+    assert Priorities().read("") == ()
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["a", "a=", "=1", "a=0", "a=256", "a=0001", "a=-1", "a=1.0", "a=٣", "a/+=1", "#=1", "a=1,", "a=1,a=2", 7, None],
+    ids=repr,
+)
+def test_what_is_no_list_of_priorities(written: object) -> None:
+    with pytest.raises(Refusal):
+        Priorities().read(written)

@@ -2,9 +2,12 @@
 //!
 //! Knows numbers with units. Does not know where they were configured.
 
+use std::sync::Arc;
+
 use crate::packet::Version;
 use crate::primitives::Decoded;
 use crate::reason::ReasonCode;
+use crate::session::QueueRules;
 use crate::topic::Topic;
 use crate::violation::Violation;
 
@@ -29,8 +32,14 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// QoS 2 messages received whose PUBREL is still to come.
     pub max_awaiting_rel: u16,
+    /// How long a QoS 2 message of a connected client may wait for its PUBREL; seconds, 0: for ever.
+    pub await_rel_timeout_s: u32,
+    /// What an MQTT 3.x client has not acknowledged for so long is sent again; milliseconds, 0: only when it comes back.
+    pub retry_interval_ms: u32,
     /// Messages that wait for the window or for an absent client.
     pub max_mqueue_len: u32,
+    /// Which of them leaves next, and which goes when there are too many; None: the usual.
+    pub queue_rules: Option<Arc<QueueRules>>,
     /// Subscriptions of one session.
     pub max_subscriptions: u32,
     /// Unsent bytes of one connection beyond which nothing more is encoded for it.
@@ -39,14 +48,24 @@ pub struct Limits {
     pub server_keepalive_s: u16,
     /// What MQTT 5 clients that ask for it are told to build response topics from; empty: nothing.
     pub response_information: Box<str>,
+    /// Bytes that one client and its session may hold; 0: no limit of their sum.
+    pub force_shutdown_bytes: u32,
     /// From accept to CONNECT, and for a question that nobody answers; milliseconds.
     pub idle_timeout_ms: u32,
+    /// PUBLISH packets a second that are taken from one connection; 0: no limit.
+    pub max_publish_rate: u32,
+    /// Bytes a second that are read from one connection; 0: no limit.
+    pub max_bytes_rate: u32,
     /// How long the session of a 3.1.1 client with clean session 0 is kept; seconds.
     pub session_expiry_s: u32,
     /// Cap of MQTT 5's Session Expiry Interval; seconds.
     pub session_expiry_max_s: u32,
+    /// Sessions of the whole broker that may outlive their connection, beyond which no client of this zone gets one more.
+    pub max_sessions: u32,
     /// Whether retained messages are accepted.
     pub is_retain_available: bool,
+    /// Whether filters with wildcards are accepted.
+    pub is_wildcard_available: bool,
 }
 
 impl Limits {
@@ -78,15 +97,23 @@ impl Default for Limits {
             max_inflight: 32,
             receive_maximum: 1024,
             max_awaiting_rel: 1024,
+            await_rel_timeout_s: 300,
+            retry_interval_ms: 0,
             max_mqueue_len: 1000,
+            queue_rules: None,
             max_subscriptions: 100_000,
             max_outbox_bytes: 1 << 20,
             server_keepalive_s: 0,
             response_information: "".into(),
+            force_shutdown_bytes: 0,
             idle_timeout_ms: 15_000,
+            max_publish_rate: 0,
+            max_bytes_rate: 0,
             session_expiry_s: 7_200,
             session_expiry_max_s: 604_800,
+            max_sessions: 1_000_000,
             is_retain_available: true,
+            is_wildcard_available: true,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Options: read by name from any object that has the attributes of the stub's protocols.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::Limits;
+use whimbrel_protocol::session::QueueRules;
 use whimbrel_server::transport::proxy::Network;
 use whimbrel_server::{LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 
@@ -41,6 +43,7 @@ struct ListenerInput {
     websocket_path: Option<String>,
     tls: Option<TlsInput>,
     trusted_proxies: Option<Vec<String>>,
+    max_conn_rate: u32,
 }
 
 #[derive(FromPyObject)]
@@ -54,15 +57,26 @@ pub(crate) struct ZoneInput {
     max_inflight: u16,
     receive_maximum: u16,
     max_awaiting_rel: u16,
+    await_rel_timeout_s: u32,
+    retry_interval_ms: u32,
     max_mqueue_len: u32,
+    is_newest_dropped: bool,
+    is_qos0_stored: bool,
+    topic_priorities: Vec<(String, u16)>,
+    default_priority: u16,
     max_subscriptions: u32,
     max_outbox_bytes: u32,
     server_keepalive_s: u16,
     response_information: String,
+    force_shutdown_bytes: u32,
     idle_timeout_ms: u32,
+    max_publish_rate: u32,
+    max_bytes_rate: u32,
     session_expiry_s: u32,
     session_expiry_max_s: u32,
+    max_sessions: u32,
     is_retain_available: bool,
+    is_wildcard_available: bool,
 }
 
 impl OptionsInput {
@@ -123,12 +137,21 @@ impl ListenerInput {
                 tls: self.tls.map(TlsInput::convert).transpose()?,
                 trusted_proxies: self.trusted_proxies.as_deref().map(networks).transpose()?,
             },
+            max_conn_rate: self.max_conn_rate,
         })
     }
 }
 
 impl ZoneInput {
     pub(crate) fn convert(self) -> Limits {
+        let rules = QueueRules {
+            drops_newest: self.is_newest_dropped,
+            stores_qos0: self.is_qos0_stored,
+            max_bytes: self.force_shutdown_bytes as usize,
+            priorities: self.topic_priorities.into_iter().map(|(topic, priority)| (topic.into(), priority)).collect(),
+            default_priority: self.default_priority,
+        };
+        let queue_rules = (rules != QueueRules::default()).then(|| Arc::new(rules));
         Limits {
             max_packet_size_bytes: self.max_packet_size_bytes,
             max_clientid_len: self.max_clientid_len,
@@ -139,15 +162,23 @@ impl ZoneInput {
             max_inflight: self.max_inflight,
             receive_maximum: self.receive_maximum,
             max_awaiting_rel: self.max_awaiting_rel,
+            await_rel_timeout_s: self.await_rel_timeout_s,
+            retry_interval_ms: self.retry_interval_ms,
             max_mqueue_len: self.max_mqueue_len,
+            queue_rules,
             max_subscriptions: self.max_subscriptions,
             max_outbox_bytes: self.max_outbox_bytes,
             server_keepalive_s: self.server_keepalive_s,
             response_information: self.response_information.into(),
+            force_shutdown_bytes: self.force_shutdown_bytes,
             idle_timeout_ms: self.idle_timeout_ms,
+            max_publish_rate: self.max_publish_rate,
+            max_bytes_rate: self.max_bytes_rate,
             session_expiry_s: self.session_expiry_s,
             session_expiry_max_s: self.session_expiry_max_s,
+            max_sessions: self.max_sessions,
             is_retain_available: self.is_retain_available,
+            is_wildcard_available: self.is_wildcard_available,
         }
     }
 }

@@ -302,7 +302,7 @@ impl Client {
 
     fn on_publish(&mut self, publish: &Publish<'_>) -> Result<(), ClientError> {
         let named = self.connection.name(publish)?;
-        if self.inbound.on_publish(publish.qos, publish.packet_id) == Accepted::Route {
+        if self.inbound.on_publish(publish.qos, publish.packet_id, 0) == Accepted::Route {
             let properties = forwarded_properties(publish.properties);
             let publication = Publication::new(publish, named.topic(), &properties);
             let received_ms = crate::clock::steady_ms();

@@ -42,6 +42,8 @@ pub struct ListenerOptions {
     pub connections_max: u32,
     /// What lies between the socket and MQTT.
     pub layers: LayerOptions,
+    /// Connections taken in a second; 0: no limit.
+    pub max_conn_rate: u32,
 }
 
 /// What lies between a listener's sockets and MQTT; nothing by default.

@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     zones: RwLock<Vec<Arc<Limits>>>,
     question_deadline_ms: AtomicU64,
     running: AtomicUsize,
+    /// Sessions that may outlive their connection.
+    pub(crate) kept: AtomicUsize,
     pub(crate) assigned: AtomicU64,
     interest: AtomicU8,
     hasher: RandomState,
@@ -69,6 +71,7 @@ impl Shared {
             zones: RwLock::new(zones.iter().cloned().map(Arc::new).collect()),
             question_deadline_ms: AtomicU64::new(0),
             running: AtomicUsize::new(usize::from(workers)),
+            kept: AtomicUsize::new(0),
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.
             assigned: AtomicU64::new(hasher.hash_one("assigned")),
             interest: AtomicU8::new(0),

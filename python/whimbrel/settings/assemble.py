@@ -138,6 +138,7 @@ def _listener(merged: Merged, key: Key, bind: TcpBind | UnixBind) -> Listener:
         bind=_resolved(merged, bind),
         zone=merged.value(*key, "zone"),
         max_connections=merged.value(*key, "max_connections"),
+        max_conn_rate=merged.value(*key, "max_conn_rate"),
         is_anonymous_allowed=bind.is_local if allow_anonymous is None else allow_anonymous,
         path=merged.value(*key, "path"),
         tls=_tls(merged, key) if key[1] in TLS_KINDS else None,

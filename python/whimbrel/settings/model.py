@@ -65,6 +65,7 @@ class Listener:
     bind: TcpBind | UnixBind
     zone: str | None
     max_connections: int
+    max_conn_rate: int
     is_anonymous_allowed: bool
     path: str | None = None
     tls: Tls | None = None
@@ -128,15 +129,26 @@ class Mqtt:
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int
+    await_rel_timeout_s: int
+    retry_interval_ms: int
     max_mqueue_len: int
+    mqueue_drop_policy: str
+    mqueue_priorities: tuple[tuple[str, int], ...]
+    mqueue_default_priority: str
+    is_qos0_stored: bool
     max_subscriptions: int
     max_outbox_bytes: int
     server_keepalive_s: int
     response_information: str
+    force_shutdown_bytes: int
     idle_timeout_ms: int
+    max_publish_rate: int
+    max_bytes_rate: int
     session_expiry_s: int
     session_expiry_max_s: int
+    max_sessions: int
     is_retain_available: bool
+    is_wildcard_available: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,13 @@ pub(super) struct Aliases {
     pub(super) outgoing: Outgoing,
 }
 
+impl Aliases {
+    /// Of the topics, which are what a client chooses the length of.
+    pub(super) fn bytes(&self) -> usize {
+        self.incoming.iter().flatten().map(|topic| topic.len()).sum()
+    }
+}
+
 /// A topic, from the packet or from an alias set before.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Named<'a> {

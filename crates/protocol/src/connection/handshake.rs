@@ -128,6 +128,9 @@ impl Request {
         if !limits.is_retain_available {
             number(id::RETAIN_AVAILABLE, 0);
         }
+        if !limits.is_wildcard_available {
+            number(id::WILDCARD_SUBSCRIPTION_AVAILABLE, 0);
+        }
         number(id::MAXIMUM_PACKET_SIZE, limits.max_packet_size_bytes);
         if limits.max_topic_alias > 0 {
             number(id::TOPIC_ALIAS_MAXIMUM, u32::from(limits.max_topic_alias));

@@ -220,6 +220,11 @@ impl Connection {
         check_response_topic(publish.properties)
     }
 
+    /// Bytes of the topics that aliases stand for.
+    pub fn alias_bytes(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.aliases.bytes())
+    }
+
     /// The topic of a PUBLISH, with its alias learnt or resolved (section 3.3.2.3.4).
     #[inline]
     pub fn name<'a>(&mut self, publish: &Publish<'a>) -> Decoded<Named<'a>> {

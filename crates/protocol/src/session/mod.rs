@@ -5,6 +5,7 @@
 
 pub mod inbound;
 pub mod outbound;
+pub mod queue;
 pub mod subscriptions;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::packet::Version;
 
 pub use inbound::{Accepted, Inbound};
 pub use outbound::{Delivery, DropReason, Offered, Outbound, Resend, Settled};
+pub use queue::QueueRules;
 pub use subscriptions::Subscriptions;
 
 /// A will and how long it waits after the connection ended.
@@ -77,7 +79,7 @@ impl Session {
             client_id,
             expiry_s: 0,
             inbound: Inbound::new(limits.max_awaiting_rel),
-            outbound: Outbound::new(limits.max_mqueue_len),
+            outbound: Outbound::new(limits.max_mqueue_len, limits.queue_rules.clone()),
             subscriptions: Subscriptions::default(),
             will: None,
         }

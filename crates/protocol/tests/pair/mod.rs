@@ -99,7 +99,7 @@ impl End {
         match offered {
             Offered::Send(packet_id) => self.send_delivery(packet_id, &delivery, false, unix_ms),
             Offered::Queued => {}
-            Offered::QueuedAndEvicted => self.dropped.push(DropReason::QueueFull),
+            Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.dropped.push(DropReason::QueueFull)),
             Offered::Dropped(reason) => self.dropped.push(reason),
         }
         offered
@@ -200,7 +200,7 @@ impl End {
         let number = u32::from_be_bytes(publish.payload.try_into().unwrap());
         let (packet_id, dup) = (publish.packet_id, publish.dup);
         self.seen.push(Arrival { number, packet_id, dup });
-        if self.session.inbound.on_publish(publish.qos, packet_id) == Accepted::Route {
+        if self.session.inbound.on_publish(publish.qos, packet_id, 0) == Accepted::Route {
             self.accepted.push(number);
         }
         let ack = Ack::new(packet_id, ReasonCode::SUCCESS);

@@ -12,6 +12,7 @@ use whimbrel_router::Matches;
 
 use super::authority::Verdicts;
 use super::outbox::Outbox;
+use crate::pace::Pace;
 use crate::socket::Peer;
 use crate::transport::Transport;
 
@@ -27,6 +28,8 @@ pub(super) struct Client {
     pub(super) needed: usize,
     /// Waits for an answer; nothing is read meanwhile.
     pub(super) parked: Option<Box<Parked>>,
+    /// What it may send in a second, where its zone says so.
+    pub(super) pace: Option<Box<Pace>>,
     /// The matches of the last topic published: publishers repeat themselves.
     pub(super) memo: Option<Rc<Matches>>,
     pub(super) verdicts: Option<Box<Verdicts>>,
@@ -69,6 +72,8 @@ pub(super) enum Question {
     Challenged(Box<Request>),
     /// May it do what the first packet of the rest asks for?
     Packet,
+    /// None: it sent faster than its zone allows and waits until it may go on.
+    Tokens,
 }
 
 /// Where a new connection comes from.
@@ -89,6 +94,7 @@ impl Client {
             partial: Vec::new(),
             needed: 0,
             parked: None,
+            pace: None,
             memo: None,
             verdicts: None,
             peer: arrival.peer,
@@ -158,6 +164,8 @@ impl End {
         End::told("discarded", ReasonCode::SESSION_TAKEN_OVER, "another connection started this session anew");
     pub(super) const KICKED: End =
         End::told("kicked", ReasonCode::ADMINISTRATIVE_ACTION, "an operator ended this session");
+    pub(super) const OVER_BUDGET: End =
+        End::told("memory_exceeded", ReasonCode::QUOTA_EXCEEDED, "more memory than force_shutdown_size");
     pub(super) const KEEP_ALIVE: End =
         End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT, "nothing came for 1.5 times the keep-alive");
     /// Nothing was agreed on yet, so nothing is said.

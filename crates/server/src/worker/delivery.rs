@@ -197,9 +197,13 @@ impl Worker {
             self.refuse_publish(slot, publish, verdict);
             return Ok(Step::Next);
         }
+        let now_ms = self.now.ms;
         let Some(seat) = self.seat_of(slot) else { return Ok(Step::Next) };
-        match seat.session.inbound.on_publish(publish.qos, publish.packet_id) {
+        match seat.session.inbound.on_publish(publish.qos, publish.packet_id, now_ms) {
             Accepted::Route => {
+                if publish.qos == QoS::ExactlyOnce {
+                    self.watch_await_rel(slot);
+                }
                 let receivers = self.route_publish(slot, publish, topic);
                 self.acknowledge(slot, publish, if receivers == 0 { NOBODY } else { ReasonCode::SUCCESS });
             }
@@ -438,14 +442,19 @@ impl Worker {
                     self.mark_dirty(slot);
                 }
             }
-            (offered, ..) => self.count_offer(offered),
+            (offered, client, _) => {
+                let is_budgeted = client.is_some_and(|client| client.connection.limits().force_shutdown_bytes > 0);
+                self.count_offer(offered);
+                // Judged at the end of the turn: nobody may end in the middle of a delivery.
+                slot.filter(|_| is_budgeted).into_iter().for_each(|slot| self.mark_dirty(slot));
+            }
         }
     }
 
     fn count_offer(&mut self, offered: Offered) {
         match offered {
             Offered::Send(_) | Offered::Queued => {}
-            Offered::QueuedAndEvicted => self.count_drop(DropReason::QueueFull),
+            Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.count_drop(DropReason::QueueFull)),
             Offered::Dropped(reason) => self.count_drop(reason),
         }
     }
@@ -504,8 +513,8 @@ impl Worker {
 
     /// A delivery that this client can never take is settled as if it had been.
     pub(super) fn abandon(&mut self, seat: u32, packet_id: u16) {
-        let Some(seat) = self.sessions.get_mut(seat) else {
-            return;
+        let Some(seat) = self.sessions.get_mut(seat).filter(|_| packet_id != 0) else {
+            return; // QoS 0 has nothing to settle.
         };
         let outbound = &mut seat.session.outbound;
         outbound.on_puback(packet_id);

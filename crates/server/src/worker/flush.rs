@@ -34,6 +34,7 @@ impl Worker {
             client.is_dirty = false;
             self.pump(slot);
             self.flush(slot);
+            self.check_budget(slot);
         }
         // A pump may have marked clients again; they keep their place for the next turn.
         dirty.append(&mut self.dirty);

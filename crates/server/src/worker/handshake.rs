@@ -166,22 +166,23 @@ impl Worker {
             Question::Exchange(_) => self.on_enhanced(ticket, Outcome::UNANSWERED),
             Question::Challenged(_) => self.end(slot, End::IDLE),
             Question::Packet => self.on_authorized(ticket, &[ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR]),
+            Question::Tokens => {} // Nobody was asked.
         }
     }
 
-    fn admit_with(&mut self, slot: u32, request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
+    fn admit_with(&mut self, slot: u32, mut request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
         let owner = self.shared.owner_of(&request.client_id);
         if owner == self.index {
-            self.enter(slot, &request, is_superuser);
+            self.enter(slot, &mut request, is_superuser);
             self.go_on(slot, &rest, None);
         } else {
             self.hand_over(slot, request, is_superuser, rest);
         }
     }
 
-    fn admit(&mut self, slot: u32, request: Box<Request>, is_superuser: bool) -> Step {
+    fn admit(&mut self, slot: u32, mut request: Box<Request>, is_superuser: bool) -> Step {
         if self.shared.owner_of(&request.client_id) == self.index {
-            self.enter(slot, &request, is_superuser);
+            self.enter(slot, &mut request, is_superuser);
             return Step::Next;
         }
         Step::HandOver(request, is_superuser)
@@ -193,17 +194,23 @@ impl Worker {
         let client = self.clients.remove(slot as usize);
         let _ = epoll::delete(&self.poll, client.socket.fd());
         let limits = Arc::clone(client.connection.limits());
-        let Client { socket, peer, listener, connection, .. } = client;
+        let Client { socket, peer, listener, connection, pace, .. } = client;
         let arrival = Arrival { socket, peer, listener, limits };
-        let handoff = Handoff { arrival, connection, request, rest, is_superuser };
+        let handoff = Handoff { arrival, connection, request, rest, pace, is_superuser };
         self.outgoing[usize::from(owner)].push(Mail::Adopt(Box::new(handoff)));
     }
 
-    pub(super) fn adopt(&mut self, handoff: Handoff) {
+    pub(super) fn adopt(&mut self, mut handoff: Handoff) {
         let mut connection = handoff.connection;
         connection.rebase(self.now.ms); // Each worker's clock starts at its own zero.
         let Some(slot) = self.seat(handoff.arrival, connection) else { return };
-        self.enter(slot, &handoff.request, handoff.is_superuser);
+        // What it sent before counts; a client must not get a second burst by belonging here.
+        let pace = handoff.pace.map(|mut pace| {
+            pace.rebase(self.now.ms);
+            pace
+        });
+        self.clients[slot as usize].pace = pace;
+        self.enter(slot, &mut handoff.request, handoff.is_superuser);
         if self.stop_by_ms.is_some() && self.clients.contains(slot as usize) {
             return self.take_leave(slot); // It was on its way when everybody else was told.
         }
@@ -211,10 +218,15 @@ impl Worker {
     }
 
     /// The client is let in: session, CONNACK, what was in flight.
-    fn enter(&mut self, slot: u32, request: &Request, is_superuser: bool) {
+    fn enter(&mut self, slot: u32, request: &mut Request, is_superuser: bool) {
         let limits = Arc::clone(self.clients[slot as usize].connection.limits());
+        if self.must_refuse_session(request, &limits) {
+            return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
+        }
         let (seat, session_present) = self.open_session(request, &limits);
+        self.keep_or_not(seat, request, &limits);
         self.attach(slot, seat, request, is_superuser);
+        self.resume_exchanges(slot);
         let mut connack = Vec::new();
         request.put_accepted(&mut connack, &limits, session_present);
         if connack.len() > request.max_packet_bytes as usize {

@@ -37,28 +37,34 @@ impl Worker {
             // Level-triggered: without this the loop would be told about the same bytes in every turn.
             return self.watch(slot);
         }
-        if client.needed >= OWN_BUFFER_BYTES {
-            return self.read_large(slot);
+        let Some(allowed) = self.readable_bytes(slot) else { return };
+        // Layers let pass what they have, however much that is: what they held back, no readiness would tell of.
+        let is_plain = self.clients[slot as usize].socket.plain().is_some();
+        let allowed = if is_plain { allowed } else { usize::MAX };
+        if self.clients[slot as usize].needed >= OWN_BUFFER_BYTES {
+            return self.read_large(slot, allowed);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let client = &mut self.clients[slot as usize];
         let held = client.partial.len();
         buffer[..held].copy_from_slice(&client.partial);
-        let moved = client.socket.read(&mut buffer[held..]);
+        let end = buffer.len().min(held.saturating_add(allowed));
+        let moved = client.socket.read(&mut buffer[held..end]);
         if let Some(count) = self.on_read(slot, moved) {
             self.clients[slot as usize].partial = Vec::new();
             self.consume(slot, &buffer[..held + count], None);
         }
         self.buffer = buffer;
+        self.check_budget(slot);
         self.settle(slot);
     }
 
     /// Gathers one large packet; its buffer grows with what arrives, not with what the length field promises.
-    fn read_large(&mut self, slot: u32) {
+    fn read_large(&mut self, slot: u32, allowed: usize) {
         let client = &mut self.clients[slot as usize];
-        // Layers let pass what they have, however much that is.
         let is_plain = client.socket.plain().is_some();
-        let missing = if is_plain { (client.needed - client.partial.len()).min(READ_BYTES) } else { READ_BYTES };
+        let missing = if is_plain { client.needed - client.partial.len() } else { READ_BYTES };
+        let missing = missing.min(READ_BYTES).min(allowed);
         let mut buffer = std::mem::take(&mut self.buffer);
         let moved = client.socket.read(&mut buffer[..missing]);
         if let Some(count) = self.on_read(slot, moved) {
@@ -70,6 +76,7 @@ impl Worker {
             }
         }
         self.buffer = buffer;
+        self.check_budget(slot);
         self.settle(slot);
     }
 
@@ -79,6 +86,9 @@ impl Worker {
             Moved::Bytes(count) => {
                 self.note_proxied(slot);
                 self.counts.bytes_received += count as u64;
+                if let Some(pace) = &mut self.clients[slot as usize].pace {
+                    pace.took_bytes(count);
+                }
                 Some(count)
             }
             Moved::Blocked => None,
@@ -116,6 +126,12 @@ impl Worker {
                 }
                 Err(violation) => return self.end(slot, violation.into()),
             };
+            if let Some(pace) = &mut client.pace
+                && let (Packet::Publish(_), None) = (&packet, answer)
+                && let Err(wait_ms) = pace.take_publish(self.now.ms)
+            {
+                return self.wait_for_tokens(slot, unread, wait_ms);
+            }
             client.connection.heard(self.now.ms);
             self.counts.packets_received += 1;
             match self.on_packet(slot, &packet, answer.take()) {

@@ -106,12 +106,14 @@ impl Worker {
             self.counts.session_terminated += 1;
             return self.remove_session(slot);
         }
+        let evicted = seat.session.outbound.shed();
         seat.last_seen = record.map(|record| {
             Box::new(ClientRecord { is_connected: false, disconnected_at_ms: unix_ms, outbox_bytes: 0, ..record })
         });
         let now_ms = self.now.ms; // Not the time of day, which may jump.
         seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
         seat.will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
+        (0..evicted).for_each(|_| self.count_drop(DropReason::QueueFull));
         self.attend(slot);
     }
 
@@ -161,6 +163,7 @@ impl Worker {
         let is_due = client.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= self.now.ms);
         match (is_due, client.parked.is_some(), client.connection.phase()) {
             (false, ..) => self.arm(slot),
+            (true, true, _) if self.is_paced(slot) => self.on_tokens(slot, epoch),
             (true, true, _) => self.expire_question(slot),
             (true, false, Phase::Open) => self.end(slot, End::KEEP_ALIVE),
             (true, false, _) => self.end(slot, End::IDLE),
@@ -179,6 +182,7 @@ impl Worker {
         };
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
         self.subscription_count -= seat.session.subscriptions.len() as u64;
+        self.let_go(&mut seat);
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
         self.shared.router.unsubscribe(filters, place);
         for _ in 0..seat.session.outbound.queue_len() {

@@ -6,15 +6,19 @@
 
 mod accept;
 mod authority;
+mod budget;
 mod client;
 mod delivery;
 mod enhanced;
+mod exchanges;
 mod flush;
 mod handshake;
 mod inbound;
+mod keeping;
 mod layers;
 mod lifecycle;
 mod outbox;
+mod pacing;
 mod replay;
 mod requests;
 mod sessions;
@@ -36,6 +40,7 @@ use crate::clock;
 use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::{MAILS_MAX, Mail};
+use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::timers::{Subject, Timers};
 use client::Client;
@@ -50,6 +55,7 @@ pub(crate) struct Handoff {
     connection: whimbrel_protocol::connection::Connection,
     request: Box<Request>,
     rest: Vec<u8>,
+    pace: Option<Box<Pace>>,
     is_superuser: bool,
 }
 
@@ -264,7 +270,7 @@ impl Worker {
         let is_read = !client.is_waiting() && client.has_room();
         if flags.intersects(Flags::HUP | Flags::ERR) && !is_read {
             // Reported whether it is watched or not: a connection that is not read would wake us for ever.
-            self.end(slot, client::End::CLOSED);
+            self.on_hung_up(slot, flags.contains(Flags::ERR));
         } else if flags.intersects(Flags::IN | Flags::HUP | Flags::ERR) {
             self.read(slot);
         }
@@ -275,6 +281,10 @@ impl Worker {
             match subject {
                 Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
                 Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
+                Subject::Listener(index) => self.wake_listener(index),
+                Subject::AwaitRel(slot, epoch) => self.on_await_rel(slot, epoch),
+                Subject::Retry(slot, epoch) => self.on_retry(slot, epoch),
+                Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),
             }
         }
         self.sweep_if_due();
@@ -300,14 +310,15 @@ impl Worker {
                 mailbox.post(mails.drain(..));
             }
         }
-        if !self.events.is_empty() {
-            self.counts.notices_dropped += self.shared.outlet.post(&mut self.events);
-        }
         self.counts.connections_count = self.clients.len() as u64;
         self.counts.sessions_count = self.sessions.len() as u64;
         self.counts.subscriptions_count = self.subscription_count;
         self.counts.route_misses = self.cache.misses;
+        // Before the events: whoever is told that something happened reads counters that know of it.
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
+        if !self.events.is_empty() {
+            self.counts.notices_dropped += self.shared.outlet.post(&mut self.events);
+        }
     }
 
     fn is_peer_congested(&self) -> bool {

@@ -38,6 +38,7 @@ pub fn loopback() -> ListenerOptions {
         is_anonymous_allowed: true,
         connections_max: 100_000,
         layers: LayerOptions::default(),
+        max_conn_rate: 0,
     }
 }
 
