@@ -165,3 +165,10 @@ async def test_a_broker_starts_once_and_says_when_it_does_not_run() -> None:
 def test_wrong_settings_are_refused_when_the_broker_is_made() -> None:
     with pytest.raises(SettingsError, match=r"mqtt\.max_qos_allowed"):
         whimbrel.Broker({"mqtt.max_qos_allowed": 3})
+
+
+async def test_listeners_of_other_kinds_say_their_url() -> None:
+    settings = {"listeners.ws.web.bind": "127.0.0.1:0", "listeners.ws.web.path": "/here"}
+    async with whimbrel.Broker(settings, bind=None) as broker:
+        assert broker.url == f"ws://127.0.0.1:{broker.port}/here"
+        assert await broker.reload_certificates() == 0
