@@ -172,3 +172,14 @@ async def test_listeners_of_other_kinds_say_their_url() -> None:
     async with whimbrel.Broker(settings, bind=None) as broker:
         assert broker.url == f"ws://127.0.0.1:{broker.port}/here"
         assert await broker.reload_certificates() == 0
+
+
+async def test_a_reload_holds_for_connections_from_then_on(broker: whimbrel.Broker) -> None:
+    async with entered(broker, "before") as (before,):
+        found = broker.reload({"mqtt.max_qos_allowed": 0, "workers": 2})
+        assert (found.now, found.at_restart) == (("mqtt.max_qos_allowed",), ("workers",))
+        async with entered(broker, "after") as (after,):
+            assert await asyncio.to_thread(before.subscribe, "a", qos=1) == 1
+            assert await asyncio.to_thread(after.subscribe, "a", qos=1) == 0
+    with pytest.raises(SettingsError):
+        broker.reload({"mqtt.max_qos_allowed": 3})

@@ -44,7 +44,7 @@ struct ListenerInput {
 }
 
 #[derive(FromPyObject)]
-struct ZoneInput {
+pub(crate) struct ZoneInput {
     max_packet_size_bytes: u32,
     max_clientid_len: u16,
     max_topic_levels: u16,
@@ -125,7 +125,7 @@ impl ListenerInput {
 }
 
 impl ZoneInput {
-    fn convert(self) -> Limits {
+    pub(crate) fn convert(self) -> Limits {
         Limits {
             max_packet_size_bytes: self.max_packet_size_bytes,
             max_clientid_len: self.max_clientid_len,

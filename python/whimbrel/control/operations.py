@@ -12,6 +12,7 @@ from typing import Any, Final
 from whimbrel.control import views
 from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError
 from whimbrel.services import Services
+from whimbrel.settings import Changes, SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +53,8 @@ async def _kick(services: Services, *, client_id: str) -> None:
     await services.clients.kick(client_id)
 
 
-async def _reload(services: Services) -> int:
-    return await services.listeners.reload_certificates()
+async def _reload(services: Services) -> tuple[Changes, int]:
+    return services.configuration.reload(), await services.listeners.reload_certificates()
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -72,6 +73,7 @@ _CODES: Final[Mapping[type[Exception], str]] = {
     CertificateFailure: "bad_file",
     ClientNotFound: "not_found",
     EngineError: "unavailable",
+    SettingsError: "invalid_settings",
     ValueError: "bad_request",
 }
 

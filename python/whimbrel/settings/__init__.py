@@ -23,9 +23,11 @@ from whimbrel.settings.model import (
     UnixBind,
 )
 from whimbrel.settings.problems import Problem, SettingsError
+from whimbrel.settings.reload import Changes, changes
 
 __all__ = [
     "Auth",
+    "Changes",
     "Effective",
     "Hooks",
     "Listener",
@@ -40,6 +42,7 @@ __all__ = [
     "TcpBind",
     "Tls",
     "UnixBind",
+    "changes",
     "explain",
     "from_mapping",
     "load",

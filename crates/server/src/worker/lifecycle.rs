@@ -45,7 +45,7 @@ impl Worker {
         if let Some(text) = client.socket.failure() {
             self.on_failed_handshake(&client, text);
         }
-        client.socket.finish(end.is_told);
+        client.socket.finish(end.is_told || client.is_leaving);
         self.shared.listeners[usize::from(client.listener)].release();
         let Some(seat) = client.session else { return };
         self.counts.client_disconnected += 1;
