@@ -104,7 +104,7 @@ impl Listener {
             self.release();
             return Accepted::Refused;
         }
-        let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::Net);
+        let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::from);
         match self.layering.lay_over(Socket::new(descriptor), &peer) {
             Some(transport) => Accepted::Client(transport, peer),
             None => {

@@ -337,7 +337,8 @@ impl Worker {
     }
 
     fn is_done(&self) -> bool {
-        let is_empty = || self.clients.iter().all(|(_, client)| client.outbox.len() == 0);
+        let is_sent = |client: &Client| client.outbox.len() == 0 && !client.socket.has_waiting();
+        let is_empty = || self.clients.iter().all(|(_, client)| is_sent(client));
         self.stop_by_ms.is_some_and(|by_ms| self.now.ms >= by_ms || is_empty())
     }
 
