@@ -57,6 +57,26 @@ def test_flow_delivers_every_message_once(broker: BackgroundBroker, pattern: str
     assert not [name for name in FAULTS if measures.get(name)]
 
 
+def test_the_json_of_a_flow_has_these_fields_and_no_others(broker: BackgroundBroker) -> None:
+    measures = reported(typed("flow", *where(broker), "-q", "1", "-c", "2", "--count", "20", "--json"))
+    what = {"scenario", "mqtt", "qos", "publishers", "subscribers", "payload_bytes", "window"}
+    how_many = {"seconds", "sent", "acknowledged", "delivered", "expected_in_all", "delivered_in_all"}
+    rates = {"sent_per_s", "acknowledged_per_s", "delivered_per_s", "load_us_per_message"}
+    faults = {
+        "lost",
+        "duplicated",
+        "out_of_order",
+        "foreign",
+        "refused",
+        "unacknowledged",
+        "closed_by_broker",
+        "stalls",
+    }
+    assert measures.keys() == what | how_many | rates | faults | LATENCIES
+    texts = {name for name, value in measures.items() if isinstance(value, str)}
+    assert texts == {"scenario", "mqtt"}
+
+
 def test_flow_for_a_time_measures_what_comes_after_the_warming(broker: BackgroundBroker) -> None:
     words = ["-c", "2", "--warm", "0.05", "--duration", "0.2", "--window", "8"]
     measures = reported(typed("flow", *where(broker), *words, "--json"))

@@ -153,7 +153,7 @@ impl<'a> Flow<'a> {
         }
         for (number, publisher) in self.publishers.iter_mut().enumerate() {
             if self.plan.subscribers + number < clients.count() {
-                publisher.agree(clients.receive_max(self.plan.subscribers + number));
+                publisher.agree(clients.receive_max(self.plan.subscribers + number), self.plan.publishers);
                 publisher.is_hungry = true;
                 self.hungry.push(number);
             }

@@ -148,6 +148,7 @@ impl ConnectOptions {
         within("clients", &self.clients, 1..=1_000_000)?;
         within("concurrency", &self.concurrency, 1..=10_000)?;
         within("rate", &self.rate, 0.0..=1e7)?;
+        within("hold", &self.hold.as_secs_f64(), 0.0..=86_400.0)?;
         within("pings", &self.pings, 0..=1_000)
     }
 }
@@ -156,6 +157,7 @@ impl SubscribeOptions {
     fn check(&self) -> Outcome<()> {
         within("clients", &self.clients, 1..=1_000_000)?;
         within("rate", &self.rate, 0.0..=1e7)?;
+        within("hold", &self.hold.as_secs_f64(), 0.0..=86_400.0)?;
         // Each has a packet identifier of its own.
         within("subscriptions", &self.subscriptions, 1..=65_535)
     }
@@ -174,7 +176,8 @@ impl FlowOptions {
         within("count", &self.count.unwrap_or(1), 1..=u64::MAX)?;
         within("publishers times subscribers", &self.pairs(), 0..=PAIRS_MAX)?;
         let under_way = (self.publishers * self.window) as u64 * self.payload_bytes as u64;
-        within("publishers times window times payload", &under_way, 0..=UNDER_WAY_MAX_BYTES)
+        let allowed = if self.rate > 0.0 { u64::MAX } else { UNDER_WAY_MAX_BYTES };
+        within("publishers times window times payload", &under_way, 0..=allowed)
     }
 
     /// Lines in the book.

@@ -13,8 +13,10 @@ use crate::window::Window;
 
 /// The part of a payload that we read.
 pub const HEADER_BYTES: usize = 16;
-/// Unacknowledged messages, so that a packet identifier is free again when its turn comes.
+/// Unacknowledged messages of one publisher, so that a packet identifier is free again when its turn comes.
 const UNACKNOWLEDGED_MAX: u64 = 65_534;
+/// Of all publishers together; 256 MiB of memory.
+const UNACKNOWLEDGED_ALL_MAX: u64 = 1 << 24;
 
 /// What every publisher of a run has in common.
 #[derive(Clone, Copy)]
@@ -83,10 +85,11 @@ impl Publisher {
         })
     }
 
-    /// Holds it to what the broker said in CONNACK; where nobody listens, to its window as well.
-    pub fn agree(&mut self, receive_max: u16) {
+    /// Holds it to what the broker said in CONNACK, to its part of the memory, and where nobody listens to its window.
+    pub fn agree(&mut self, receive_max: u16, publishers: usize) {
         let window = if self.habit.receivers == 0 && !self.habit.is_open_loop { self.habit.window } else { u64::MAX };
-        self.acks_max = u64::from(receive_max).min(window).min(UNACKNOWLEDGED_MAX);
+        let part = UNACKNOWLEDGED_ALL_MAX / publishers as u64;
+        self.acks_max = u64::from(receive_max).min(window).min(part).min(UNACKNOWLEDGED_MAX);
     }
 
     /// Whether it can send now.
@@ -245,7 +248,7 @@ mod tests {
     #[test]
     fn the_brokers_receive_maximum_holds_it_back() {
         let mut publisher = Publisher::new(habit(Version::V5, QoS::AtLeastOnce), 0, "t", u64::MAX).unwrap();
-        publisher.agree(3);
+        publisher.agree(3, 1);
         written(&mut publisher);
         assert_eq!(publisher.sent, 3);
     }

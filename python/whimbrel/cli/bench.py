@@ -162,7 +162,7 @@ def bench() -> None:
     help="Closed loop: how many are on their way in at once.",
 )
 @click.option(
-    "--hold", "hold_s", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Rest when all are in."
+    "--hold", "hold_s", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS", help="Rest when all are in."
 )
 @click.option("--pings", type=click.IntRange(0, 1000), default=0, help="Each pings so often afterwards.")
 def connect(**options: Any) -> None:
@@ -201,7 +201,7 @@ def publish(**options: Any) -> None:
     help="Topic filter; {run}, {client} and {number} (of the subscription) are replaced by numbers.",
 )
 @click.option(
-    "--hold", "hold_s", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Then count what comes."
+    "--hold", "hold_s", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS", help="Then count what comes."
 )
 def subscribe(**options: Any) -> None:
     """Subscribe, then listen; the latency is the one of SUBACK."""
