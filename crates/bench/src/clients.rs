@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::{Errno, read};
 use rustix::net::{SendFlags, send, sockopt};
 use whimbrel_protocol::decode::{Split, decode, split};
@@ -274,7 +274,7 @@ impl Clients {
     pub fn receive(&mut self, player: &mut impl Player, wait: Duration) -> Outcome<()> {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        let wait = Timespec { tv_sec: 0, tv_nsec: wait.min(TURN_MAX).as_nanos() as _ };
+        let wait = self.wait_precisely(wait.min(TURN_MAX))?;
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -291,6 +291,19 @@ impl Clients {
         }
         self.events = events;
         Ok(())
+    }
+
+    /// What is left for epoll to wait. Its timeout is rounded up to milliseconds, which is too coarse for a schedule: a
+    /// short wait is left to ppoll, whose unit is the nanosecond.
+    fn wait_precisely(&self, wait: Duration) -> Outcome<Timespec> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: wait.as_nanos() as _ };
+        if wait.is_zero() || wait == TURN_MAX {
+            return Ok(timeout);
+        }
+        match poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => Ok(Timespec::default()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes each socket once that has something to send.

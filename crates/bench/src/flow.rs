@@ -243,7 +243,9 @@ impl<'a> Flow<'a> {
             let mut since_ns = now_ns;
             if let Some(schedule) = &self.schedule {
                 since_ns = schedule.due_ns(number, publisher.sent);
-                self.lag.record(now_ns.saturating_sub(since_ns));
+                if self.measured_ns.contains(&since_ns) {
+                    self.lag.record(now_ns.saturating_sub(since_ns));
+                }
             }
             publisher.append(outbox, since_ns);
         }
