@@ -469,7 +469,7 @@ class LoadOptions(Protocol):
     @property
     def sources(self) -> Sequence[str]: ...  # local addresses, taken in turns; empty: the kernel chooses
     @property
-    def protocol_version(self) -> int: ...  # 4 | 5
+    def protocol_version(self) -> int: ...  # 3 | 4 | 5
     @property
     def username(self) -> str | None: ...
     @property

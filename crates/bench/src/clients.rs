@@ -233,7 +233,7 @@ impl Clients {
     pub fn refused(&mut self, reason: ReasonCode) {
         let version = self.version;
         self.first_refusal.get_or_insert_with(|| match (version, reason.0) {
-            (Version::V311, 1..=5) => format!("CONNACK return code {}", reason.0),
+            (Version::V31 | Version::V311, 1..=5) => format!("CONNACK return code {}", reason.0),
             _ => format!("{} (0x{:02X})", reason.text(), reason.0),
         });
     }

@@ -6,7 +6,11 @@ use crate::histogram::Histogram;
 
 /// As people write it.
 pub fn version_name(version: Version) -> &'static str {
-    if version == Version::V5 { "5.0" } else { "3.1.1" }
+    match version {
+        Version::V31 => "3.1",
+        Version::V311 => "3.1.1",
+        Version::V5 => "5.0",
+    }
 }
 
 /// One value.

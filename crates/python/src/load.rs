@@ -71,7 +71,11 @@ impl LoadInput {
             host: self.host,
             port: self.port,
             unix: self.unix,
-            version: if self.protocol_version == 4 { Version::V311 } else { Version::V5 },
+            version: match self.protocol_version {
+                3 => Version::V31,
+                4 => Version::V311,
+                _ => Version::V5,
+            },
             username: self.username,
             password: self.password.map(|password| Secret(password.into())),
             client_prefix: self.client_prefix,

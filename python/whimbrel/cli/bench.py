@@ -51,7 +51,7 @@ _COMMON: Final = (
     click.option("-u", "--username", help="User name of every client."),
     click.option("-P", "--password", help="Password; visible to others on this machine while the command runs."),
     click.option(
-        "-V", "--protocol", type=click.Choice(["4", "5"]), default="5", show_default=True, help="MQTT version."
+        "-V", "--protocol", type=click.Choice(["3", "4", "5"]), default="5", show_default=True, help="MQTT version."
     ),
     click.option(
         "--client-prefix", default="bench", show_default=True, metavar="TEXT", help="Client ids are TEXT-RUN-NUMBER."
