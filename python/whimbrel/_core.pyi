@@ -478,3 +478,76 @@ class Client:
     def receive(self, timeout_ms: int) -> Message | None:
         """The next message, or None after the timeout; keeps the connection alive meanwhile."""
     def disconnect(self) -> None: ...
+
+class LoadOptions(Protocol):
+    """One run of the load generator; a scenario ignores what it does not need. Rates: each second, 0: closed loop."""
+
+    @property
+    def scenario(self) -> str: ...  # "connect" | "subscribe" | "publish" | "pair" | "fanout" | "fanin"
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def unix(self) -> str | None: ...  # path, instead of host and port
+    @property
+    def sources(self) -> Sequence[str]: ...  # local addresses, taken in turns; empty: the kernel chooses
+    @property
+    def protocol_version(self) -> int: ...  # 3 | 4 | 5
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def password(self) -> bytes | None: ...
+    @property
+    def client_prefix(self) -> str: ...
+    @property
+    def broker_pid(self) -> int | None: ...  # of this machine; its CPU time and memory are then reported
+    @property
+    def run(self) -> int: ...  # 0 .. 2**32 - 1, in topics, client ids and payloads
+    @property
+    def patience_s(self) -> float: ...  # silence after which what has not come is lost, 0.05 .. 3600
+    @property
+    def clients(self) -> int: ...  # of a flow and of publish: the publishers
+    @property
+    def subscribers(self) -> int: ...  # fanout, fanin; 0 for publish
+    @property
+    def qos(self) -> int: ...
+    @property
+    def retain(self) -> bool: ...
+    @property
+    def payload_bytes(self) -> int: ...  # 16 .. 2**24; publish: from 0
+    @property
+    def window(self) -> int: ...  # messages of a publisher under way, 1 .. 32_768
+    @property
+    def rate(self) -> float: ...  # messages, connects or subscribes
+    @property
+    def warm_s(self) -> float: ...
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def count(self) -> int | None: ...  # messages of all publishers, instead of a duration
+    @property
+    def topic(self) -> str: ...  # publish, subscribe; {run}, {client}, {number} are replaced
+    @property
+    def concurrency(self) -> int: ...  # connect
+    @property
+    def hold_s(self) -> float: ...  # connect, subscribe
+    @property
+    def pings(self) -> int: ...  # connect
+    @property
+    def subscriptions(self) -> int: ...  # subscribe: of each client
+
+@final
+class LoadRun:
+    """A run of the load generator on a thread of its own. One that is dropped stops by itself."""
+
+    def __new__(cls, options: LoadOptions) -> LoadRun:
+        """Start the run. Raises ValueError for an option of the wrong shape; ranges are checked by the run."""
+    def wait(self, timeout_ms: int) -> bool:
+        """Whether the run has ended, after at most so long; releases the interpreter."""
+    def progress(self) -> dict[str, str | int | float]:
+        """Where it stands: phase, connected, sent, acknowledged, delivered, latency_p50_us, latency_p99_us."""
+    def stop(self) -> None:
+        """Send nothing more, wait for what is under way, report. A second call does not wait either."""
+    def result(self) -> dict[str, str | int | float] | None:
+        """The measures, None while it runs. Raises ValueError (an option out of range), ConnectionError (no run)."""
