@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::Limits;
 use whimbrel_protocol::session::QueueRules;
-use whimbrel_server::{ListenerKind, ListenerOptions, Options};
+use whimbrel_server::{Flapping, ListenerKind, ListenerOptions, Options};
 
 #[derive(FromPyObject)]
 pub(crate) struct OptionsInput {
@@ -15,6 +15,9 @@ pub(crate) struct OptionsInput {
     listeners: Vec<ListenerInput>,
     zones: Vec<ZoneInput>,
     question_deadline_ms: u32,
+    flapping_max_count: u32,
+    flapping_window_ms: u64,
+    flapping_ban_ms: u64,
     max_retained_messages: usize,
     max_retained_bytes: usize,
 }
@@ -75,6 +78,11 @@ impl OptionsInput {
             listeners: listeners.collect::<PyResult<_>>()?,
             zones: self.zones.into_iter().map(ZoneInput::convert).collect(),
             question_deadline_ms: self.question_deadline_ms,
+            flapping: (self.flapping_max_count > 0).then_some(Flapping {
+                max_count: self.flapping_max_count,
+                window_ms: self.flapping_window_ms,
+                ban_ms: self.flapping_ban_ms,
+            }),
             retained_messages_max: self.max_retained_messages,
             retained_bytes_max: self.max_retained_bytes,
         })

@@ -52,6 +52,7 @@ impl Broker {
         let mut shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
             .map_err(StartError::Resources)?;
         shared.question_deadline_ms = u64::from(options.question_deadline_ms);
+        shared.flapping = options.flapping;
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;

@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod client;
 pub mod event;
+mod flapping;
 mod gate;
 pub mod ledger;
 mod listener;
@@ -21,5 +22,5 @@ mod worker;
 
 pub use broker::{Broker, StartError};
 pub use event::Event;
-pub use options::{ListenerKind, ListenerOptions, Options};
+pub use options::{Flapping, ListenerKind, ListenerOptions, Options};
 pub use shared::Interest;

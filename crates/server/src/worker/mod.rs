@@ -10,6 +10,7 @@ mod budget;
 mod client;
 mod delivery;
 mod exchanges;
+mod flapping;
 mod flush;
 mod handshake;
 mod inbound;
@@ -34,6 +35,7 @@ use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_router::MatchCache;
 
 use crate::event::Event;
+use crate::flapping::Flaps;
 use crate::ledger::Counts;
 use crate::mailbox::{MAILS_MAX, Mail};
 use crate::pace::Pace;
@@ -86,6 +88,7 @@ pub(crate) struct Worker {
     next_epoch: u16,
     next_ticket: u32,
     sessions: Sessions,
+    flaps: Flaps,
     subscription_count: u64,
     dirty: Vec<u32>,
     spares: Spares,
@@ -156,6 +159,7 @@ impl Worker {
             next_epoch: 0,
             next_ticket: 0,
             sessions: Sessions::default(),
+            flaps: Flaps::default(),
             subscription_count: 0,
             dirty: Vec::new(),
             spares: Spares::default(),
