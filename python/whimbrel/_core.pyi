@@ -131,6 +131,12 @@ class Options(Protocol):
     @property
     def question_deadline_ms(self) -> int: ...  # the data plane's own, behind the hooks' deadline
     @property
+    def flapping_max_count(self) -> int: ...  # connections of a client that end within the window; 0: nobody looks
+    @property
+    def flapping_window_ms(self) -> int: ...
+    @property
+    def flapping_ban_ms(self) -> int: ...  # how long the client is refused then
+    @property
     def max_retained_messages(self) -> int: ...
     @property
     def max_retained_bytes(self) -> int: ...

@@ -64,3 +64,14 @@ async def test_a_queue_keeps_what_the_operator_wants_kept_and_sends_the_urgent_f
             await broker.publish(topic, payload, qos=qos)
         assert broker.counters()["delivery.dropped.queue_full"] == 1
         assert await asyncio.to_thread(taken, broker, "away", 3) == [b"fire", b"1", b"2"]
+
+
+async def test_a_client_id_that_comes_and_goes_too_often_is_refused() -> None:
+    async with whimbrel.Broker({"flapping.enable": True, "flapping.max_count": 2}) as broker:
+        for count in (1, 2):
+            async with entered(broker, "nervous"):
+                pass
+            await until(lambda count=count: broker.counters()["client.disconnected"] == count)  # type: ignore[misc]
+        with await asyncio.to_thread(RawClient, (broker.host, broker.port), level=5) as client:
+            assert await asyncio.to_thread(client.connect, "nervous") == (0x8A, False)
+        await until(lambda: broker.counters()["whimbrel.flapping.refused"] == 1)

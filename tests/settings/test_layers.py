@@ -10,6 +10,7 @@ import pytest
 from tests.settings.conftest import HOME, Written
 from whimbrel.settings import (
     Auth,
+    Flapping,
     Hooks,
     Listener,
     Log,
@@ -73,6 +74,7 @@ def embedded(**changes: object) -> Settings:
         "mqtt": DEFAULT_MQTT,
         "zones": {},
         "hooks": Hooks(deadline_ms=5000),
+        "flapping": Flapping(is_enabled=False, max_count=15, window_ms=60_000, ban_ms=300_000),
         "retained": Retained(max_messages=1_000_000, max_bytes=256 * 1024 * 1024),
         "log": Log(level="info"),
         **changes,

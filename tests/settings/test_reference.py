@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.settings.conftest import HOME
-from whimbrel.settings import Auth, Hooks, Listener, Log, Mqtt, Node, Retained, Settings, Storage, Tls, load
+from whimbrel.settings import Auth, Flapping, Hooks, Listener, Log, Mqtt, Node, Retained, Settings, Storage, Tls, load
 from whimbrel.settings.reference import page
 from whimbrel.settings.table import ROWS, Computed, Row, fields_of
 
@@ -18,6 +18,7 @@ SECTIONS = [
     ("auth", Auth),
     ("storage", Storage),
     ("hooks", Hooks),
+    ("flapping", Flapping),
     ("retained", Retained),
     ("log", Log),
     ("mqtt", Mqtt),

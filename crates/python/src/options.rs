@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use whimbrel_protocol::Limits;
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_server::transport::proxy::Network;
-use whimbrel_server::{LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
+use whimbrel_server::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 
 #[derive(FromPyObject)]
 pub(crate) struct OptionsInput {
@@ -17,6 +17,9 @@ pub(crate) struct OptionsInput {
     listeners: Vec<ListenerInput>,
     zones: Vec<ZoneInput>,
     question_deadline_ms: u32,
+    flapping_max_count: u32,
+    flapping_window_ms: u64,
+    flapping_ban_ms: u64,
     max_retained_messages: usize,
     max_retained_bytes: usize,
 }
@@ -92,6 +95,11 @@ impl OptionsInput {
             listeners: listeners.collect::<PyResult<_>>()?,
             zones: self.zones.into_iter().map(ZoneInput::convert).collect(),
             question_deadline_ms: self.question_deadline_ms,
+            flapping: (self.flapping_max_count > 0).then_some(Flapping {
+                max_count: self.flapping_max_count,
+                window_ms: self.flapping_window_ms,
+                ban_ms: self.flapping_ban_ms,
+            }),
             retained_messages_max: self.max_retained_messages,
             retained_bytes_max: self.max_retained_bytes,
         })

@@ -58,9 +58,10 @@ impl Broker {
     pub fn start(options: &Options) -> Result<Broker, StartError> {
         let listeners = options.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let retained = Retained::new(options.retained_messages_max, options.retained_bytes_max);
-        let shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
+        let mut shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
             .map_err(StartError::Resources)?;
         shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
+        shared.flapping = options.flapping;
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;

@@ -127,6 +127,8 @@ counters! {
     delivery_retried = "whimbrel.delivery.retried";
     connections_paced = "whimbrel.connections.paced";
     clients_shut_down = "whimbrel.clients.shut_down";
+    flapping_banned = "whimbrel.flapping.banned";
+    flapping_refused = "whimbrel.flapping.refused";
     sessions_refused = "whimbrel.sessions.refused";
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";

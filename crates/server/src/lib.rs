@@ -7,6 +7,7 @@ pub mod broker;
 pub mod client;
 pub mod clock;
 pub mod event;
+mod flapping;
 mod gate;
 pub mod ledger;
 mod listener;
@@ -23,5 +24,5 @@ mod worker;
 
 pub use broker::{Broker, StartError};
 pub use event::Event;
-pub use options::{LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
+pub use options::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 pub use shared::Interest;

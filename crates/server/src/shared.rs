@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::ledger::Block;
 use crate::listener::Listener;
 use crate::mailbox::{Mail, Mailbox};
+use crate::options::Flapping;
 use crate::outlet::Outlet;
 use crate::tap::Taps;
 
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) listeners: Vec<Listener>,
     zones: RwLock<Vec<Arc<Limits>>>,
     question_deadline_ms: AtomicU64,
+    pub(crate) flapping: Option<Flapping>,
     running: AtomicUsize,
     /// Sessions that may outlive their connection.
     pub(crate) kept: AtomicUsize,
@@ -70,6 +72,7 @@ impl Shared {
             listeners,
             zones: RwLock::new(zones.iter().cloned().map(Arc::new).collect()),
             question_deadline_ms: AtomicU64::new(0),
+            flapping: None,
             running: AtomicUsize::new(usize::from(workers)),
             kept: AtomicUsize::new(0),
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.

@@ -16,7 +16,7 @@ use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
 use whimbrel_server::client::{Client, ClientOptions};
-use whimbrel_server::{ListenerKind, ListenerOptions};
+use whimbrel_server::{Event, Flapping, ListenerKind, ListenerOptions};
 
 fn subscriber(house: &House, filter: &str, qos: QoS) -> Client {
     let mut client = house.client("subscriber", Version::V5);
@@ -296,4 +296,26 @@ fn a_packet_and_aliases_that_outgrow_the_budget_end_the_connection() {
     let farewell = named.read().unwrap();
     assert_eq!((farewell[0], farewell[2]), (0xE0, 0x97));
     house.until_count("whimbrel.clients.shut_down", 2);
+}
+
+#[test]
+fn a_client_that_comes_and_goes_too_often_is_refused_and_the_log_says_so() {
+    let rule = Flapping { max_count: 3, window_ms: 60_000, ban_ms: 60_000 };
+    let mut house = House::start_watching(2, Limits::default(), loopback(), Some(rule));
+    for round in 1..=3 {
+        drop(house.client("nervous", Version::V5));
+        house.until_count("client.disconnected", round);
+    }
+    for (version, code) in [(Version::V5, 0x8A), (Version::V311, 5)] {
+        let mut wire = Wire::connect(&house.address(), "nervous", version, true);
+        assert_eq!(wire.read().unwrap()[3], code);
+        assert_eq!(wire.read(), None);
+    }
+    house.client("calm", Version::V5);
+    house.until_count("whimbrel.flapping.refused", 2);
+    assert_eq!(house.count("whimbrel.flapping.banned"), 1);
+    house.wait_for("log line", |event| match event {
+        Event::Log { level: 30, text } => text.contains("\"nervous\"").then_some(()),
+        _ => None,
+    });
 }

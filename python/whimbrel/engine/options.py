@@ -93,6 +93,9 @@ class Options:
     listeners: tuple[ListenerOptions, ...]
     zones: tuple[ZoneOptions, ...]
     question_deadline_ms: int
+    flapping_max_count: int
+    flapping_window_ms: int
+    flapping_ban_ms: int
     max_retained_messages: int
     max_retained_bytes: int
 
@@ -106,6 +109,9 @@ def from_settings(settings: Settings) -> Options:
         listeners=tuple(_listener(listener, numbers) for listener in settings.listeners),
         zones=(_zone(settings.mqtt), *map(_zone, settings.zones.values())),
         question_deadline_ms=settings.hooks.deadline_ms + QUESTION_SLACK_MS,
+        flapping_max_count=settings.flapping.max_count if settings.flapping.is_enabled else 0,
+        flapping_window_ms=settings.flapping.window_ms,
+        flapping_ban_ms=settings.flapping.ban_ms,
         max_retained_messages=settings.retained.max_messages,
         max_retained_bytes=settings.retained.max_bytes,
     )

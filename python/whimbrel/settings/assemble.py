@@ -14,6 +14,7 @@ from whimbrel.settings import sources
 from whimbrel.settings.merge import Checked, Merged, merge
 from whimbrel.settings.model import (
     Auth,
+    Flapping,
     Hooks,
     Listener,
     Log,
@@ -115,6 +116,7 @@ def _build(merged: Merged) -> Settings:
         mqtt=Mqtt(**_section(merged, "mqtt")),
         zones=MappingProxyType({key[1]: _zone(merged, key) for key in merged.instances_of("zones")}),
         hooks=Hooks(**_section(merged, "hooks")),
+        flapping=Flapping(**_section(merged, "flapping")),
         retained=Retained(**_section(merged, "retained")),
         log=Log(**_section(merged, "log")),
     )

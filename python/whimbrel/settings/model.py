@@ -102,6 +102,16 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Flapping:
+    """When a client that comes and goes is refused, and for how long."""
+
+    is_enabled: bool
+    max_count: int
+    window_ms: int
+    ban_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retained:
     """Bounds of the retained messages of the whole broker."""
 
@@ -163,5 +173,6 @@ class Settings:
     mqtt: Mqtt
     zones: Mapping[str, Mqtt]
     hooks: Hooks
+    flapping: Flapping
     retained: Retained
     log: Log

@@ -220,6 +220,9 @@ impl Worker {
     /// The client is let in: session, CONNACK, what was in flight.
     fn enter(&mut self, slot: u32, request: &mut Request, is_superuser: bool) {
         let limits = Arc::clone(self.clients[slot as usize].connection.limits());
+        if self.is_flapping(&request.client_id) {
+            return self.end(slot, End::refused(ReasonCode::BANNED));
+        }
         if self.must_refuse_session(request, &limits) {
             return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
         }

@@ -47,6 +47,7 @@ impl Worker {
         self.shared.listeners[usize::from(client.listener)].release();
         let Some(seat) = client.session else { return };
         self.counts.client_disconnected += 1;
+        self.note_end(seat, end);
         self.notice_disconnected(&client, seat, end);
         self.detach(seat, end, record);
     }

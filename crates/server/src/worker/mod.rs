@@ -11,6 +11,7 @@ mod client;
 mod delivery;
 mod enhanced;
 mod exchanges;
+mod flapping;
 mod flush;
 mod handshake;
 mod inbound;
@@ -38,6 +39,7 @@ use whimbrel_router::MatchCache;
 
 use crate::clock;
 use crate::event::Event;
+use crate::flapping::Flaps;
 use crate::ledger::Counts;
 use crate::mailbox::{MAILS_MAX, Mail};
 use crate::pace::Pace;
@@ -92,6 +94,7 @@ pub(crate) struct Worker {
     next_epoch: u16,
     next_ticket: u32,
     sessions: Sessions,
+    flaps: Flaps,
     subscription_count: u64,
     dirty: Vec<u32>,
     spares: Spares,
@@ -166,6 +169,7 @@ impl Worker {
             next_epoch: 0,
             next_ticket: 0,
             sessions: Sessions::default(),
+            flaps: Flaps::default(),
             subscription_count: 0,
             dirty: Vec::new(),
             spares: Spares::default(),

@@ -15,7 +15,7 @@ use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Limits, QoS, Version};
 use whimbrel_server::client::{Client, ClientError, ClientOptions};
 use whimbrel_server::event::ClientRecord;
-use whimbrel_server::{Broker, Event, LayerOptions, ListenerKind, ListenerOptions, Options};
+use whimbrel_server::{Broker, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options};
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,12 +55,22 @@ impl House {
     }
 
     pub fn start_with(workers: u16, limits: Limits, listener: ListenerOptions) -> House {
+        House::start_watching(workers, limits, listener, None)
+    }
+
+    pub fn start_watching(
+        workers: u16,
+        limits: Limits,
+        listener: ListenerOptions,
+        flapping: Option<Flapping>,
+    ) -> House {
         let options = Options {
             node_name: "test".into(),
             workers,
             listeners: vec![listener],
             zones: vec![limits],
             question_deadline_ms: 5_000,
+            flapping,
             retained_messages_max: 1000,
             retained_bytes_max: 1 << 24,
         };
