@@ -66,6 +66,10 @@ class ZoneOptions(Protocol):
     def session_expiry_max_s(self) -> int: ...  # cap of MQTT 5's interval
     @property
     def is_retain_available(self) -> bool: ...
+    @property
+    def is_shared_available(self) -> bool: ...
+    @property
+    def share_strategy(self) -> str: ...  # as in mqtt.shared_subscription_strategy
 
 class Options(Protocol):
     """What the data plane needs to know at start."""

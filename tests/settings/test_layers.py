@@ -37,7 +37,7 @@ DEFAULT_MQTT = Mqtt(
     max_topic_alias=64,
     max_inflight=32,
     receive_maximum=1024,
-    max_awaiting_rel=100,
+    max_awaiting_rel=1024,
     max_mqueue_len=1000,
     max_subscriptions=100_000,
     max_outbox_bytes=1024 * 1024,
@@ -45,6 +45,8 @@ DEFAULT_MQTT = Mqtt(
     session_expiry_s=2 * 60 * 60,
     session_expiry_max_s=7 * 24 * 60 * 60,
     is_retain_available=True,
+    is_shared_available=True,
+    share_strategy="round_robin",
 )
 
 

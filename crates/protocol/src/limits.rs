@@ -4,6 +4,7 @@
 
 use crate::primitives::Decoded;
 use crate::reason::ReasonCode;
+use crate::share::Strategy;
 use crate::topic::Topic;
 use crate::violation::Violation;
 
@@ -40,6 +41,10 @@ pub struct Limits {
     pub session_expiry_max_s: u32,
     /// Whether retained messages are accepted.
     pub is_retain_available: bool,
+    /// Whether shared subscriptions are accepted.
+    pub is_shared_available: bool,
+    /// How a group picks a member; a group goes by the zone of the member that made it.
+    pub share_strategy: Strategy,
 }
 
 impl Limits {
@@ -72,6 +77,8 @@ impl Default for Limits {
             session_expiry_s: 7_200,
             session_expiry_max_s: 604_800,
             is_retain_available: true,
+            is_shared_available: true,
+            share_strategy: Strategy::RoundRobin,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use whimbrel_protocol::Limits;
+use whimbrel_protocol::{Limits, Strategy};
 use whimbrel_server::{ListenerKind, ListenerOptions, Options};
 
 #[derive(FromPyObject)]
@@ -45,6 +45,8 @@ struct ZoneInput {
     session_expiry_s: u32,
     session_expiry_max_s: u32,
     is_retain_available: bool,
+    is_shared_available: bool,
+    share_strategy: String,
 }
 
 impl OptionsInput {
@@ -58,7 +60,7 @@ impl OptionsInput {
             node_name: self.node_name,
             workers: self.workers,
             listeners: listeners.collect::<PyResult<_>>()?,
-            zones: self.zones.into_iter().map(ZoneInput::convert).collect(),
+            zones: self.zones.into_iter().map(ZoneInput::convert).collect::<PyResult<_>>()?,
             question_deadline_ms: self.question_deadline_ms,
             retained_messages_max: self.max_retained_messages,
             retained_bytes_max: self.max_retained_bytes,
@@ -87,8 +89,10 @@ impl ListenerInput {
 }
 
 impl ZoneInput {
-    fn convert(self) -> Limits {
-        Limits {
+    fn convert(self) -> PyResult<Limits> {
+        let unknown = || PyValueError::new_err(format!("share_strategy: {:?}", self.share_strategy));
+        let share_strategy = Strategy::from_name(&self.share_strategy).ok_or_else(unknown)?;
+        Ok(Limits {
             max_packet_size_bytes: self.max_packet_size_bytes,
             max_clientid_len: self.max_clientid_len,
             max_topic_levels: self.max_topic_levels,
@@ -104,6 +108,8 @@ impl ZoneInput {
             session_expiry_s: self.session_expiry_s,
             session_expiry_max_s: self.session_expiry_max_s,
             is_retain_available: self.is_retain_available,
-        }
+            is_shared_available: self.is_shared_available,
+            share_strategy,
+        })
     }
 }

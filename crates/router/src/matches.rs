@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use whimbrel_protocol::{QoS, Topic};
 
+use crate::share::Share;
 use crate::tree::Entry;
 
 /// One session (or tap) that wants the topic.
@@ -45,6 +46,8 @@ pub struct Matches {
     pub home: Box<[Target]>,
     /// Targets elsewhere.
     pub away: Box<[Group]>,
+    /// Groups of which one member each gets the message.
+    pub shared: Box<[Arc<Share>]>,
 }
 
 impl Matches {
@@ -63,12 +66,18 @@ impl Matches {
         let at_home = groups.iter().position(|(owner, _)| *owner == home);
         let home = at_home.map(|at| groups.remove(at).1).unwrap_or_default();
         let away = groups.into_iter().map(|(owner, targets)| Group { owner, targets: targets.into() });
-        Matches { topic: topic.as_str().into(), generation, home: home.into(), away: away.collect() }
+        Matches {
+            topic: topic.as_str().into(),
+            generation,
+            home: home.into(),
+            away: away.collect(),
+            shared: Box::default(),
+        }
     }
 
-    /// How many sessions and taps.
+    /// How many sessions, taps and groups.
     pub fn len(&self) -> usize {
-        self.home.len() + self.away.iter().map(|group| group.targets.len()).sum::<usize>()
+        self.shared.len() + self.home.len() + self.away.iter().map(|group| group.targets.len()).sum::<usize>()
     }
 
     /// Bytes that these matches occupy, roughly.
@@ -77,12 +86,12 @@ impl Matches {
         let of_target = |target: &Target| {
             size_of::<Target>() + target.identifiers.as_ref().map_or(0, |identifiers| 16 + 4 * identifiers.len())
         };
-        size_of::<Matches>() + self.topic.len() + targets.map(of_target).sum::<usize>()
+        size_of::<Matches>() + self.topic.len() + 8 * self.shared.len() + targets.map(of_target).sum::<usize>()
     }
 
     /// Whether nobody wants the topic.
     pub fn is_empty(&self) -> bool {
-        self.home.is_empty() && self.away.is_empty()
+        self.home.is_empty() && self.away.is_empty() && self.shared.is_empty()
     }
 }
 

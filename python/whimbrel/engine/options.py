@@ -46,6 +46,8 @@ class ZoneOptions:
     session_expiry_s: int
     session_expiry_max_s: int
     is_retain_available: bool
+    is_shared_available: bool
+    share_strategy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,4 +109,6 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         session_expiry_s=mqtt.session_expiry_s,
         session_expiry_max_s=mqtt.session_expiry_max_s,
         is_retain_available=mqtt.is_retain_available,
+        is_shared_available=mqtt.is_shared_available,
+        share_strategy=mqtt.share_strategy,
     )

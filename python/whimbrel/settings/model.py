@@ -116,6 +116,8 @@ class Mqtt:
     session_expiry_s: int
     session_expiry_max_s: int
     is_retain_available: bool
+    is_shared_available: bool
+    share_strategy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

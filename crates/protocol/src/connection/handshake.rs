@@ -123,7 +123,9 @@ impl Request {
         if limits.max_topic_alias > 0 {
             number(id::TOPIC_ALIAS_MAXIMUM, u32::from(limits.max_topic_alias));
         }
-        number(id::SHARED_SUBSCRIPTION_AVAILABLE, 0); // The router has no groups yet.
+        if !limits.is_shared_available {
+            number(id::SHARED_SUBSCRIPTION_AVAILABLE, 0);
+        }
         if self.is_client_id_assigned {
             put_property(raw, id::ASSIGNED_CLIENT_IDENTIFIER, Value::Text(&self.client_id));
         }

@@ -20,8 +20,18 @@ pub struct Delivery {
     pub qos: QoS,
     /// Retain flag to send.
     pub retain: bool,
+    /// The group whose member this client is, if it got the message so; 0: none.
+    pub share: u32,
     /// Subscription identifiers of all matching subscriptions [MQTT-3.3.4-3].
     pub identifiers: Option<Arc<[u32]>>,
+}
+
+impl Delivery {
+    /// Whether the body is needed after it was sent, even in a session that ends with its connection: then another
+    /// member of the group gets it. QoS 2 never goes to a second member once it was sent [MQTT-4.8.2-5].
+    fn may_move(&self) -> bool {
+        self.share != 0 && self.qos == QoS::AtLeastOnce
+    }
 }
 
 /// What became of an offer.
@@ -162,6 +172,57 @@ impl Outbound {
         self.enqueue(delivery())
     }
 
+    /// As `offer`, for a member of a group: the body of QoS 1 is kept whatever the session.
+    #[inline]
+    pub fn offer_shared(&mut self, qos: QoS, has_room: bool, delivery: impl FnOnce() -> Delivery) -> Offered {
+        if qos == QoS::AtLeastOnce && has_room && self.queue.is_empty() && self.has_window() {
+            return Offered::Send(self.push(qos, Some(delivery())));
+        }
+        self.offer(qos, has_room, delivery)
+    }
+
+    /// Whether one more waiting message would push out the oldest.
+    #[inline]
+    pub fn is_queue_full(&self) -> bool {
+        self.queue.len() >= self.queue_max as usize
+    }
+
+    /// Takes out, in their order, at most `max` messages that this client got as the member of a group that `wanted`
+    /// names and that may go to another member: those of QoS 1 that were not acknowledged, and those that wait. Only
+    /// while no connection is there.
+    pub fn take_shared(&mut self, max: usize, mut wanted: impl FnMut(u32) -> bool) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        for slot in &mut self.slots {
+            if let Slot::AwaitingPuback(kept) = slot
+                && taken.len() < max
+                && let Some(delivery) = kept.take_if(|delivery| delivery.may_move() && wanted(delivery.share))
+            {
+                taken.push(delivery);
+                *slot = Slot::Settled;
+                self.unsettled -= 1;
+            }
+        }
+        self.trim();
+        let mut is_wanted = |delivery: &Delivery| delivery.share != 0 && wanted(delivery.share);
+        // A queue of nothing else costs what is taken; only a mixed one is looked through.
+        while taken.len() < max && self.queue.front().is_some_and(&mut is_wanted) {
+            taken.extend(self.queue.pop_front());
+        }
+        if taken.len() < max {
+            self.queue.retain(|delivery| {
+                let is_taken = taken.len() < max && is_wanted(delivery);
+                taken.extend(is_taken.then(|| delivery.clone()));
+                !is_taken
+            });
+        }
+        taken
+    }
+
+    /// Puts a message back that `take_shared` took; the bound held for it before.
+    pub fn put_back(&mut self, delivery: Delivery) {
+        self.queue.push_back(delivery);
+    }
+
     fn enqueue(&mut self, delivery: Delivery) -> Offered {
         if self.queue_max == 0 {
             return Offered::Dropped(DropReason::QueueFull);
@@ -194,7 +255,7 @@ impl Outbound {
         if delivery.message.is_expired(now_ms) {
             return Some(Err(DropReason::Expired));
         }
-        let kept = self.keeps_bodies.then(|| delivery.clone());
+        let kept = (self.keeps_bodies || delivery.may_move()).then(|| delivery.clone());
         Some(Ok((self.push(delivery.qos, kept), delivery)))
     }
 

@@ -2,8 +2,13 @@
 //!
 //! Knows outboxes and queues. A socket that takes no more is watched for writability until its outbox is empty.
 
+use std::sync::Arc;
+
+use whimbrel_router::Presence;
+
 use super::Worker;
 use super::client::End;
+use super::sessions::Seat;
 use crate::socket::Moved;
 
 impl Worker {
@@ -20,7 +25,11 @@ impl Worker {
     /// Notes that the window opened: a queue, if there is one, moves at the end of the turn.
     #[inline]
     pub(super) fn pump_later(&mut self, slot: u32) {
-        if self.seat_of(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {
+        // The groups of a member that was busy are told at the end of the turn, too.
+        let is_busy = |presence: &Arc<Presence>| presence.bits() != 0;
+        let is_due =
+            |seat: &mut Seat| seat.session.outbound.queue_len() > 0 || seat.presence.as_ref().is_some_and(is_busy);
+        if self.seat_of(slot).is_some_and(is_due) {
             self.mark_dirty(slot);
         }
     }
@@ -34,6 +43,9 @@ impl Worker {
             client.is_dirty = false;
             self.pump(slot);
             self.flush(slot);
+            if let Some(seat) = self.clients.get(slot as usize).and_then(|client| client.session) {
+                self.note_room(seat);
+            }
         }
         // A pump may have marked clients again; they keep their place for the next turn.
         dirty.append(&mut self.dirty);

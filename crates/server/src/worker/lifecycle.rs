@@ -102,6 +102,7 @@ impl Worker {
         };
         seat.client = None;
         seat.session.outbound.detach();
+        let is_member = seat.presence.is_some();
         if end.is_goodbye {
             seat.session.will = None; // [MQTT-3.14.4-3]
         }
@@ -116,6 +117,13 @@ impl Worker {
         let now_ms = self.now.ms; // Not the time of day, which may jump.
         seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
         seat.will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
+        if is_member {
+            self.set_online(slot, false);
+            // One that is taken over is away for less than this turn.
+            if end != End::TAKEN_OVER {
+                self.settle_debts(slot);
+            }
+        }
         self.attend(slot);
     }
 
@@ -184,7 +192,11 @@ impl Worker {
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
         self.subscription_count -= seat.session.subscriptions.len() as u64;
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
-        self.shared.router.unsubscribe(filters, place);
+        self.shared.router.unsubscribe(filters.filter(|filter| !filter.is_shared()), place);
+        if seat.presence.is_some() {
+            seat.session.subscriptions.shared().for_each(|whole| self.leave_group(whole, place));
+            self.give_back_all(&mut seat, place);
+        }
         for _ in 0..seat.session.outbound.queue_len() {
             self.count_drop(DropReason::SessionEnded);
         }

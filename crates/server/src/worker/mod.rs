@@ -16,6 +16,7 @@ mod outbox;
 mod replay;
 mod requests;
 mod sessions;
+mod sharing;
 mod subscribing;
 
 use std::collections::VecDeque;
@@ -38,6 +39,8 @@ use client::Client;
 use delivery::Frames;
 use outbox::Spares;
 use sessions::Sessions;
+use sharing::Owing;
+pub(crate) use sharing::Parcel;
 
 /// A connection on its way to the worker that owns its session.
 #[derive(Debug)]
@@ -86,6 +89,7 @@ pub(crate) struct Worker {
     frames: Frames,
     cache: MatchCache,
     replaying: VecDeque<(u32, u16)>,
+    owing: Owing,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -156,6 +160,7 @@ impl Worker {
             frames: Frames::default(),
             cache: MatchCache::new(index),
             replaying: VecDeque::new(),
+            owing: Owing::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -210,7 +215,10 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.accept_again_ms, self.stop_by_ms].into_iter().flatten().min()?;
+        let due = [self.timers.next_ms(), self.owing.due_ms, self.accept_again_ms, self.stop_by_ms]
+            .into_iter()
+            .flatten()
+            .min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }
@@ -260,6 +268,9 @@ impl Worker {
                 Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
                 Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
             }
+        }
+        if self.owing.due_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
+            self.visit_owing();
         }
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
             self.accept_again_ms = None;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 use whimbrel_protocol::session::Session;
+use whimbrel_router::Presence;
 
 use super::replay::Replays;
 use crate::event::ClientRecord;
@@ -29,8 +30,12 @@ pub(super) struct Seat {
     pub(super) reminder_ms: u64,
     /// Retained messages that new subscriptions are still to be sent.
     pub(super) replays: Option<Box<Replays>>,
+    /// What its groups see of its room; None: it is in no group and never was.
+    pub(super) presence: Option<Arc<Presence>>,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
+    /// Its client is away, and messages of groups that wait for it are offered to other members now and then.
+    pub(super) is_owing: bool,
 }
 
 /// All of them.
@@ -82,8 +87,10 @@ impl Sessions {
             expires_ms: None,
             reminder_ms: 0,
             replays: None,
+            presence: None,
             epoch: self.next_epoch,
             clean_start: false,
+            is_owing: false,
         };
         let slot = self.seats.insert(seat) as u32;
         self.by_id.insert(client_id, slot);
