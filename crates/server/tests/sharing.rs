@@ -428,6 +428,19 @@ fn an_invalid_group_is_refused_alone_and_all_are_where_the_operator_said_so() {
 }
 
 #[test]
+fn waiting_messages_cost_no_turns_while_nobody_can_take_them() {
+    let house = House::start(1, Limits { max_inflight: 1, ..Limits::default() });
+    let mut busy = Sharer::join(&house, "busy", Version::V5, GROUP);
+    publish(&house, "p", 0..5, QoS::AtLeastOnce);
+    busy.next();
+    let mut other = Wire::connect(&house.address(), "other", Version::V5, true);
+    let before = house.count("whimbrel.worker.turns");
+    (0..100).for_each(|_| assert!(other.is_alive()));
+    let turns = house.count("whimbrel.worker.turns") - before;
+    assert!(turns <= 300, "{turns} turns for 100 pings");
+}
+
+#[test]
 fn every_message_arrives_once_while_members_come_and_go() {
     let house = House::start(WORKERS, Limits { max_inflight: 5, max_mqueue_len: 3000, ..Limits::default() });
     let mut stays = Sharer::join(&house, "stays", Version::V5, GROUP);

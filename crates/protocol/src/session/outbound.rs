@@ -157,6 +157,13 @@ impl Outbound {
         !self.queue.is_empty() || self.resent < self.slots.len()
     }
 
+    /// Whether something that waits could be sent now.
+    #[inline]
+    pub fn can_go_on(&self) -> bool {
+        let has_next = !self.queue.is_empty() && self.slots.len() < ID_COUNT;
+        self.inflight < self.window && (has_next || self.resent < self.slots.len())
+    }
+
     /// Offers a delivery. `has_room` tells whether the connection's outbox takes more; `delivery` is only called if the
     /// message must be kept.
     #[inline]

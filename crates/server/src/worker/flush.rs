@@ -22,13 +22,13 @@ impl Worker {
         }
     }
 
-    /// Notes that the window opened: a queue, if there is one, moves at the end of the turn.
+    /// Notes that the window opened: what waits, if anything does, moves at the end of the turn, and the groups of a
+    /// member that was busy hear that it is less so.
     #[inline]
     pub(super) fn pump_later(&mut self, slot: u32) {
-        // The groups of a member that was busy are told at the end of the turn, too.
-        let is_busy = |presence: &Arc<Presence>| presence.bits() != 0;
+        let was_busy = |presence: &Arc<Presence>| presence.bits() != 0;
         let is_due =
-            |seat: &mut Seat| seat.session.outbound.queue_len() > 0 || seat.presence.as_ref().is_some_and(is_busy);
+            |seat: &mut Seat| seat.session.outbound.can_go_on() || seat.presence.as_ref().is_some_and(was_busy);
         if self.seat_of(slot).is_some_and(is_due) {
             self.mark_dirty(slot);
         }
@@ -97,8 +97,8 @@ impl Worker {
         }
         if is_empty && self.clients[slot as usize].is_leaving {
             self.end(slot, End { is_told: false, ..End::SHUTDOWN });
-        } else if is_empty {
-            self.pump_later(slot);
+        } else if is_empty && self.seat_of(slot).is_some_and(|seat| seat.session.outbound.can_go_on()) {
+            self.mark_dirty(slot);
         }
     }
 }
