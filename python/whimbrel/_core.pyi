@@ -317,6 +317,8 @@ class DataPlane:
         """Take all events that are waiting, oldest first. Cheap when there are none."""
     def set_interest(self, *, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) -> None:
         """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
+    def reload(self, zones: Sequence[ZoneOptions], question_deadline_ms: int) -> None:
+        """Other limits, in the order of `Options.zones`, for connections from now on; another question deadline."""
     def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
         """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored."""
     def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:

@@ -14,7 +14,7 @@ from whimbrel.app.assembly import Assembly
 from whimbrel.engine.tap import Tap
 from whimbrel.errors import StartError, WhimbrelError
 from whimbrel.hooks.registry import Registry
-from whimbrel.settings import from_mapping
+from whimbrel.settings import Changes, from_mapping
 
 if TYPE_CHECKING:
     from whimbrel.engine.records import ClientRecord
@@ -43,6 +43,7 @@ class Broker:
         bind: str | None = FREE_PORT,
         hooks: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
+        self._bind = bind
         self._settings = from_mapping(_overrides(settings or {}, bind))
         self._assembly: Assembly | None = None
         self._has_stopped = False
@@ -129,6 +130,14 @@ class Broker:
     async def kick(self, client_id: str) -> None:
         """End a client's connection and its session. Raises ClientNotFound."""
         await self._running.services.clients.kick(client_id)
+
+    def reload(self, settings: Mapping[str, object]) -> Changes:
+        """Let other settings hold, as far as that goes without a restart; limits hold for connections from now on.
+
+        `settings` replaces what the broker was made with (the listeners stay as they are). Returns what changed and
+        what waits for a restart. Raises SettingsError, and then nothing has changed.
+        """
+        return self._running.reload(from_mapping(_overrides(settings, self._bind)))
 
     def counters(self) -> dict[str, int]:
         """Every counter by its name, for example `messages.received`."""

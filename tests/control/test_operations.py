@@ -35,7 +35,11 @@ async def test_metrics_kick_and_ping() -> None:
     ("request_", "code", "text"),
     [
         ([], "bad_request", "a request is a JSON object with a field op"),
-        ({}, "unknown_operation", "there is no operation None; the operations are ping, clients, metrics, kick"),
+        (
+            {},
+            "unknown_operation",
+            "there is no operation None; the operations are ping, clients, metrics, reload, kick",
+        ),
         ({"op": ["x"]}, "unknown_operation", "there is no operation"),
         ({"op": "kick"}, "bad_request", "client_id is None, it must be of type str"),
         ({"op": "kick", "client_id": "x"}, "not_found", "there is no client 'x'"),

@@ -143,6 +143,7 @@ class DataPlane:
         self.published: list[Message] = []
         self.is_mute = False
         self.is_joined = False
+        self.reloaded: tuple[tuple[Any, ...], int] | None = None
         self.interest_at_opening: dict[str, bool] | None = None
         self._events: list[Any] = []
         self._is_stopping = False
@@ -171,6 +172,9 @@ class DataPlane:
             "connected": connected,
             "disconnected": disconnected,
         }
+
+    def reload(self, zones: Sequence[Any], question_deadline_ms: int) -> None:
+        self.reloaded = (tuple(zones), question_deadline_ms)
 
     def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
         self.answers.append((ticket, (reason_code, is_superuser)))

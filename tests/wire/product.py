@@ -39,10 +39,12 @@ def clean_environment() -> dict[str, str]:
 class Product:
     """One `whimbrel start`. Lines of its standard output are in `lines`, its standard error in `errors()`."""
 
-    def __init__(self, data_dir: Path, *sets: str, **popen: Any) -> None:
+    def __init__(self, data_dir: Path, *sets: str, config: Path | None = None, **popen: Any) -> None:
         self.data_dir = data_dir
         self.lines: list[str] = []
         words = [command(), "start", "--data-dir", str(data_dir)]
+        if config is not None:
+            words += ["--config", str(config)]
         for one in sets:
             words += ["--set", one]
         popen.setdefault("env", clean_environment())
@@ -124,9 +126,9 @@ class Product:
 
 
 @contextlib.contextmanager
-def running(data_dir: Path, *sets: str, **popen: Any) -> Iterator[Product]:
+def running(data_dir: Path, *sets: str, config: Path | None = None, **popen: Any) -> Iterator[Product]:
     """The product on a free port, ready; ended with SIGTERM."""
-    product = Product(data_dir, FREE_PORT, *sets, **popen)
+    product = Product(data_dir, FREE_PORT, *sets, config=config, **popen)
     try:
         product.wait_ready()
         yield product

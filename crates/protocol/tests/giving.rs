@@ -103,7 +103,8 @@ fn what_nobody_took_waits_again_beyond_the_bound() {
 fn it_can_go_on_exactly_while_the_window_is_open_and_something_waits() {
     let mut outbound = Outbound::new(QUEUE_MAX);
     outbound.attach(2, true);
-    (0..3).for_each(|number| drop(offer(&mut outbound, number, QoS::AtLeastOnce, 0)));
+    let offered = [0, 1, 2].map(|number| offer(&mut outbound, number, QoS::AtLeastOnce, 0));
+    assert_eq!(offered, [Offered::Send(1), Offered::Send(2), Offered::Queued]);
     assert!(!outbound.can_go_on(), "the window is closed");
     outbound.on_puback(1);
     assert!(outbound.can_go_on());

@@ -29,7 +29,7 @@ struct ListenerInput {
 }
 
 #[derive(FromPyObject)]
-struct ZoneInput {
+pub(crate) struct ZoneInput {
     max_packet_size_bytes: u32,
     max_clientid_len: u16,
     max_topic_levels: u16,
@@ -46,7 +46,8 @@ struct ZoneInput {
     session_expiry_max_s: u32,
     is_retain_available: bool,
     is_shared_available: bool,
-    share_strategy: String,
+    #[pyo3(from_py_with = strategy)]
+    share_strategy: Strategy,
 }
 
 impl OptionsInput {
@@ -60,7 +61,7 @@ impl OptionsInput {
             node_name: self.node_name,
             workers: self.workers,
             listeners: listeners.collect::<PyResult<_>>()?,
-            zones: self.zones.into_iter().map(ZoneInput::convert).collect::<PyResult<_>>()?,
+            zones: self.zones.into_iter().map(ZoneInput::convert).collect(),
             question_deadline_ms: self.question_deadline_ms,
             retained_messages_max: self.max_retained_messages,
             retained_bytes_max: self.max_retained_bytes,
@@ -88,11 +89,15 @@ impl ListenerInput {
     }
 }
 
+fn strategy(word: &Bound<'_, PyAny>) -> PyResult<Strategy> {
+    let word: String = word.extract()?;
+    let known = Strategy::NAMES.map(|(name, _)| name).join(", ");
+    Strategy::from_name(&word).ok_or_else(|| PyValueError::new_err(format!("share_strategy {word:?}: one of {known}")))
+}
+
 impl ZoneInput {
-    fn convert(self) -> PyResult<Limits> {
-        let unknown = || PyValueError::new_err(format!("share_strategy: {:?}", self.share_strategy));
-        let share_strategy = Strategy::from_name(&self.share_strategy).ok_or_else(unknown)?;
-        Ok(Limits {
+    pub(crate) fn convert(self) -> Limits {
+        Limits {
             max_packet_size_bytes: self.max_packet_size_bytes,
             max_clientid_len: self.max_clientid_len,
             max_topic_levels: self.max_topic_levels,
@@ -109,7 +114,7 @@ impl ZoneInput {
             session_expiry_max_s: self.session_expiry_max_s,
             is_retain_available: self.is_retain_available,
             is_shared_available: self.is_shared_available,
-            share_strategy,
-        })
+            share_strategy: self.share_strategy,
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use whimbrel_protocol::packet::SubscriptionOptions;
-use whimbrel_protocol::{Filter, Message, QoS, ReasonCode, Violation};
+use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
 
 use crate::event::Event;
@@ -49,9 +49,9 @@ impl Broker {
     pub fn start(options: &Options) -> Result<Broker, StartError> {
         let listeners = options.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let retained = Retained::new(options.retained_messages_max, options.retained_bytes_max);
-        let mut shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
+        let shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
             .map_err(StartError::Resources)?;
-        shared.question_deadline_ms = u64::from(options.question_deadline_ms);
+        shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
@@ -100,6 +100,12 @@ impl Broker {
     /// From now on these questions and notices leave the data plane, and no others.
     pub fn set_interest(&self, interest: Interest) {
         self.shared.set_interest(interest);
+    }
+
+    /// Other limits (by zone, in the order of the start) for connections from now on, and another deadline for questions.
+    pub fn reload(&self, zones: &[Limits], question_deadline_ms: u32) {
+        self.shared.set_zones(zones);
+        self.shared.set_question_deadline_ms(u64::from(question_deadline_ms));
     }
 
     /// Answers a question about a CONNECT; 0 lets the client in.

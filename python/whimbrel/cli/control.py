@@ -66,6 +66,22 @@ def metrics(data_dir: Path, is_json: bool) -> None:
 
 
 @ctl.command()
+@_as_json
+@click.pass_obj
+def reload(data_dir: Path, is_json: bool) -> None:
+    """Read the broker's settings again, as SIGHUP does; says what holds now and what waits for a restart."""
+    with ControlClient(data_dir) as control:
+        found: dict[str, list[str]] = control.request("reload")
+    if is_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    lines = [f"holds now         {key}" for key in found["now"]] + [
+        f"needs a restart   {key}" for key in found["at_restart"]
+    ]
+    click.echo("\n".join(lines) or "nothing has changed")
+
+
+@ctl.command()
 @click.argument("client_id")
 @_as_json
 @click.pass_obj

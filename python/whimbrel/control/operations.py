@@ -12,6 +12,7 @@ from typing import Any, Final
 from whimbrel.control import views
 from whimbrel.errors import ClientNotFound, ControlError, EngineError
 from whimbrel.services import Services
+from whimbrel.settings import Changes, SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,10 @@ async def _metrics(services: Services) -> dict[str, int]:
     return services.metrics.counters()
 
 
+async def _reload(services: Services) -> Changes:
+    return services.configuration.reload()
+
+
 async def _kick(services: Services, *, client_id: str) -> None:
     await services.clients.kick(client_id)
 
@@ -60,12 +65,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         inputs={"cursor": Input(kind=int, default=0), "limit": Input(kind=int, default=1_000)},
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
+    "reload": Operation(run=_reload, view=views.changes),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
 }
 
 _CODES: Final[Mapping[type[Exception], str]] = {
     ClientNotFound: "not_found",
     EngineError: "unavailable",
+    SettingsError: "invalid_settings",
     ValueError: "bad_request",
 }
 

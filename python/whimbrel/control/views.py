@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from whimbrel.engine.records import ClientPage, ClientRecord
+    from whimbrel.settings import Changes
 
 _CLIENT: Final[Mapping[str, Callable[["ClientRecord"], object]]] = {
     name: attrgetter(name)
@@ -43,6 +44,11 @@ def client_page(page: "ClientPage") -> dict[str, object]:
 def counters(counts: Mapping[str, int]) -> dict[str, int]:
     """Counters by name."""
     return dict(counts)
+
+
+def changes(found: "Changes") -> dict[str, object]:
+    """What a reload changed, and what waits for a restart."""
+    return {"now": list(found.now), "at_restart": list(found.at_restart)}
 
 
 def nothing(_result: object) -> dict[str, object]:

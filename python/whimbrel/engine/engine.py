@@ -124,6 +124,10 @@ class Engine:
             authenticate=authenticate, authorize=authorize, connected=connected, disconnected=disconnected
         )
 
+    def reload(self, options: Options) -> None:
+        """The zones of `options`, in the order of the start, for connections from now on; its question deadline."""
+        self._plane.reload(options.zones, options.question_deadline_ms)
+
     def answer_authenticate(self, question: "Authenticate", reason_code: int, *, is_superuser: bool = False) -> None:
         """Let the client in (0) or refuse it with a CONNACK reason code. A late answer is ignored."""
         self._plane.answer_authenticate(question.ticket, reason_code, is_superuser)

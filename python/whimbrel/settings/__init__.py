@@ -22,9 +22,11 @@ from whimbrel.settings.model import (
     UnixBind,
 )
 from whimbrel.settings.problems import Problem, SettingsError
+from whimbrel.settings.reload import Changes, changes
 
 __all__ = [
     "Auth",
+    "Changes",
     "Effective",
     "Hooks",
     "Listener",
@@ -38,6 +40,7 @@ __all__ = [
     "Storage",
     "TcpBind",
     "UnixBind",
+    "changes",
     "explain",
     "from_mapping",
     "load",

@@ -180,6 +180,7 @@ _BROKER: Final = (
         shape=Duration(10, MINUTE),
         default="5s",
         doc="How long a question to a hook may take before its default answer holds.",
+        needs_restart=False,
     ),
     Row(
         key="retained.max_messages",
@@ -201,6 +202,7 @@ _BROKER: Final = (
         shape=Choice(("debug", "info", "warning", "error")),
         default="info",
         doc="The least important line that is logged.",
+        needs_restart=False,
     ),
 )
 
@@ -327,9 +329,12 @@ _MQTT: Final = (
     ),
 )
 
-_ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) for row in _MQTT)
+# A connection keeps the limits with which it began; the next one gets those that hold then.
+_LIMITS: Final = tuple(replace(row, needs_restart=False) for row in _MQTT)
 
-ROWS: Final = (*_NODE, *_LISTENERS, *_BROKER, *_MQTT, *_ZONES)
+_ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) for row in _LIMITS)
+
+ROWS: Final = (*_NODE, *_LISTENERS, *_BROKER, *_LIMITS, *_ZONES)
 """Every setting, in the order in which they are explained."""
 
 STANDING_LISTENERS: Final[Mapping[tuple[str, ...], str]] = {("listeners", "tcp", "default", "bind"): "127.0.0.1:1883"}

@@ -42,7 +42,7 @@ impl Worker {
         if let (Moved::Bytes(count), _) = client.outbox.flush(&client.socket, &mut self.spares) {
             self.counts.bytes_sent += count as u64;
         }
-        if end.is_told {
+        if end.is_told || client.is_leaving {
             client.socket.finish();
         }
         self.shared.listeners[usize::from(client.listener)].release();
