@@ -23,6 +23,7 @@ FREE_PORT: Final = "127.0.0.1:0"
 GRACE_MS: Final = 1_000
 SUBSCRIPTION_CAPACITY: Final = 1_000
 _UNIX: Final = "unix:"
+_SCHEMES: Final[Mapping[str, str]] = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
 
 
 class Broker:
@@ -90,11 +91,12 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """`mqtt://127.0.0.1:40123`, or `mqtt+unix:///path` for a Unix socket."""
+        """`mqtt://127.0.0.1:40123`, `ws://127.0.0.1:40123/mqtt`, or `mqtt+unix:///path` for a Unix socket."""
         kind, host, port = self._first()
         if kind == "unix":
             return f"mqtt+unix://{host}"
-        return f"mqtt://[{host}]:{port}" if ":" in host else f"mqtt://{host}:{port}"
+        path = next((one.path for one in self._settings.listeners if one.kind == kind and one.path), "")
+        return f"{_SCHEMES[kind]}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
     async def publish(
         self,
@@ -138,6 +140,13 @@ class Broker:
         what waits for a restart. Raises SettingsError, and then nothing has changed.
         """
         return self._running.reload(from_mapping(_overrides(settings, self._bind)))
+
+    async def reload_certificates(self) -> int:
+        """Read the certificates of all TLS listeners again; returns how many there are. Connections go on as they are.
+
+        Raises CertificateFailure where one cannot be used; then every listener keeps what it has.
+        """
+        return await self._running.services.listeners.reload_certificates()
 
     def counters(self) -> dict[str, int]:
         """Every counter by its name, for example `messages.received`."""

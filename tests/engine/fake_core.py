@@ -216,6 +216,9 @@ class DataPlane:
         next_cursor = end if end < len(records) else None
         self._reply(ClientPage(ticket=ticket, records=records[cursor:end], next_cursor=next_cursor))
 
+    def reload_certificates(self) -> int:
+        return sum(one.tls is not None for one in self.options.listeners)
+
     def kick(self, ticket: int, client_id: str) -> None:
         self._reply(Kicked(ticket=ticket, found=self.sessions.pop(client_id, None) is not None))
 

@@ -20,6 +20,8 @@ from tests.waiting import WITHIN_S, wait_until
 from whimbrel.control.client import ControlClient
 
 FREE_PORT = "listeners.tcp.default.bind=127.0.0.1:0"
+# Several products run side by side, and the standing WebSocket listener has a fixed port.
+NO_WEBSOCKET = "listeners.ws.default.bind=off"
 _LISTENING = re.compile(r"listening +(\S+) +(\S+)")
 
 
@@ -45,7 +47,7 @@ class Product:
         words = [command(), "start", "--data-dir", str(data_dir)]
         if config is not None:
             words += ["--config", str(config)]
-        for one in sets:
+        for one in (NO_WEBSOCKET, *sets):
             words += ["--set", one]
         popen.setdefault("env", clean_environment())
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
@@ -67,6 +69,11 @@ class Product:
     def addresses(self) -> dict[str, str]:
         """Bound address by listener, from the banner."""
         return {found[1]: found[2] for line in self.lines if (found := _LISTENING.match(line))}
+
+    def address(self, listener: str) -> tuple[str, int]:
+        """Host and port of a listener such as "ws:default"."""
+        host, _, port = self.addresses[listener].rpartition(":")
+        return host, int(port)
 
     @property
     def host(self) -> str:

@@ -36,8 +36,8 @@ def test_what_changed_holds_and_what_cannot_is_named(tmp_path: Path) -> None:
         with ControlClient(product.data_dir) as control:
             found = control.request("reload")
             again = control.request("reload")
-        assert found == {"now": ["mqtt.max_qos_allowed"], "at_restart": ["retained.max_messages"]}
-        assert again == {"now": [], "at_restart": ["retained.max_messages"]}
+        assert (found["now"], found["at_restart"]) == (["mqtt.max_qos_allowed"], ["retained.max_messages"])
+        assert (again["now"], again["at_restart"]) == ([], ["retained.max_messages"])
         assert granted_at(product) == 1
 
 
@@ -60,6 +60,6 @@ def test_the_command_says_what_happened(tmp_path: Path) -> None:
         first = subprocess.run(words, capture_output=True, text=True, check=False)
         written(tmp_path, "log.level = 'warning'\nworkers = 1\nnode.name = 'x@y'")
         second = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (first.returncode, first.stdout) == (0, "nothing has changed\n")
+    assert (first.returncode, first.stdout) == (0, "read again        certificates of 0 listeners\n")
     assert "holds now         log.level\n" in second.stdout
     assert "needs a restart   node.name\n" in second.stdout

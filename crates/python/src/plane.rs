@@ -30,6 +30,10 @@ impl DataPlane {
         self.0.open();
     }
 
+    fn reload_certificates(&self, py: Python<'_>) -> PyResult<usize> {
+        py.detach(|| self.0.reload_certificates()).map_err(errors::certificates)
+    }
+
     #[getter]
     fn wake_fd(&self) -> i32 {
         self.0.wake_fd().as_raw_fd()

@@ -19,6 +19,7 @@ use crate::mailbox::Mail;
 use crate::options::Options;
 use crate::shared::{Interest, Shared};
 use crate::tap::TAPS;
+use crate::transport::Layering;
 use crate::worker::Worker;
 
 /// Why a broker could not start. The operator is at fault, or the machine; nothing is retried here.
@@ -32,6 +33,13 @@ pub enum StartError {
         address: String,
         /// What the kernel said.
         error: std::io::Error,
+    },
+    /// A listener's certificates cannot be used.
+    Certificates {
+        /// "tls:default"
+        listener: String,
+        /// A sentence that names the file.
+        text: String,
     },
     /// Descriptors or threads could not be had.
     Resources(std::io::Error),
@@ -77,6 +85,23 @@ impl Broker {
             (listener.options.kind_name(), listener.options.name.clone(), listener.address.clone())
         };
         self.shared.listeners.iter().map(row).collect()
+    }
+
+    /// Reads the certificates of all listeners again. All of them are replaced, or none where one cannot be used; then the
+    /// error names the listener and the file. Connections go on as they are. Returns how many listeners there were.
+    pub fn reload_certificates(&self) -> Result<usize, String> {
+        let listeners = self.shared.listeners.iter();
+        let read = listeners.filter_map(|listener| Some((&listener.label, listener.layering.certificates.as_ref()?)));
+        let read = read.map(|(label, certificates)| match certificates.read_again() {
+            Ok(configuration) => Ok((certificates, configuration)),
+            Err(text) => Err(format!("{label}: {text}")),
+        });
+        let read = read.collect::<Result<Vec<_>, _>>()?;
+        let count = read.len();
+        for (certificates, configuration) in read {
+            certificates.replace(configuration);
+        }
+        Ok(count)
     }
 
     /// Readable while events wait.
@@ -209,7 +234,12 @@ fn checked(filters: &[String]) -> impl Iterator<Item = Filter<'_>> {
 }
 
 fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
-    Listener::bind(options).map_err(|(address, error)| StartError::Listen { listener: options.label(), address, error })
+    let listener = options.label();
+    let layering = match Layering::load(&options.layers) {
+        Ok(layering) => layering,
+        Err(text) => return Err(StartError::Certificates { listener, text }),
+    };
+    Listener::bind(options, layering).map_err(|(address, error)| StartError::Listen { listener, address, error })
 }
 
 fn spawn(shared: &Arc<Shared>, index: u16, poll: OwnedFd) -> std::io::Result<JoinHandle<()>> {

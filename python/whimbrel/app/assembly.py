@@ -9,14 +9,17 @@ from typing import Self
 
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import from_settings
-from whimbrel.errors import ListenFailure, StartError
+from whimbrel.errors import CertificateFailure, ListenFailure, StartError
 from whimbrel.hooks.registry import Registry
 from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
 from whimbrel.settings import Changes, Settings, changes
 
+_OTHER_PORT = "stop the program that uses it, or choose another with --set listeners.{dotted}.bind=127.0.0.1:PORT"
 _ADVICE: Mapping[str, str] = {
-    "tcp": "stop the program that uses it, or choose another with --set listeners.{dotted}.bind=127.0.0.1:PORT",
+    **dict.fromkeys(("tcp", "tls"), _OTHER_PORT),
+    # Not everybody who starts a broker knows that there is such a listener.
+    **dict.fromkeys(("ws", "wss"), f"{_OTHER_PORT}, or switch the listener off with bind=off"),
     "unix": "choose another path with --set listeners.{dotted}.bind=/PATH",
 }
 
@@ -37,6 +40,8 @@ class Assembly:
             engine = Engine.start(from_settings(settings))
         except ListenFailure as error:
             raise StartError(_advised(error)) from error
+        except CertificateFailure as error:
+            raise StartError(str(error)) from error
         runner = Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms)
         assembly = cls(engine, runner, settings)
         engine.open()  # Only now: the hooks decide about the very first client, too.

@@ -21,7 +21,7 @@ from whimbrel.app.data_dir import locked
 from whimbrel.app.systemd import READY, STOPPING, notify
 from whimbrel.control import socket_path
 from whimbrel.control.server import ControlServer
-from whimbrel.errors import EngineError
+from whimbrel.errors import CertificateFailure, EngineError
 from whimbrel.hooks.registry import Registry
 from whimbrel.settings import Changes, Settings, SettingsError
 
@@ -82,14 +82,25 @@ def _follow(assembly: Assembly, read_again: Callable[[], Settings]) -> None:
         _log.info("reload: now %s; at the next start %s", _listed(found.now), _listed(found.at_restart))
         return found
 
-    def hang_up() -> None:
+    async def hang_up() -> None:
         try:
             configuration.reload()
+            await assembly.services.listeners.reload_certificates()
         except SettingsError as error:
             _log.error("reload: nothing has changed, because the settings have mistakes:\n%s", error)
+        except CertificateFailure as error:
+            _log.error("reload: the certificates stay as they are: %s", error)
 
     configuration.follow(reload)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+    running: set[asyncio.Task[None]] = set()  # The loop itself holds tasks weakly.
+    loop = asyncio.get_running_loop()
+
+    def on_hang_up() -> None:
+        task = loop.create_task(hang_up())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hang_up)
 
 
 def _listed(keys: Sequence[str]) -> str:

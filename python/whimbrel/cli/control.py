@@ -66,22 +66,6 @@ def metrics(data_dir: Path, is_json: bool) -> None:
 
 
 @ctl.command()
-@_as_json
-@click.pass_obj
-def reload(data_dir: Path, is_json: bool) -> None:
-    """Read the broker's settings again, as SIGHUP does; says what holds now and what waits for a restart."""
-    with ControlClient(data_dir) as control:
-        found: dict[str, list[str]] = control.request("reload")
-    if is_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    lines = [f"holds now         {key}" for key in found["now"]] + [
-        f"needs a restart   {key}" for key in found["at_restart"]
-    ]
-    click.echo("\n".join(lines) or "nothing has changed")
-
-
-@ctl.command()
 @click.argument("client_id")
 @_as_json
 @click.pass_obj
@@ -90,6 +74,22 @@ def kick(data_dir: Path, client_id: str, is_json: bool) -> None:
     with ControlClient(data_dir) as control:
         control.request("kick", client_id=client_id)
     click.echo(json.dumps({"kicked": client_id}) if is_json else f"kicked {printable(client_id)}")
+
+
+@ctl.command()
+@_as_json
+@click.pass_obj
+def reload(data_dir: Path, is_json: bool) -> None:
+    """Read the broker's settings and certificates again, as SIGHUP does; connections go on as they are."""
+    with ControlClient(data_dir) as control:
+        found: dict[str, Any] = control.request("reload")
+    if is_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(f"read again        certificates of {found['certificates']} listeners")
+    for words, keys in (("holds now", found["now"]), ("needs a restart", found["at_restart"])):
+        for key in keys:
+            click.echo(f"{words:<16}  {key}")
 
 
 def _cell(key: str, value: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from whimbrel.control import views
-from whimbrel.errors import ClientNotFound, ControlError, EngineError
+from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError
 from whimbrel.services import Services
 from whimbrel.settings import Changes, SettingsError
 
@@ -49,12 +49,12 @@ async def _metrics(services: Services) -> dict[str, int]:
     return services.metrics.counters()
 
 
-async def _reload(services: Services) -> Changes:
-    return services.configuration.reload()
-
-
 async def _kick(services: Services, *, client_id: str) -> None:
     await services.clients.kick(client_id)
+
+
+async def _reload(services: Services) -> tuple[Changes, int]:
+    return services.configuration.reload(), await services.listeners.reload_certificates()
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -65,11 +65,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         inputs={"cursor": Input(kind=int, default=0), "limit": Input(kind=int, default=1_000)},
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
-    "reload": Operation(run=_reload, view=views.changes),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
+    "reload": Operation(run=_reload, view=views.reloaded),
 }
 
 _CODES: Final[Mapping[type[Exception], str]] = {
+    CertificateFailure: "bad_file",
     ClientNotFound: "not_found",
     EngineError: "unavailable",
     SettingsError: "invalid_settings",

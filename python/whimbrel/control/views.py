@@ -46,14 +46,15 @@ def counters(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(counts)
 
 
-def changes(found: "Changes") -> dict[str, object]:
-    """What a reload changed, and what waits for a restart."""
-    return {"now": list(found.now), "at_restart": list(found.at_restart)}
-
-
 def nothing(_result: object) -> dict[str, object]:
     """The answer of an operation that only acts."""
     return {}
+
+
+def reloaded(found: "tuple[Changes, int]") -> dict[str, object]:
+    """What a reload changed, what waits for a restart, and how many listeners have their certificates anew."""
+    changes, certificates = found
+    return {"now": list(changes.now), "at_restart": list(changes.at_restart), "certificates": certificates}
 
 
 def process(pid: int) -> dict[str, object]:

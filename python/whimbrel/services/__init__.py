@@ -10,6 +10,7 @@ from typing import Self
 from whimbrel.engine.engine import Engine
 from whimbrel.services.clients import Clients
 from whimbrel.services.configuration import Configuration
+from whimbrel.services.listeners import Listeners
 from whimbrel.services.messages import Messages
 from whimbrel.services.metrics import Metrics
 
@@ -20,6 +21,7 @@ class Services:
 
     clients: Clients
     configuration: Configuration
+    listeners: Listeners
     messages: Messages
     metrics: Metrics
 
@@ -29,6 +31,7 @@ class Services:
         return cls(
             clients=Clients(engine),
             configuration=Configuration(),
+            listeners=Listeners(engine),
             messages=Messages(engine),
             metrics=Metrics(engine, *counters),
         )

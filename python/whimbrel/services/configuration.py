@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from whimbrel.errors import EngineError
 from whimbrel.settings import Changes
 
 
@@ -17,7 +16,8 @@ class Configuration:
         self._reload = reload
 
     def reload(self) -> Changes:
-        """What changed and what waits for a restart. Raises SettingsError (then nothing has changed), EngineError."""
-        if self._reload is None:
-            raise EngineError("this broker was not started from a file, so there is nothing to read again")
-        return self._reload()
+        """What changed and what waits for a restart; nothing, where there are no sources.
+
+        Raises SettingsError, and then nothing has changed.
+        """
+        return Changes(now=(), at_restart=()) if self._reload is None else self._reload()

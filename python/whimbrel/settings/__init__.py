@@ -19,6 +19,7 @@ from whimbrel.settings.model import (
     Settings,
     Storage,
     TcpBind,
+    Tls,
     UnixBind,
 )
 from whimbrel.settings.problems import Problem, SettingsError
@@ -39,6 +40,7 @@ __all__ = [
     "SettingsError",
     "Storage",
     "TcpBind",
+    "Tls",
     "UnixBind",
     "changes",
     "explain",

@@ -418,7 +418,7 @@ impl Worker {
                 self.counts.messages_delivered += 1;
                 if client.outbox.len() >= FLUSH_EARLY_BYTES && !client.awaits_writable {
                     // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
-                    if let (Moved::Bytes(count), _) = client.outbox.flush(&client.socket, &mut self.spares) {
+                    if let (Moved::Bytes(count), _) = client.outbox.flush(&mut client.socket, &mut self.spares) {
                         self.counts.bytes_sent += count as u64;
                     }
                 }

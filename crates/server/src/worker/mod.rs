@@ -11,6 +11,7 @@ mod delivery;
 mod flush;
 mod handshake;
 mod inbound;
+mod layers;
 mod lifecycle;
 mod outbox;
 mod replay;
@@ -99,6 +100,8 @@ pub(crate) struct Worker {
     buffer: Vec<u8>,
     /// When the log was last told that descriptors had run out.
     exhausted_ms: Option<u64>,
+    /// When the log was last told of a handshake that failed.
+    failed_ms: Option<u64>,
     /// Listeners are not watched until then: descriptors had run out.
     accept_again_ms: Option<u64>,
     /// Set by `Stop`: when to end at the latest.
@@ -169,6 +172,7 @@ impl Worker {
             mail: Vec::new(),
             buffer: vec![0; READ_BYTES],
             exhausted_ms: None,
+            failed_ms: None,
             accept_again_ms: None,
             stop_by_ms: None,
         }
