@@ -8,7 +8,6 @@ use whimbrel_router::Presence;
 
 use super::Worker;
 use super::client::End;
-use super::sessions::Seat;
 use crate::socket::Moved;
 
 impl Worker {
@@ -26,10 +25,11 @@ impl Worker {
     /// member that was busy hear that it is less so.
     #[inline]
     pub(super) fn pump_later(&mut self, slot: u32) {
+        let Some(seat) = self.clients[slot as usize].session.and_then(|seat| self.sessions.get(seat)) else {
+            return;
+        };
         let was_busy = |presence: &Arc<Presence>| presence.bits() != 0;
-        let is_due =
-            |seat: &mut Seat| seat.session.outbound.can_go_on() || seat.presence.as_ref().is_some_and(was_busy);
-        if self.seat_of(slot).is_some_and(is_due) {
+        if seat.session.outbound.can_go_on() || self.sessions.presence(seat).is_some_and(was_busy) {
             self.mark_dirty(slot);
         }
     }

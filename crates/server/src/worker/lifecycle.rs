@@ -103,7 +103,7 @@ impl Worker {
         };
         seat.client = None;
         seat.session.outbound.detach();
-        let is_member = seat.presence.is_some();
+        let is_member = seat.is_member();
         if end.is_goodbye {
             seat.session.will = None; // [MQTT-3.14.4-3]
         }
@@ -194,7 +194,7 @@ impl Worker {
         self.subscription_count -= seat.session.subscriptions.len() as u64;
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
         self.shared.router.unsubscribe(filters.filter(|filter| !filter.is_shared()), place);
-        if seat.presence.is_some() {
+        if seat.is_member() {
             seat.session.subscriptions.shared().for_each(|whole| self.leave_group(whole, place));
             self.give_back_all(&mut seat, place);
         }

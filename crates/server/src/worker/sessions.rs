@@ -4,6 +4,7 @@
 //! deliveries found under an old routing table may still be on their way.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -30,12 +31,21 @@ pub(super) struct Seat {
     pub(super) reminder_ms: u64,
     /// Retained messages that new subscriptions are still to be sent.
     pub(super) replays: Option<Box<Replays>>,
-    /// What its groups see of its room; None: it is in no group and never was.
-    pub(super) presence: Option<Arc<Presence>>,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
     /// Its client is away, and messages of groups that wait for it are offered to other members now and then.
     pub(super) is_owing: bool,
+    /// Where [`Sessions::presence`] is; None: it is in no group and never was. A number fits where a pointer would make
+    /// every session larger.
+    membership: Option<NonZeroU32>,
+}
+
+impl Seat {
+    /// Whether it is or was in a group.
+    #[inline]
+    pub(super) fn is_member(&self) -> bool {
+        self.membership.is_some()
+    }
 }
 
 /// All of them.
@@ -44,6 +54,7 @@ pub(super) struct Sessions {
     seats: Slab<Seat>,
     by_id: HashMap<Arc<str>, u32>,
     next_epoch: u16,
+    presences: Slab<Arc<Presence>>,
 }
 
 impl Sessions {
@@ -87,19 +98,35 @@ impl Sessions {
             expires_ms: None,
             reminder_ms: 0,
             replays: None,
-            presence: None,
             epoch: self.next_epoch,
             clean_start: false,
             is_owing: false,
+            membership: None,
         };
         let slot = self.seats.insert(seat) as u32;
         self.by_id.insert(client_id, slot);
         slot
     }
 
+    /// What the groups of a member see of its room.
+    #[inline]
+    pub(super) fn presence(&self, seat: &Seat) -> Option<&Arc<Presence>> {
+        seat.membership.map(|place| &self.presences[place.get() as usize - 1])
+    }
+
+    /// The same for a session that becomes a member now, if it is none yet.
+    pub(super) fn presence_for(&mut self, slot: u32) -> Option<Arc<Presence>> {
+        let seat = self.seats.get_mut(slot as usize)?;
+        if seat.membership.is_none() {
+            seat.membership = NonZeroU32::new(self.presences.insert(Arc::default()) as u32 + 1);
+        }
+        seat.membership.map(|place| Arc::clone(&self.presences[place.get() as usize - 1]))
+    }
+
     pub(super) fn remove(&mut self, slot: u32) -> Option<Seat> {
         let seat = self.seats.try_remove(slot as usize)?;
         self.by_id.remove(&seat.session.client_id);
+        seat.membership.into_iter().for_each(|place| drop(self.presences.remove(place.get() as usize - 1)));
         Some(seat)
     }
 }

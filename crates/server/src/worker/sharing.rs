@@ -180,7 +180,7 @@ impl Worker {
     #[inline]
     pub(super) fn note_room(&mut self, slot: u32) {
         let Some(seat) = self.sessions.get(slot) else { return };
-        let Some(presence) = &seat.presence else { return };
+        let Some(presence) = self.sessions.presence(seat) else { return };
         let outbound = &seat.session.outbound;
         let has_room = seat.client.is_some_and(|client| self.clients[client as usize].has_room());
         let mut bits = 0;
@@ -199,8 +199,8 @@ impl Worker {
     /// A session becomes a member, or its options change. `whole` is a shared filter.
     pub(super) fn join(&mut self, slot: u32, whole: Filter<'_>, entry: Entry, strategy: Strategy) {
         let Ok(Subscribed { filter, .. }) = Subscribed::new(whole) else { return };
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        let presence = Arc::clone(seat.presence.get_or_insert_default());
+        let Some(presence) = self.sessions.presence_for(slot) else { return };
+        let Some(seat) = self.sessions.get(slot) else { return };
         let Entry { place, options, identifier } = entry;
         let member = Member { place, options, identifier, presence, is_online: seat.client.is_some() };
         self.note_room(slot);
@@ -216,7 +216,7 @@ impl Worker {
 
     /// The client of a session came or went: its groups are told.
     pub(super) fn set_online(&mut self, slot: u32, is_online: bool) {
-        let Some(seat) = self.sessions.get(slot).filter(|seat| seat.presence.is_some()) else { return };
+        let Some(seat) = self.sessions.get(slot).filter(|seat| seat.is_member()) else { return };
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
         for share in seat.session.subscriptions.shared().filter_map(|whole| self.shared.router.share(whole)) {
             share.set_online(place, is_online);
@@ -285,7 +285,7 @@ impl Worker {
 
     /// All that an ended session, which is in no group any more, has left for others.
     pub(super) fn give_back_all(&mut self, seat: &mut Seat, place: Place) {
-        if seat.presence.is_none() || self.stop_by_ms.is_some() {
+        if !seat.is_member() || self.stop_by_ms.is_some() {
             return;
         }
         let router = &Arc::clone(&self.shared).router;
