@@ -67,6 +67,8 @@ class ZoneOptions(Protocol):
     @property
     def max_topic_alias(self) -> int: ...  # 0 .. 65_535
     @property
+    def max_topic_alias_out(self) -> int: ...  # 0 .. 256
+    @property
     def max_inflight(self) -> int: ...  # 1 .. 65_535
     @property
     def receive_maximum(self) -> int: ...  # 1 .. 65_535
@@ -78,6 +80,10 @@ class ZoneOptions(Protocol):
     def max_subscriptions(self) -> int: ...  # per session, 1 .. 2**32 - 1
     @property
     def max_outbox_bytes(self) -> int: ...  # unsent bytes of one connection
+    @property
+    def server_keepalive_s(self) -> int: ...  # MQTT 5, 0: the client's own
+    @property
+    def response_information(self) -> str: ...  # MQTT 5, empty: none
     @property
     def idle_timeout_ms(self) -> int: ...  # from accept to CONNECT
     @property
@@ -157,13 +163,40 @@ class Authenticate:
     @property
     def listener(self) -> str: ...  # "tcp:default"
     @property
-    def protocol_version(self) -> int: ...  # 4 | 5
+    def protocol_version(self) -> int: ...  # 3 | 4 | 5
     @property
     def keep_alive_s(self) -> int: ...
     @property
     def clean_start(self) -> bool: ...
     @property
     def is_anonymous_allowed(self) -> bool: ...  # the listener's default where nothing answers
+
+@final
+class EnhancedAuthenticate:
+    """Question: how does this exchange go on? Answer with `DataPlane.answer_enhanced`."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def exchange(self) -> int: ...  # names the connection among those that live now
+    @property
+    def step(self) -> int: ...  # packets of the client in this exchange before this one
+    @property
+    def is_reauthentication(self) -> bool: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def auth_data(self) -> bytes | None: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def password(self) -> bytes | None: ...  # only in the question about CONNECT
+    @property
+    def peer(self) -> str: ...
+    @property
+    def listener(self) -> str: ...
 
 @final
 class Authorize:
@@ -317,7 +350,17 @@ class Stopped:
     """The last event: every worker has ended."""
 
 Event: TypeAlias = (
-    Authenticate | Authorize | Connected | Disconnected | TapBatch | ClientPage | Kicked | Published | LogLine | Stopped
+    Authenticate
+    | EnhancedAuthenticate
+    | Authorize
+    | Connected
+    | Disconnected
+    | TapBatch
+    | ClientPage
+    | Kicked
+    | Published
+    | LogLine
+    | Stopped
 )
 
 @final
@@ -344,12 +387,25 @@ class DataPlane:
         """(kind, name, bound address) of every listener; the address holds the real port."""
     def drain(self) -> list[Event]:
         """Take all events that are waiting, oldest first. Cheap when there are none."""
-    def set_interest(self, *, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) -> None:
+    def set_interest(
+        self,
+        *,
+        authenticate: bool,
+        authorize: bool,
+        connected: bool,
+        disconnected: bool,
+        enhanced_authenticate: bool = False,
+    ) -> None:
         """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
     def reload(self, zones: Sequence[ZoneOptions], question_deadline_ms: int) -> None:
         """Other limits, in the order of `Options.zones`, for connections from now on; another question deadline."""
     def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
         """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored."""
+    def answer_enhanced(self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool) -> None:
+        """0 lets the client in, 0x18 goes on with AUTH, an error refuses; `auth_data` is at most 65,535 bytes.
+
+        Raises ValueError for a longer one. A late or unknown ticket is ignored.
+        """
     def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
         """One code per topic of the question: 0 allows, 0x87 denies."""
     def publish(

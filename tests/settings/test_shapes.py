@@ -5,7 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel.settings.model import TcpBind
-from whimbrel.settings.shapes import DAY, HOUR, KB, MB, SECOND, TB, Address, Duration, NodeName, Refusal, Size, Whole
+from whimbrel.settings.shapes import (
+    DAY,
+    HOUR,
+    KB,
+    MB,
+    SECOND,
+    TB,
+    Address,
+    Duration,
+    Line,
+    NodeName,
+    Refusal,
+    Size,
+    Whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +118,17 @@ def test_which_binds_only_this_machine_reaches(host: str, expected: bool) -> Non
 @pytest.mark.parametrize("written", ["a@b", "node-1@10.0.0.1", "n_1@host.example", "n@::1"])
 def test_node_names(written: str) -> None:
     assert NodeName().read(written) == written
+
+
+@pytest.mark.parametrize("written", ["", "reply/to/", "é", "x" * 9])
+def test_lines(written: str) -> None:
+    assert Line(9).read(written) == written
+
+
+@pytest.mark.parametrize("written", ["x" * 10, "a\nb", "\x00", "\udc80", 1, None], ids=repr)
+def test_what_is_no_line(written: object) -> None:
+    with pytest.raises(Refusal):
+        Line(9).read(written)
 
 
 @given(st.integers(0, 2 * TB) | st.integers(0, 2048).map(lambda number: number * MB))

@@ -2,6 +2,7 @@
 //!
 //! Knows numbers with units. Does not know where they were configured.
 
+use crate::packet::Version;
 use crate::primitives::Decoded;
 use crate::reason::ReasonCode;
 use crate::share::Strategy;
@@ -21,6 +22,8 @@ pub struct Limits {
     pub max_qos_allowed: u8,
     /// Topic aliases that a client may set; 0 refuses them.
     pub max_topic_alias: u16,
+    /// Topic aliases that we set for a client that takes them; 0 sets none.
+    pub max_topic_alias_out: u16,
     /// Our window towards a client: QoS 1 and 2 messages not yet acknowledged.
     pub max_inflight: u16,
     /// The window that we grant to a client (MQTT 5.0 Receive Maximum).
@@ -33,6 +36,10 @@ pub struct Limits {
     pub max_subscriptions: u32,
     /// Unsent bytes of one connection beyond which nothing more is encoded for it.
     pub max_outbox_bytes: u32,
+    /// The keep-alive that MQTT 5 clients are told to use; seconds, 0: their own.
+    pub server_keepalive_s: u16,
+    /// What MQTT 5 clients that ask for it are told to build response topics from; empty: nothing.
+    pub response_information: Box<str>,
     /// From accept to CONNECT, and for a question that nobody answers; milliseconds.
     pub idle_timeout_ms: u32,
     /// How long the session of a 3.1.1 client with clean session 0 is kept; seconds.
@@ -48,6 +55,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The keep-alive that a client of this version is told to use; earlier ones than 5 cannot be told.
+    pub fn server_keepalive_s(&self, version: Version) -> Option<u16> {
+        (version == Version::V5 && self.server_keepalive_s > 0).then_some(self.server_keepalive_s)
+    }
+
     /// Refuses a topic of more levels than `max_topic_levels`.
     pub fn check_levels(&self, topic: Topic<'_>) -> Decoded<()> {
         let levels_max = usize::from(self.max_topic_levels);
@@ -67,12 +79,15 @@ impl Default for Limits {
             max_topic_levels: 128,
             max_qos_allowed: 2,
             max_topic_alias: 64,
+            max_topic_alias_out: 16,
             max_inflight: 32,
             receive_maximum: 1024,
             max_awaiting_rel: 1024,
             max_mqueue_len: 1000,
             max_subscriptions: 100_000,
             max_outbox_bytes: 1 << 20,
+            server_keepalive_s: 0,
+            response_information: "".into(),
             idle_timeout_ms: 15_000,
             session_expiry_s: 7_200,
             session_expiry_max_s: 604_800,

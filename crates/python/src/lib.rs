@@ -24,6 +24,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<client::Client>()?;
     module.add_class::<message::Message>()?;
     module.add_class::<records::Authenticate>()?;
+    module.add_class::<records::EnhancedAuthenticate>()?;
     module.add_class::<records::Authorize>()?;
     module.add_class::<records::Connected>()?;
     module.add_class::<records::Disconnected>()?;

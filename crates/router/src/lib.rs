@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use cache::MatchCache;
-pub use matches::{Group, Matches, Target};
+pub use matches::{Audience, Group, Matches, Target};
 pub use retained::{Progress, Retained, StoreOutcome};
 pub use share::{Member, Presence, SHARES, Share, Shares};
 pub use tree::{Entry, Place, Tree};

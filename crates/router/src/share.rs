@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::{Filter, QoS, Strategy};
 
-use crate::matches::Target;
+use crate::matches::{Audience, Target};
 use crate::tree::{Entry, Place};
 
 /// The owner number under which groups stand in the tree.
@@ -113,7 +113,7 @@ fn target_of(member: &Member) -> Target {
         slot: member.place.slot,
         epoch: member.place.epoch,
         qos: member.options.qos,
-        no_local: false, // A protocol error on a shared subscription [MQTT-3.8.3-4].
+        audience: Audience::All, // No Local is a protocol error on a shared subscription [MQTT-3.8.3-4].
         retain_as_published: member.options.retain_as_published,
         identifiers: (member.identifier != 0).then(|| Arc::from([member.identifier])),
     }

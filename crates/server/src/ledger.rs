@@ -76,6 +76,7 @@ counters! {
     disconnect_received = "packets.disconnect.received";
     disconnect_sent = "packets.disconnect.sent";
     auth_received = "packets.auth.received";
+    auth_sent = "packets.auth.sent";
     messages_received = "messages.received";
     messages_sent = "messages.sent";
     qos0_received = "messages.qos0.received";
@@ -101,6 +102,7 @@ counters! {
     client_connack = "client.connack";
     client_connected = "client.connected";
     client_authenticate = "client.authenticate";
+    client_enhanced_authenticate = "client.enhanced_authenticate";
     client_auth_anonymous = "client.auth.anonymous";
     client_check_acl = "client.check_acl";
     client_subscribe = "client.subscribe";
@@ -121,6 +123,7 @@ counters! {
     handshakes_failed = "whimbrel.handshakes.failed";
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
+    retained_expired = "whimbrel.retained.expired";
     loop_turns = "whimbrel.worker.turns";
     route_misses = "whimbrel.router.misses";
 }

@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod clock;
 pub mod event;
 pub mod ledger;
 mod listener;

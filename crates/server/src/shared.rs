@@ -29,6 +29,8 @@ impl Interest {
     pub const CONNECTED: Interest = Interest(4);
     /// Notices of their end.
     pub const DISCONNECTED: Interest = Interest(8);
+    /// Questions about each packet of an enhanced authentication.
+    pub const ENHANCED_AUTHENTICATE: Interest = Interest(16);
 }
 
 /// The broker's common ground.

@@ -53,12 +53,15 @@ class ZoneOptions:
     max_topic_levels: int
     max_qos_allowed: int
     max_topic_alias: int
+    max_topic_alias_out: int
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int
     max_mqueue_len: int
     max_subscriptions: int
     max_outbox_bytes: int
+    server_keepalive_s: int
+    response_information: str
     idle_timeout_ms: int
     session_expiry_s: int
     session_expiry_max_s: int
@@ -129,12 +132,15 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         max_topic_levels=mqtt.max_topic_levels,
         max_qos_allowed=mqtt.max_qos_allowed,
         max_topic_alias=mqtt.max_topic_alias,
+        max_topic_alias_out=mqtt.max_topic_alias_out,
         max_inflight=mqtt.max_inflight,
         receive_maximum=mqtt.receive_maximum,
         max_awaiting_rel=mqtt.max_awaiting_rel,
         max_mqueue_len=mqtt.max_mqueue_len,
         max_subscriptions=mqtt.max_subscriptions,
         max_outbox_bytes=mqtt.max_outbox_bytes,
+        server_keepalive_s=mqtt.server_keepalive_s,
+        response_information=mqtt.response_information,
         idle_timeout_ms=mqtt.idle_timeout_ms,
         session_expiry_s=mqtt.session_expiry_s,
         session_expiry_max_s=mqtt.session_expiry_max_s,

@@ -124,12 +124,15 @@ class Mqtt:
     max_topic_levels: int
     max_qos_allowed: int
     max_topic_alias: int
+    max_topic_alias_out: int
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int
     max_mqueue_len: int
     max_subscriptions: int
     max_outbox_bytes: int
+    server_keepalive_s: int
+    response_information: str
     idle_timeout_ms: int
     session_expiry_s: int
     session_expiry_max_s: int

@@ -245,6 +245,26 @@ class NodeName(Shape):
 
 
 @dataclass(frozen=True, slots=True)
+class Line(Shape):
+    """One line of text, which may be empty."""
+
+    longest: int
+    is_text: ClassVar[bool] = True
+
+    @property
+    def allowed(self) -> str:
+        return f"one line of at most {self.longest} printable characters"
+
+    def read(self, written: object) -> str:
+        if isinstance(written, str) and len(written) <= self.longest and written.isprintable():
+            return str(written)
+        raise Refusal
+
+    def write(self, value: str) -> str:
+        return quoted(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Directory(Shape):
     """A directory; a relative one starts at the working directory of the broker."""
 

@@ -47,7 +47,7 @@ impl Agreed {
             window: limits.max_inflight.min(request.receive_maximum),
             awaiting_rel_max: match request.version {
                 Version::V5 => limits.max_awaiting_rel.min(limits.receive_maximum),
-                Version::V311 => u16::MAX,
+                Version::V31 | Version::V311 => u16::MAX,
             },
         }
     }

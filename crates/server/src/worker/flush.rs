@@ -55,7 +55,7 @@ impl Worker {
     /// Encodes waiting messages while window and outbox have room.
     fn pump(&mut self, slot: u32) {
         while self.clients[slot as usize].has_room() {
-            let unix_ms = self.now.unix_ms;
+            let steady_ms = self.now.steady_ms;
             let Some(seat_slot) = self.clients[slot as usize].session else {
                 return;
             };
@@ -65,7 +65,7 @@ impl Worker {
             let Some(seat) = self.sessions.get_mut(seat_slot) else {
                 return;
             };
-            match seat.session.outbound.next(unix_ms) {
+            match seat.session.outbound.next(steady_ms) {
                 None => return,
                 Some(Err(reason)) => self.count_drop(reason),
                 Some(Ok((packet_id, delivery))) => {

@@ -33,7 +33,7 @@ pub(super) enum Step {
 impl Worker {
     pub(super) fn read(&mut self, slot: u32) {
         let client = &self.clients[slot as usize];
-        if client.parked.is_some() || !client.has_room() {
+        if client.is_waiting() || !client.has_room() {
             // Level-triggered: without this the loop would be told about the same bytes in every turn.
             return self.watch(slot);
         }
@@ -155,11 +155,7 @@ impl Worker {
             Packet::PingReq => self.on_pingreq(slot),
             Packet::Connect(connect) => return self.on_connect(slot, connect),
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, disconnect)),
-            Packet::Auth(_) => {
-                self.counts.auth_received += 1;
-                // No method was agreed on in CONNECT [MQTT-4.12.0-6].
-                return Err(Violation::protocol("AUTH without an authentication method").into());
-            }
+            Packet::Auth(auth) => return self.on_auth(slot, auth),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Err(Violation::protocol("packet that only a server sends").into());
             }
@@ -271,7 +267,7 @@ impl Worker {
     pub(super) fn watch(&mut self, slot: u32) {
         let client = &self.clients[slot as usize];
         let mut flags = epoll::EventFlags::empty();
-        flags.set(epoll::EventFlags::IN, client.parked.is_none() && client.has_room());
+        flags.set(epoll::EventFlags::IN, !client.is_waiting() && client.has_room());
         flags.set(epoll::EventFlags::OUT, client.awaits_writable);
         // Fails only for a descriptor that is not watched, and this one is.
         let _ = epoll::modify(&self.poll, client.socket.fd(), Token::Client(slot, client.epoch).pack(), flags);

@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use whimbrel_protocol::connection::Phase;
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
-use whimbrel_protocol::packet::{Disconnect, Packet};
-use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::session::DropReason;
-use whimbrel_protocol::{Filter, Message, ReasonCode, Version, encode};
+use whimbrel_protocol::{Filter, Message, ReasonCode};
 use whimbrel_router::Place;
 
 use super::Worker;
@@ -69,12 +67,9 @@ impl Worker {
             Phase::Open => {}
             // Whatever came was not a CONNECT that we can read; only a wrong version is answered [MQTT-3.1.2-2].
             Phase::Opening if end.reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => return,
-            Phase::Opening | Phase::Deciding => return self.put_refusal(slot, end.reason),
+            Phase::Opening | Phase::Deciding => return self.put_refusal(slot, end),
         }
-        let version = client.connection.version();
-        if version == Version::V5 {
-            let packet = Disconnect { reason: end.reason, properties: Properties::default() };
-            encode::encode(client.outbox.tail(&mut self.spares), version, &Packet::Disconnect(packet));
+        if client.connection.put_disconnect(client.outbox.tail(&mut self.spares), end.reason, end.what) {
             self.counts.packets_sent += 1;
             self.counts.disconnect_sent += 1;
         }
@@ -181,7 +176,7 @@ impl Worker {
     }
 
     fn publish_will(&mut self, message: &Message, publisher: u32) {
-        let message = Arc::new(message.restamped(self.now.unix_ms));
+        let message = Arc::new(message.restamped(self.now.steady_ms));
         self.route_message(&message, Some(publisher));
     }
 

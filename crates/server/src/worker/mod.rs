@@ -8,6 +8,7 @@ mod accept;
 mod authority;
 mod client;
 mod delivery;
+mod enhanced;
 mod flush;
 mod handshake;
 mod inbound;
@@ -19,11 +20,12 @@ mod requests;
 mod sessions;
 mod sharing;
 mod subscribing;
+mod sweeping;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll;
@@ -31,6 +33,7 @@ use slab::Slab;
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_router::MatchCache;
 
+use crate::clock;
 use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::{MAILS_MAX, Mail};
@@ -68,8 +71,10 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 struct Now {
     /// Monotonic, for deadlines.
     ms: u64,
-    /// Unix time, for records and expiry.
+    /// Unix time, for records.
     unix_ms: u64,
+    /// For messages and their expiry; see `clock`.
+    steady_ms: u64,
 }
 
 /// The thread's state.
@@ -102,6 +107,8 @@ pub(crate) struct Worker {
     exhausted_ms: Option<u64>,
     /// When the log was last told of a handshake that failed.
     failed_ms: Option<u64>,
+    /// When to look for retained messages that have expired.
+    sweep_at_ms: Option<u64>,
     /// Listeners are not watched until then: descriptors had run out.
     accept_again_ms: Option<u64>,
     /// Set by `Stop`: when to end at the latest.
@@ -152,7 +159,7 @@ impl Worker {
             poll,
             ready: Vec::with_capacity(EVENTS_MAX),
             started: Instant::now(),
-            now: Now { ms: 0, unix_ms: 0 },
+            now: Now { ms: 0, unix_ms: 0, steady_ms: 0 },
             clients: Slab::new(),
             next_epoch: 0,
             next_ticket: 0,
@@ -173,6 +180,7 @@ impl Worker {
             buffer: vec![0; READ_BYTES],
             exhausted_ms: None,
             failed_ms: None,
+            sweep_at_ms: None,
             accept_again_ms: None,
             stop_by_ms: None,
         }
@@ -219,7 +227,7 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.owing.due_ms, self.accept_again_ms, self.stop_by_ms]
+        let due = [self.timers.next_ms(), self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.stop_by_ms]
             .into_iter()
             .flatten()
             .min()?;
@@ -228,10 +236,11 @@ impl Worker {
     }
 
     fn read_clocks(&mut self) {
+        let now = Instant::now();
         self.now = Now {
-            ms: self.started.elapsed().as_millis() as u64,
-            // A clock before 1970 dates messages at 1970.
-            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            ms: now.saturating_duration_since(self.started).as_millis() as u64,
+            unix_ms: clock::unix_ms(),
+            steady_ms: clock::steady_at(now),
         };
     }
 
@@ -257,7 +266,7 @@ impl Worker {
             return; // Other workers have enough to do; what is unread now is ready again in the next turn.
         }
         let client = &self.clients[slot as usize];
-        let is_read = client.parked.is_none() && client.has_room();
+        let is_read = !client.is_waiting() && client.has_room();
         if flags.intersects(Flags::HUP | Flags::ERR) && !is_read {
             // Reported whether it is watched or not: a connection that is not read would wake us for ever.
             self.end(slot, client::End::CLOSED);
@@ -276,6 +285,7 @@ impl Worker {
         if self.owing.due_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
             self.visit_owing();
         }
+        self.sweep_if_due();
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
             self.accept_again_ms = None;
             self.open_listeners();

@@ -168,13 +168,18 @@ pub struct Wire {
 impl Wire {
     /// Sends CONNECT with a session that outlives the connection; does not wait for CONNACK.
     pub fn connect(address: &str, client_id: &str, version: Version, clean_start: bool) -> Wire {
-        let stream = TcpStream::connect(address).expect("the broker listens");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut wire = Wire { stream, version, held: Vec::new() };
         let mut raw = Vec::new();
         if version == Version::V5 {
             put_property(&mut raw, id::SESSION_EXPIRY_INTERVAL, Value::Number(600));
         }
+        Wire::connect_with(address, client_id, version, clean_start, &raw)
+    }
+
+    /// Sends CONNECT with these properties; does not wait for CONNACK.
+    pub fn connect_with(address: &str, client_id: &str, version: Version, clean_start: bool, raw: &[u8]) -> Wire {
+        let stream = TcpStream::connect(address).expect("the broker listens");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut wire = Wire { stream, version, held: Vec::new() };
         wire.send(&Packet::Connect(Box::new(Connect {
             version,
             clean_start,
@@ -183,7 +188,7 @@ impl Wire {
             will: None,
             username: None,
             password: None,
-            properties: Properties::trusted(&raw),
+            properties: Properties::trusted(raw),
         })));
         wire
     }
