@@ -116,6 +116,10 @@ class ZoneOptions(Protocol):
     def is_retain_available(self) -> bool: ...
     @property
     def is_wildcard_available(self) -> bool: ...  # in SUBSCRIBE
+    @property
+    def is_shared_available(self) -> bool: ...
+    @property
+    def share_strategy(self) -> str: ...  # as in mqtt.shared_subscription_strategy
 
 class Options(Protocol):
     """What the data plane needs to know at start."""

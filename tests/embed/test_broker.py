@@ -72,7 +72,7 @@ async def test_an_invalid_publish_is_a_value_error(broker: whimbrel.Broker, topi
         await broker.publish(topic, b"", qos=qos)
 
 
-@pytest.mark.parametrize("filters", [("a/#/b",), ("a+",), ("",), ()])
+@pytest.mark.parametrize("filters", [("a/#/b",), ("a+",), ("",), ("$share/g/a",), ()])
 async def test_an_invalid_filter_is_a_value_error(broker: whimbrel.Broker, filters: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r".+"):
         broker.subscribe(*filters)

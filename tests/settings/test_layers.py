@@ -61,6 +61,8 @@ DEFAULT_MQTT = Mqtt(
     max_sessions=1_000_000,
     is_retain_available=True,
     is_wildcard_available=True,
+    is_shared_available=True,
+    share_strategy="round_robin",
 )
 
 

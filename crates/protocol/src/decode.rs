@@ -10,6 +10,7 @@ use crate::packet::{
 use crate::primitives::{Decoded, Reader, varint};
 use crate::properties::{Properties, carrier};
 use crate::reason::ReasonCode;
+use crate::share::Subscribed;
 use crate::topic::{Filter, Topic};
 use crate::violation::Violation;
 
@@ -180,13 +181,23 @@ fn subscribe<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<Subscribe<'
     let properties = properties(body, version, carrier::SUBSCRIBE)?;
     let mut filters = Vec::new();
     while !body.is_empty() {
-        let filter = Filter::new(body.string()?).map_err(|violation| violation.reason);
-        filters.push((filter, subscription_options(body.u8()?, version)?));
+        let filter = filter(body)?;
+        let options = subscription_options(body.u8()?, version)?;
+        if options.no_local && filter.is_ok_and(Filter::is_shared) {
+            return Err(Violation::protocol("No Local on a shared subscription")); // [MQTT-3.8.3-4]
+        }
+        filters.push((filter, options));
     }
     if filters.is_empty() {
         return Err(Violation::protocol("SUBSCRIBE without a filter")); // [MQTT-3.8.3-2]
     }
     Ok(Subscribe { packet_id, properties, filters })
+}
+
+/// A filter, or why it is refused alone while the rest of its packet stands.
+fn filter<'a>(body: &mut Reader<'a>) -> Decoded<Result<Filter<'a>, ReasonCode>> {
+    let checked = |filter| Subscribed::new(filter).map(|_| filter);
+    Ok(Filter::new(body.string()?).and_then(checked).map_err(|violation| violation.reason))
 }
 
 fn subscription_options(bits: u8, version: Version) -> Decoded<SubscriptionOptions> {
@@ -211,7 +222,7 @@ fn unsubscribe<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<Unsubscri
     let properties = properties(body, version, carrier::UNSUBSCRIBE)?;
     let mut filters = Vec::new();
     while !body.is_empty() {
-        filters.push(Filter::new(body.string()?).map_err(|violation| violation.reason));
+        filters.push(filter(body)?);
     }
     if filters.is_empty() {
         return Err(Violation::protocol("UNSUBSCRIBE without a filter")); // [MQTT-3.10.3-2]

@@ -17,6 +17,7 @@ pub mod primitives;
 pub mod properties;
 pub mod reason;
 pub mod session;
+pub mod share;
 pub mod topic;
 pub mod violation;
 
@@ -24,5 +25,6 @@ pub use limits::Limits;
 pub use message::Message;
 pub use packet::{Packet, QoS, Version};
 pub use reason::ReasonCode;
+pub use share::{Strategy, Subscribed};
 pub use topic::{Filter, Topic};
 pub use violation::Violation;

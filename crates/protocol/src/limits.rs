@@ -8,6 +8,7 @@ use crate::packet::Version;
 use crate::primitives::Decoded;
 use crate::reason::ReasonCode;
 use crate::session::QueueRules;
+use crate::share::Strategy;
 use crate::topic::Topic;
 use crate::violation::Violation;
 
@@ -66,6 +67,10 @@ pub struct Limits {
     pub is_retain_available: bool,
     /// Whether filters with wildcards are accepted.
     pub is_wildcard_available: bool,
+    /// Whether shared subscriptions are accepted.
+    pub is_shared_available: bool,
+    /// How a group picks a member; a group goes by the zone of the member that made it.
+    pub share_strategy: Strategy,
 }
 
 impl Limits {
@@ -114,6 +119,8 @@ impl Default for Limits {
             max_sessions: 1_000_000,
             is_retain_available: true,
             is_wildcard_available: true,
+            is_shared_available: true,
+            share_strategy: Strategy::RoundRobin,
         }
     }
 }

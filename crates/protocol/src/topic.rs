@@ -110,11 +110,6 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// Whether the filter names a shared subscription (section 4.8.2).
-    pub fn is_shared(self) -> bool {
-        self.0.starts_with("$share/")
-    }
-
     /// Whether the filter matches the topic (section 4.7).
     pub fn matches(self, topic: Topic<'_>) -> bool {
         if topic.is_reserved() && self.0.starts_with(['+', '#']) {

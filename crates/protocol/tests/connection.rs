@@ -371,6 +371,7 @@ fn connack_tells_each_limit_that_is_not_the_default_of_the_specification() {
         receive_maximum: 9,
         max_qos_allowed: 1,
         is_retain_available: false,
+        is_shared_available: false,
         max_packet_size_bytes: 1234,
         max_topic_alias: 5,
         ..Limits::default()
@@ -380,6 +381,7 @@ fn connack_tells_each_limit_that_is_not_the_default_of_the_specification() {
         (id::RECEIVE_MAXIMUM, 9),
         (id::MAXIMUM_QOS, 1),
         (id::RETAIN_AVAILABLE, 0),
+        (id::SHARED_SUBSCRIPTION_AVAILABLE, 0),
         (id::MAXIMUM_PACKET_SIZE, 1234),
         (id::TOPIC_ALIAS_MAXIMUM, 5),
     ];

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::Limits;
 use whimbrel_protocol::session::QueueRules;
+use whimbrel_protocol::{Limits, Strategy};
 use whimbrel_server::transport::proxy::Network;
 use whimbrel_server::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 
@@ -80,6 +81,9 @@ pub(crate) struct ZoneInput {
     max_sessions: u32,
     is_retain_available: bool,
     is_wildcard_available: bool,
+    is_shared_available: bool,
+    #[pyo3(from_py_with = strategy)]
+    share_strategy: Strategy,
 }
 
 impl OptionsInput {
@@ -150,6 +154,12 @@ impl ListenerInput {
     }
 }
 
+fn strategy(word: &Bound<'_, PyAny>) -> PyResult<Strategy> {
+    let word: String = word.extract()?;
+    let known = Strategy::NAMES.map(|(name, _)| name).join(", ");
+    Strategy::from_name(&word).ok_or_else(|| PyValueError::new_err(format!("share_strategy {word:?}: one of {known}")))
+}
+
 impl ZoneInput {
     pub(crate) fn convert(self) -> Limits {
         let rules = QueueRules {
@@ -187,6 +197,8 @@ impl ZoneInput {
             max_sessions: self.max_sessions,
             is_retain_available: self.is_retain_available,
             is_wildcard_available: self.is_wildcard_available,
+            is_shared_available: self.is_shared_available,
+            share_strategy: self.share_strategy,
         }
     }
 }

@@ -8,22 +8,31 @@ pub mod cache;
 pub mod matches;
 pub mod naive;
 pub mod retained;
+pub mod share;
 pub mod tree;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use cache::MatchCache;
 pub use matches::{Audience, Group, Matches, Target};
 pub use retained::{Progress, Retained, StoreOutcome};
+pub use share::{Member, Presence, SHARES, Share, Shares};
 pub use tree::{Entry, Place, Tree};
 
-use whimbrel_protocol::{Filter, Topic};
+use whimbrel_protocol::{Filter, Strategy, Topic};
+
+/// What one lock guards.
+#[derive(Default, Debug)]
+struct Table {
+    tree: Tree,
+    shares: Shares,
+}
 
 /// The routing table and the retained store of one broker.
 #[derive(Debug)]
 pub struct Router {
-    tree: RwLock<Tree>,
+    table: RwLock<Table>,
     generation: AtomicU64,
     /// Retained messages.
     pub retained: RwLock<Retained>,
@@ -32,7 +41,7 @@ pub struct Router {
 impl Router {
     /// Empty; `retained` carries its own limits.
     pub fn new(retained: Retained) -> Router {
-        Router { tree: RwLock::default(), generation: AtomicU64::new(0), retained: RwLock::new(retained) }
+        Router { table: RwLock::default(), generation: AtomicU64::new(0), retained: RwLock::new(retained) }
     }
 
     /// Changes with every subscribe and unsubscribe; matches found under another number are stale.
@@ -47,7 +56,7 @@ impl Router {
         if additions.peek().is_none() {
             return;
         }
-        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+        let tree = &mut self.table.write().unwrap_or_else(PoisonError::into_inner).tree;
         for (filter, entry) in additions {
             tree.subscribe(filter, entry);
         }
@@ -60,7 +69,7 @@ impl Router {
         if filters.peek().is_none() {
             return;
         }
-        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+        let tree = &mut self.table.write().unwrap_or_else(PoisonError::into_inner).tree;
         for filter in filters {
             tree.unsubscribe(filter, place);
         }
@@ -69,16 +78,53 @@ impl Router {
 
     /// Finds all subscribers of `topic`, seen from the worker `home`.
     pub fn find(&self, topic: Topic<'_>, home: u16) -> Matches {
-        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         // Under the lock the number cannot change, so it names exactly the state that is read.
         let generation = self.generation();
         let mut found = Vec::new();
-        tree.collect(topic, &mut found);
-        Matches::group(topic, generation, home, found)
+        table.tree.collect(topic, &mut found);
+        let shared = table.shares.take_from(&mut found);
+        Matches { shared, ..Matches::group(topic, generation, home, found) }
     }
 
     /// How many different filters are subscribed to.
     pub fn filter_count(&self) -> usize {
-        self.tree.read().unwrap_or_else(PoisonError::into_inner).filter_count()
+        self.table.read().unwrap_or_else(PoisonError::into_inner).tree.filter_count()
+    }
+
+    /// Adds a member to the group that `whole` (`$share/group/filter`) names, or replaces its options. `filter` is the
+    /// part that topics are compared with, `strategy` that of a group that does not exist yet. Takes effect for every
+    /// publish that starts afterwards; what was found before stays true, because a group's members are not part of it.
+    pub fn join(&self, (whole, filter): (Filter<'_>, Filter<'_>), member: Member, strategy: Strategy) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let (share, is_new) = table.shares.join(whole, member, strategy);
+        if is_new {
+            table.tree.subscribe(filter, share.entry());
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Takes a member out; the group goes with its last one.
+    pub fn leave(&self, (whole, filter): (Filter<'_>, Filter<'_>), place: Place) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(empty) = table.shares.leave(whole, place) {
+            table.tree.unsubscribe(filter, empty.entry().place);
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The group that `whole` names.
+    pub fn share(&self, whole: Filter<'_>) -> Option<Arc<Share>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).shares.named(whole)
+    }
+
+    /// The group of this number.
+    pub fn share_numbered(&self, number: u32) -> Option<Arc<Share>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).shares.numbered(number)
+    }
+
+    /// How many memberships all groups have.
+    pub fn member_count(&self) -> usize {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).shares.member_count()
     }
 }

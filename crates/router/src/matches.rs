@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use whimbrel_protocol::{QoS, Topic};
 
+use crate::share::Share;
 use crate::tree::{Entry, Place};
 
 /// Whose messages a target stands for.
@@ -58,7 +59,9 @@ pub struct Matches {
     pub home: Box<[Target]>,
     /// Targets elsewhere.
     pub away: Box<[Group]>,
-    session_count: usize,
+    /// Groups of which one member each gets the message.
+    pub shared: Box<[Arc<Share>]>,
+    pub(crate) session_count: usize,
 }
 
 impl Matches {
@@ -78,12 +81,19 @@ impl Matches {
         let at_home = groups.iter().position(|(owner, _)| *owner == home);
         let home = at_home.map(|at| groups.remove(at).1).unwrap_or_default();
         let away = groups.into_iter().map(|(owner, targets)| Group { owner, targets: targets.into() });
-        Matches { topic: topic.as_str().into(), generation, home: home.into(), away: away.collect(), session_count }
+        Matches {
+            topic: topic.as_str().into(),
+            generation,
+            home: home.into(),
+            away: away.collect(),
+            shared: Box::default(),
+            session_count,
+        }
     }
 
-    /// How many sessions and taps.
+    /// How many sessions, taps and groups.
     pub fn len(&self) -> usize {
-        self.session_count
+        self.shared.len() + self.session_count
     }
 
     /// Bytes that these matches occupy, roughly.
@@ -92,12 +102,12 @@ impl Matches {
         let of_target = |target: &Target| {
             size_of::<Target>() + target.identifiers.as_ref().map_or(0, |identifiers| 16 + 4 * identifiers.len())
         };
-        size_of::<Matches>() + self.topic.len() + targets.map(of_target).sum::<usize>()
+        size_of::<Matches>() + self.topic.len() + 8 * self.shared.len() + targets.map(of_target).sum::<usize>()
     }
 
     /// Whether nobody wants the topic.
     pub fn is_empty(&self) -> bool {
-        self.home.is_empty() && self.away.is_empty()
+        self.home.is_empty() && self.away.is_empty() && self.shared.is_empty()
     }
 }
 

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::packet::SubscriptionOptions;
-use whimbrel_protocol::{Filter, Limits, Message, QoS, Violation};
+use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
 
 use crate::event::Event;
@@ -166,7 +166,10 @@ impl Broker {
     /// Opens a tap on filters; at most `capacity` messages wait for the reader. Returns its number.
     pub fn open_tap(&self, filters: Vec<String>, capacity: usize) -> Result<u32, Violation> {
         for filter in &filters {
-            Filter::new(filter)?;
+            if Filter::new(filter)?.is_shared() {
+                let what = "a tap sees every message: it cannot be a member of a shared subscription";
+                return Err(Violation::new(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, what));
+            }
         }
         let tap = self.shared.taps.open(filters, capacity);
         let place = Place { owner: TAPS, slot: tap.id, epoch: 0 };
@@ -206,6 +209,7 @@ impl Broker {
         let mut counters = ledger::sum(self.shared.blocks.iter());
         let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner).len();
         counters.push(("messages.retained", retained as u64));
+        counters.push(("subscriptions.shared.count", self.shared.router.member_count() as u64));
         counters.push(("topics.count", self.shared.router.filter_count() as u64));
         counters
     }

@@ -100,6 +100,7 @@ counters! {
     delivery_dropped_queue_full = "delivery.dropped.queue_full";
     delivery_dropped_expired = "delivery.dropped.expired";
     delivery_dropped_session_ended = "delivery.dropped.session_ended";
+    shared_moved = "whimbrel.shared.moved";
     client_connect = "client.connect";
     client_connack = "client.connack";
     client_connected = "client.connected";

@@ -13,7 +13,7 @@ use whimbrel_protocol::Message;
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_router::Target;
 
-use crate::worker::Handoff;
+use crate::worker::{Handoff, Parcel};
 
 /// Waiting mails beyond which senders of deliveries hold back.
 pub(crate) const MAILS_MAX: usize = 16_384;
@@ -23,6 +23,8 @@ pub(crate) const MAILS_MAX: usize = 16_384;
 pub(crate) enum Mail {
     /// Deliver to sessions of this worker.
     Deliver(Arc<Message>, Arc<[Target]>),
+    /// Deliver to the member of a group that lives here.
+    Share(Box<Parcel>),
     /// A connection whose session lives here.
     Adopt(Box<Handoff>),
     /// Route a message from inside and answer the ticket.

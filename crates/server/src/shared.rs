@@ -141,6 +141,11 @@ impl Shared {
         (self.hasher.hash_one(topic) % self.mailboxes.len() as u64) as u16
     }
 
+    /// The same number for the same text as long as the broker lives.
+    pub(crate) fn hash(&self, text: &str) -> u64 {
+        self.hasher.hash_one(text)
+    }
+
     #[inline]
     pub(crate) fn wants(&self, interest: Interest) -> bool {
         self.interest.load(Ordering::Relaxed) & interest.0 != 0

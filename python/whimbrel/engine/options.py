@@ -82,6 +82,8 @@ class ZoneOptions:
     max_sessions: int
     is_retain_available: bool
     is_wildcard_available: bool
+    is_shared_available: bool
+    share_strategy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,4 +179,6 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         max_sessions=mqtt.max_sessions,
         is_retain_available=mqtt.is_retain_available,
         is_wildcard_available=mqtt.is_wildcard_available,
+        is_shared_available=mqtt.is_shared_available,
+        share_strategy=mqtt.share_strategy,
     )

@@ -159,6 +159,8 @@ class Mqtt:
     max_sessions: int
     is_retain_available: bool
     is_wildcard_available: bool
+    is_shared_available: bool
+    share_strategy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

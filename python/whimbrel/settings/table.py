@@ -520,6 +520,21 @@ _MQTT: Final = (
         default=True,
         doc="Whether clients may subscribe to filters with wildcards.",
     ),
+    Row(
+        key="mqtt.shared_subscription",
+        field="is_shared_available",
+        shape=Truth(),
+        default=True,
+        doc="Whether clients may subscribe to `$share/<group>/<filter>` and `$queue/<filter>`.",
+    ),
+    Row(
+        key="mqtt.shared_subscription_strategy",
+        field="share_strategy",
+        shape=Choice(("random", "round_robin", "sticky", "hash_clientid", "hash_topic")),
+        default="round_robin",
+        doc="How a group picks the member that gets a message: any, one after the other, always the same, the same for "
+        "each publisher, or the same for each topic. A group goes by the zone of the client that made it.",
+    ),
 )
 
 # A connection keeps the limits with which it began; the next one gets those that hold then.

@@ -135,7 +135,9 @@ impl Request {
         if limits.max_topic_alias > 0 {
             number(id::TOPIC_ALIAS_MAXIMUM, u32::from(limits.max_topic_alias));
         }
-        number(id::SHARED_SUBSCRIPTION_AVAILABLE, 0); // The router has no groups yet.
+        if !limits.is_shared_available {
+            number(id::SHARED_SUBSCRIPTION_AVAILABLE, 0);
+        }
         if let Some(keep_alive_s) = limits.server_keepalive_s(self.version) {
             number(id::SERVER_KEEP_ALIVE, u32::from(keep_alive_s)); // [MQTT-3.1.2-21]
         }

@@ -22,8 +22,18 @@ pub struct Delivery {
     pub qos: QoS,
     /// Retain flag to send.
     pub retain: bool,
+    /// The group whose member this client is, if it got the message so; 0: none.
+    pub share: u32,
     /// Subscription identifiers of all matching subscriptions [MQTT-3.3.4-3].
     pub identifiers: Option<Arc<[u32]>>,
+}
+
+impl Delivery {
+    /// Whether the body is needed after it was sent, even in a session that ends with its connection: then another
+    /// member of the group gets it. QoS 2 never goes to a second member once it was sent [MQTT-4.8.2-5].
+    fn may_move(&self) -> bool {
+        self.share != 0 && self.qos == QoS::AtLeastOnce
+    }
 }
 
 /// What became of an offer.
@@ -199,6 +209,16 @@ impl Outbound {
         self.queued > 0 || usize::from(self.resent) < self.slots.len()
     }
 
+    /// Whether something that waits could be sent now.
+    #[inline]
+    pub fn can_go_on(&self) -> bool {
+        if self.queued > 0 && self.next_is_qos0() {
+            return self.window > 0;
+        }
+        let has_next = self.queued > 0 && self.slots.len() < ID_COUNT;
+        self.inflight < self.window && (has_next || usize::from(self.resent) < self.slots.len())
+    }
+
     /// Offers a delivery. `has_room` tells whether the connection's outbox takes more; `delivery` is only called if the
     /// message must be kept.
     #[inline]
@@ -217,14 +237,62 @@ impl Outbound {
         self.enqueue(delivery())
     }
 
-    fn enqueue(&mut self, delivery: Delivery) -> Offered {
-        if self.queue_max == 0 {
-            return Offered::Dropped(DropReason::QueueFull);
+    /// As `offer`, for a member of a group: the body of QoS 1 is kept whatever the session.
+    #[inline]
+    pub fn offer_shared(&mut self, qos: QoS, has_room: bool, delivery: impl FnOnce() -> Delivery) -> Offered {
+        if qos == QoS::AtLeastOnce && has_room && self.queued == 0 && self.has_window() {
+            return Offered::Send(self.push(qos, Some(delivery())));
         }
+        self.offer(qos, has_room, delivery)
+    }
+
+    /// Whether one more waiting message would push out the oldest.
+    #[inline]
+    pub fn is_queue_full(&self) -> bool {
+        self.queued >= self.queue_max
+    }
+
+    /// Takes out, in their order, at most `max` messages that this client got as the member of a group that `wanted`
+    /// names and that may go to another member: those of QoS 1 that were not acknowledged, and those that wait. Only
+    /// while no connection is there.
+    pub fn take_shared(&mut self, max: usize, mut wanted: impl FnMut(u32) -> bool) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        for slot in &mut self.slots {
+            if let Slot::AwaitingPuback(kept) = slot
+                && taken.len() < max
+                && let Some(delivery) = kept.take_if(|delivery| delivery.may_move() && wanted(delivery.share))
+            {
+                taken.push(delivery);
+                *slot = Slot::Settled;
+                self.unsettled -= 1;
+            }
+        }
+        self.trim();
+        let mut is_wanted = |delivery: &Delivery| delivery.share != 0 && wanted(delivery.share);
+        let left = max - taken.len();
+        let waiting = self.queue.as_mut().map(|queue| queue.take(left, &mut is_wanted)).unwrap_or_default();
+        self.queued -= waiting.len() as u32;
+        taken.extend(waiting);
+        taken
+    }
+
+    /// Puts a message back that `take_shared` took; the bound held for it before.
+    pub fn put_back(&mut self, delivery: Delivery) {
+        self.append(delivery);
+    }
+
+    fn append(&mut self, delivery: Delivery) {
         let rules = self.rules.as_deref();
         let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(rules)));
         queue.push(delivery, rules);
         self.queued += 1;
+    }
+
+    fn enqueue(&mut self, delivery: Delivery) -> Offered {
+        if self.queue_max == 0 {
+            return Offered::Dropped(DropReason::QueueFull);
+        }
+        self.append(delivery);
         match self.shed() {
             0 => Offered::Queued,
             evicted => Offered::QueuedAndEvicted(evicted),
@@ -272,7 +340,7 @@ impl Outbound {
         if self.queued == 0 {
             return None;
         }
-        let is_qos0 = self.queue.as_ref()?.next_qos() == Some(QoS::AtMostOnce);
+        let is_qos0 = self.next_is_qos0();
         if self.window == 0 || !(is_qos0 || self.has_window()) {
             return None; // QoS 0 needs a connection, but no room in the window.
         }
@@ -283,8 +351,12 @@ impl Outbound {
         if is_qos0 {
             return Some(Ok((0, delivery)));
         }
-        let kept = self.keeps_bodies.then(|| delivery.clone());
+        let kept = (self.keeps_bodies || delivery.may_move()).then(|| delivery.clone());
         Some(Ok((self.push(delivery.qos, kept), delivery)))
+    }
+
+    fn next_is_qos0(&self) -> bool {
+        self.queue.as_ref().and_then(|queue| queue.next_qos()) == Some(QoS::AtMostOnce)
     }
 
     fn dequeue(&mut self) -> Option<Delivery> {

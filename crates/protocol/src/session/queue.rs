@@ -103,6 +103,20 @@ impl Queue {
         Some(delivery)
     }
 
+    /// Takes out at most `max` messages that are `wanted`, in the order in which they would leave.
+    pub(super) fn take(&mut self, max: usize, wanted: &mut impl FnMut(&Delivery) -> bool) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        match &mut self.lanes {
+            Lanes::One(lane) => take_from(lane, max, wanted, &mut taken),
+            Lanes::Many(lanes) => {
+                lanes.values_mut().for_each(|lane| take_from(lane, max, wanted, &mut taken));
+                lanes.retain(|_, lane| !lane.is_empty());
+            }
+        }
+        self.bytes -= taken.iter().map(|delivery| delivery.message.size_bytes()).sum::<usize>();
+        taken
+    }
+
     /// There are too many: the lowest priority pays, with its oldest or its newest message.
     pub(super) fn evict(&mut self, rules: Option<&QueueRules>) -> Option<Delivery> {
         let drops_newest = rules.is_some_and(|rules| rules.drops_newest);
@@ -125,5 +139,24 @@ impl Queue {
     /// Whether an empty queue holds more memory than it is worth keeping.
     pub(super) fn is_roomy(&self) -> bool {
         matches!(&self.lanes, Lanes::One(lane) if lane.capacity() > KEPT_MAX)
+    }
+}
+
+/// Adds to `taken`, up to `max` in all. A lane of nothing else costs what is taken; only a mixed one is looked through.
+fn take_from(
+    lane: &mut VecDeque<Delivery>,
+    max: usize,
+    wanted: &mut impl FnMut(&Delivery) -> bool,
+    taken: &mut Vec<Delivery>,
+) {
+    while taken.len() < max && lane.front().is_some_and(&mut *wanted) {
+        taken.extend(lane.pop_front());
+    }
+    if taken.len() < max {
+        lane.retain(|delivery| {
+            let is_taken = taken.len() < max && wanted(delivery);
+            taken.extend(is_taken.then(|| delivery.clone()));
+            !is_taken
+        });
     }
 }

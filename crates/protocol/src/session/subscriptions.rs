@@ -3,6 +3,7 @@
 //! Knows filters and their options. The routing table is the router's; the worker changes both.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::packet::SubscriptionOptions;
 use crate::topic::Filter;
@@ -49,6 +50,15 @@ impl Subscriptions {
     /// Removes; whether it existed.
     pub fn remove(&mut self, filter: Filter<'_>) -> bool {
         self.0.remove(filter.as_str()).is_some()
+    }
+
+    /// The filters of the shared ones; costs their number, whatever else there is.
+    pub fn shared(&self) -> impl Iterator<Item = Filter<'_>> {
+        // Each range ends with the character behind the slash.
+        let range =
+            |from: &'static str, to: &'static str| self.0.range::<str, _>((Bound::Included(from), Bound::Excluded(to)));
+        let ranges = [range("$queue/", "$queue0"), range("$share/", "$share0")];
+        ranges.into_iter().flatten().filter_map(|(filter, _)| Filter::new(filter).ok())
     }
 
     /// All, by filter.

@@ -9,7 +9,7 @@ use whimbrel_protocol::packet::{
     Ack, ConnAck, Connect, Disconnect, Packet, Publish, SubAck, Subscribe, SubscriptionOptions, Unsubscribe, Will,
 };
 use whimbrel_protocol::properties::{Kind, Properties, Row, TABLE, Value, carrier, id, put_property};
-use whimbrel_protocol::{Filter, QoS, ReasonCode, Topic, Version};
+use whimbrel_protocol::{Filter, QoS, ReasonCode, Subscribed, Topic, Version};
 
 /// Carriers with a section of their own: the bits of [`carrier`].
 const CARRIERS: usize = 14;
@@ -208,7 +208,11 @@ impl Ingredients {
 
     fn subscribe(&self) -> Subscribe<'_> {
         let filters = self.filters.iter();
-        let filters = filters.map(|(text, bits)| (Ok(Filter::new(text).unwrap()), self.options(*bits)));
+        let filters = filters.map(|(text, bits)| {
+            let filter = Filter::new(text).unwrap();
+            let options = self.options(*bits);
+            (Ok(filter), SubscriptionOptions { no_local: options.no_local && !filter.is_shared(), ..options })
+        });
         Subscribe {
             packet_id: self.packet_id,
             properties: self.properties(carrier::SUBSCRIBE),
@@ -263,10 +267,11 @@ fn sections() -> impl Strategy<Value = (Vec<Vec<u8>>, Vec<u8>)> {
 }
 
 fn filter() -> impl Strategy<Value = String> {
-    let level = prop::sample::select(vec!["", "a", "é", "+", "$share"]);
+    let level = prop::sample::select(vec!["", "a", "é", "+", "$share", "$queue"]);
+    let is_valid = |filter: &str| Filter::new(filter).and_then(Subscribed::new).is_ok();
     (prop::collection::vec(level, 1..4), any::<bool>())
         .prop_map(|(levels, ends_with_hash)| levels.join("/") + if ends_with_hash { "/#" } else { "" })
-        .prop_filter("a filter has at least one character", |filter| !filter.is_empty())
+        .prop_filter("a filter and a group have at least one character", move |filter| is_valid(filter))
 }
 
 /// All of them, in both versions.

@@ -12,7 +12,7 @@ use whimbrel_protocol::connection::outgoing::{Alias, Fingerprint};
 use whimbrel_protocol::encode::{Layout, Naming, Shape, publish_head};
 use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
-use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Resend};
+use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Outbound, Resend};
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
 use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
 
@@ -138,6 +138,17 @@ impl Frames {
     }
 }
 
+/// What came of a delivery to one target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Delivered {
+    /// It is sent, waits, or is dropped and counted.
+    Settled,
+    /// The session has ended.
+    Gone,
+    /// The session would lose this message or another one.
+    Refused,
+}
+
 /// A message on its way through a worker.
 pub(super) struct Passing<'a> {
     publication: Publication<'a>,
@@ -163,7 +174,25 @@ impl<'a> Passing<'a> {
         }
     }
 
-    fn owned(&mut self) -> Arc<Message> {
+    pub(super) fn qos(&self) -> QoS {
+        self.qos
+    }
+
+    pub(super) fn retain(&self) -> bool {
+        self.retain
+    }
+
+    pub(super) fn topic(&self) -> Topic<'a> {
+        self.publication.topic
+    }
+
+    /// Client identifier of the publisher; empty for a message from inside.
+    pub(super) fn publisher_id(&self) -> &str {
+        let owner = || self.owned.as_ref().map(|message| &*message.origin.client_id);
+        self.client_id.as_deref().or_else(owner).unwrap_or_default()
+    }
+
+    pub(super) fn owned(&mut self) -> Arc<Message> {
         let owned = self.owned.get_or_insert_with(|| {
             let client_id = self.client_id.take().unwrap_or_else(|| Arc::from(""));
             let origin = Origin { client_id, received_ms: self.received_ms };
@@ -332,7 +361,20 @@ impl Worker {
         for group in &matches.away {
             self.deliver_away(passing, group);
         }
-        matches.len()
+        if matches.shared.is_empty() {
+            return matches.len();
+        }
+        self.route_shared(passing, matches)
+    }
+
+    fn route_shared(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
+        let plain = matches.len() - matches.shared.len();
+        let receivers = plain + self.share_out(passing, &matches.shared);
+        if receivers == 0 {
+            self.counts.dropped_no_subscribers += 1; // The last member of each group has just gone.
+            self.counts.messages_dropped += 1;
+        }
+        receivers
     }
 
     fn retain(&mut self, passing: &mut Passing<'_>) {
@@ -386,10 +428,26 @@ impl Worker {
         }
     }
 
+    /// Forgets the encodings of the publication before.
+    pub(super) fn begin_frames(&mut self) {
+        self.frames.clear();
+    }
+
     #[inline]
     fn deliver_one(&mut self, passing: &mut Passing<'_>, target: &Target) {
+        self.deliver_to::<false>(passing, target, (0, true));
+    }
+
+    /// `share`: number of the group whose member the target is, and whether it must take the message at any cost.
+    #[inline]
+    pub(super) fn deliver_to<const SHARED: bool>(
+        &mut self,
+        passing: &mut Passing<'_>,
+        target: &Target,
+        (share, is_last_resort): (u32, bool),
+    ) -> Delivered {
         let Some(seat) = self.sessions.live(target.slot, target.epoch) else {
-            return;
+            return Delivered::Gone;
         };
         if target.audience != Audience::All {
             let is_own = passing.publisher == Some(target.slot);
@@ -398,7 +456,7 @@ impl Worker {
                 self.counts.delivery_dropped_no_local += 1;
             }
             if is_own != (target.audience == Audience::Own) {
-                return;
+                return Delivered::Settled;
             }
         }
         let qos = passing.qos.min(target.qos);
@@ -411,18 +469,25 @@ impl Worker {
             let identifiers = identifiers_for(target, shape.version);
             frame = self.frames.fit(client, shape, &passing.publication, identifiers);
             if frame.is_none() {
+                if SHARED && !is_last_resort {
+                    return Delivered::Refused; // Another member may take it (section 3.1.2.11.4).
+                }
                 self.counts.delivery_dropped += 1;
                 self.counts.delivery_dropped_too_large += 1; // [MQTT-3.1.2-25]
-                return;
+                return Delivered::Settled;
             }
         }
         let has_room = client.as_deref().is_some_and(Client::has_room);
-        let offered = seat.session.outbound.offer(qos, has_room, || Delivery {
-            message: passing.owned(),
-            qos,
-            retain,
-            identifiers: target.identifiers.clone(),
-        });
+        let outbound = &mut seat.session.outbound;
+        if SHARED && !is_last_resort && is_refused(outbound, qos, has_room) {
+            return Delivered::Refused;
+        }
+        let identifiers = &target.identifiers;
+        let delivery = || Delivery { message: passing.owned(), qos, retain, share, identifiers: identifiers.clone() };
+        let offered = match SHARED {
+            true => outbound.offer_shared(qos, has_room, delivery),
+            false => outbound.offer(qos, has_room, delivery),
+        };
         match (offered, client, frame) {
             (Offered::Send(packet_id), Some(client), Some(fitting)) => {
                 let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
@@ -449,6 +514,7 @@ impl Worker {
                 slot.filter(|_| is_budgeted).into_iter().for_each(|slot| self.mark_dirty(slot));
             }
         }
+        Delivered::Settled
     }
 
     fn count_offer(&mut self, offered: Offered) {
@@ -529,6 +595,14 @@ const MEMO_MAX_BYTES: usize = 4096;
 const FLUSH_EARLY_BYTES: usize = 256 * 1024;
 
 const NOBODY: ReasonCode = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+
+/// Whether a member that need not would lose a message over this one.
+fn is_refused(outbound: &Outbound, qos: QoS, has_room: bool) -> bool {
+    match qos {
+        QoS::AtMostOnce => !has_room,
+        _ => outbound.is_queue_full() && !(has_room && outbound.has_window() && !outbound.has_waiting()),
+    }
+}
 
 fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {
     target.identifiers.as_deref().filter(|_| version == Version::V5)

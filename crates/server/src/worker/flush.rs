@@ -2,6 +2,10 @@
 //!
 //! Knows outboxes and queues. A socket that takes no more is watched for writability until its outbox is empty.
 
+use std::sync::Arc;
+
+use whimbrel_router::Presence;
+
 use super::Worker;
 use super::client::End;
 use crate::socket::Moved;
@@ -17,10 +21,15 @@ impl Worker {
         }
     }
 
-    /// Notes that the window opened: a queue, if there is one, moves at the end of the turn.
+    /// Notes that the window opened: what waits, if anything does, moves at the end of the turn, and the groups of a
+    /// member that was busy hear that it is less so.
     #[inline]
     pub(super) fn pump_later(&mut self, slot: u32) {
-        if self.seat_of(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {
+        let Some(seat) = self.clients[slot as usize].session.and_then(|seat| self.sessions.get(seat)) else {
+            return;
+        };
+        let was_busy = |presence: &Arc<Presence>| presence.bits() != 0;
+        if seat.session.outbound.can_go_on() || self.sessions.presence(seat).is_some_and(was_busy) {
             self.mark_dirty(slot);
         }
     }
@@ -34,6 +43,9 @@ impl Worker {
             client.is_dirty = false;
             self.pump(slot);
             self.flush(slot);
+            if let Some(seat) = self.clients.get(slot as usize).and_then(|client| client.session) {
+                self.note_room(seat);
+            }
             self.check_budget(slot);
         }
         // A pump may have marked clients again; they keep their place for the next turn.
@@ -86,8 +98,8 @@ impl Worker {
         }
         if is_empty && self.clients[slot as usize].is_leaving {
             self.end(slot, End { is_told: false, ..End::SHUTDOWN });
-        } else if is_empty {
-            self.pump_later(slot);
+        } else if is_empty && self.seat_of(slot).is_some_and(|seat| seat.session.outbound.can_go_on()) {
+            self.mark_dirty(slot);
         }
     }
 }

@@ -247,14 +247,14 @@ impl Worker {
         self.notice_connected(slot, request, session_present);
     }
 
-    fn attach(&mut self, slot: u32, seat: u32, request: &Request, is_superuser: bool) {
+    fn attach(&mut self, slot: u32, seat_slot: u32, request: &Request, is_superuser: bool) {
         let client = &mut self.clients[slot as usize];
-        client.session = Some(seat);
+        client.session = Some(seat_slot);
         client.is_superuser = is_superuser;
         client.connection.open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
         client.connection.grant_aliases(request.topic_alias_max);
         let agreed = Agreed::new(request, client.connection.limits());
-        let Some(seat) = self.sessions.get_mut(seat) else {
+        let Some(seat) = self.sessions.get_mut(seat_slot) else {
             return;
         };
         seat.client = Some(slot);
@@ -266,6 +266,7 @@ impl Worker {
             .will
             .as_ref()
             .map(|message| Box::new(Will { message: Arc::clone(message), delay_s: request.will_delay_s }));
+        self.set_online(seat_slot, true);
     }
 
     /// The session for a request: an old one ends or moves on first. Returns its slot and whether it was there before.

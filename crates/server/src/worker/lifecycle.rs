@@ -99,6 +99,7 @@ impl Worker {
         };
         seat.client = None;
         seat.session.outbound.detach();
+        let is_member = seat.is_member();
         if end.is_goodbye {
             seat.session.will = None; // [MQTT-3.14.4-3]
         }
@@ -115,6 +116,13 @@ impl Worker {
         seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
         seat.will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
         (0..evicted).for_each(|_| self.count_drop(DropReason::QueueFull));
+        if is_member {
+            self.set_online(slot, false);
+            // One that is taken over is away for less than this turn.
+            if end != End::TAKEN_OVER {
+                self.settle_debts(slot);
+            }
+        }
         self.attend(slot);
     }
 
@@ -185,7 +193,11 @@ impl Worker {
         self.subscription_count -= seat.session.subscriptions.len() as u64;
         self.let_go(&mut seat);
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
-        self.shared.router.unsubscribe(filters, place);
+        self.shared.router.unsubscribe(filters.filter(|filter| !filter.is_shared()), place);
+        if seat.is_member() {
+            seat.session.subscriptions.shared().for_each(|whole| self.leave_group(whole, place));
+            self.give_back_all(&mut seat, place);
+        }
         for _ in 0..seat.session.outbound.queue_len() {
             self.count_drop(DropReason::SessionEnded);
         }

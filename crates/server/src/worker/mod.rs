@@ -23,6 +23,7 @@ mod pacing;
 mod replay;
 mod requests;
 mod sessions;
+mod sharing;
 mod subscribing;
 mod sweeping;
 
@@ -49,6 +50,8 @@ use client::Client;
 use delivery::Frames;
 use outbox::Spares;
 use sessions::Sessions;
+use sharing::Owing;
+pub(crate) use sharing::Parcel;
 
 /// A connection on its way to the worker that owns its session.
 #[derive(Debug)]
@@ -101,6 +104,7 @@ pub(crate) struct Worker {
     frames: Frames,
     cache: MatchCache,
     replaying: VecDeque<(u32, u16)>,
+    owing: Owing,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -176,6 +180,7 @@ impl Worker {
             frames: Frames::default(),
             cache: MatchCache::new(index),
             replaying: VecDeque::new(),
+            owing: Owing::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -232,7 +237,7 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.accept_again_ms, self.sweep_at_ms, self.stop_by_ms]
+        let due = [self.timers.next_ms(), self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.stop_by_ms]
             .into_iter()
             .flatten()
             .min()?;
@@ -290,6 +295,9 @@ impl Worker {
                 Subject::Retry(slot, epoch) => self.on_retry(slot, epoch),
                 Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),
             }
+        }
+        if self.owing.due_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
+            self.visit_owing();
         }
         self.sweep_if_due();
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {

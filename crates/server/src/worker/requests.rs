@@ -33,6 +33,7 @@ impl Worker {
     fn on_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Deliver(message, targets) => self.deliver_mail(&message, &targets),
+            Mail::Share(parcel) => self.deliver_parcel(&parcel),
             Mail::Adopt(handoff) => self.adopt(*handoff),
             Mail::Publish { ticket, message } => {
                 let receivers = self.route_message(&message, None) as u64;

@@ -4,10 +4,12 @@
 //! deliveries found under an old routing table may still be on their way.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use slab::Slab;
 use whimbrel_protocol::session::Session;
+use whimbrel_router::Presence;
 
 use super::replay::Replays;
 use crate::event::ClientRecord;
@@ -35,6 +37,19 @@ pub(super) struct Seat {
     pub(super) is_kept: bool,
     /// Whether a reminder of QoS 2 messages that wait for PUBREL is armed.
     pub(super) is_rel_watched: bool,
+    /// Its client is away, and messages of groups that wait for it are offered to other members now and then.
+    pub(super) is_owing: bool,
+    /// Where [`Sessions::presence`] is; None: it is in no group and never was. A number fits where a pointer would make
+    /// every session larger.
+    membership: Option<NonZeroU32>,
+}
+
+impl Seat {
+    /// Whether it is or was in a group.
+    #[inline]
+    pub(super) fn is_member(&self) -> bool {
+        self.membership.is_some()
+    }
 }
 
 /// All of them.
@@ -43,6 +58,7 @@ pub(super) struct Sessions {
     seats: Slab<Seat>,
     by_id: HashMap<Arc<str>, u32>,
     next_epoch: u16,
+    presences: Slab<Arc<Presence>>,
 }
 
 impl Sessions {
@@ -90,15 +106,33 @@ impl Sessions {
             clean_start: false,
             is_kept: false,
             is_rel_watched: false,
+            is_owing: false,
+            membership: None,
         };
         let slot = self.seats.insert(seat) as u32;
         self.by_id.insert(client_id, slot);
         slot
     }
 
+    /// What the groups of a member see of its room.
+    #[inline]
+    pub(super) fn presence(&self, seat: &Seat) -> Option<&Arc<Presence>> {
+        seat.membership.map(|place| &self.presences[place.get() as usize - 1])
+    }
+
+    /// The same for a session that becomes a member now, if it is none yet.
+    pub(super) fn presence_for(&mut self, slot: u32) -> Option<Arc<Presence>> {
+        let seat = self.seats.get_mut(slot as usize)?;
+        if seat.membership.is_none() {
+            seat.membership = NonZeroU32::new(self.presences.insert(Arc::default()) as u32 + 1);
+        }
+        seat.membership.map(|place| Arc::clone(&self.presences[place.get() as usize - 1]))
+    }
+
     pub(super) fn remove(&mut self, slot: u32) -> Option<Seat> {
         let seat = self.seats.try_remove(slot as usize)?;
         self.by_id.remove(&seat.session.client_id);
+        seat.membership.into_iter().for_each(|place| drop(self.presences.remove(place.get() as usize - 1)));
         Some(seat)
     }
 }

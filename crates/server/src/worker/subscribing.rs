@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use whimbrel_protocol::packet::{Packet, Publish, SubAck, Subscribe, SubscriptionOptions, Unsubscribe};
 use whimbrel_protocol::properties::{Properties, id};
 use whimbrel_protocol::session::subscriptions::Subscription;
-use whimbrel_protocol::{Filter, ReasonCode, Topic};
+use whimbrel_protocol::{Filter, ReasonCode, Subscribed, Topic};
 use whimbrel_router::{Entry, Place};
 
 use super::Worker;
@@ -30,7 +30,7 @@ impl Worker {
             return Ok(Step::Next);
         }
         let filters = subscribe.filters.iter();
-        let topics = filters.map(|(filter, _)| filter.map_or("", Filter::as_str).into()).collect();
+        let topics = filters.map(|(filter, _)| filter.map_or("", readable).into()).collect();
         let qos = subscribe.filters.iter().map(|(_, options)| options.qos as u8).max().unwrap_or(0);
         self.ask_authorize(slot, Asked { action: Action::Subscribe, topics, qos, retain: false });
         Ok(Step::ParkBefore)
@@ -77,17 +77,18 @@ impl Worker {
         options: SubscriptionOptions,
         new_count: usize,
     ) -> Result<(Filter<'a>, SubscriptionOptions), ReasonCode> {
-        if filter.is_shared() {
-            return Err(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
-        }
         let connection = &self.clients[slot as usize].connection;
         let limits = Arc::clone(connection.limits());
         let qos = connection.granted(options.qos);
-        if filter.has_wildcard() && !limits.is_wildcard_available {
+        if filter.is_shared() && !limits.is_shared_available {
+            return Err(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
+        }
+        let compared = Subscribed::new(filter).map_err(|violation| violation.reason)?.filter;
+        if compared.has_wildcard() && !limits.is_wildcard_available {
             // SUBACK says it (section 3.9.3); the connection, whose other subscriptions are in order, goes on.
             return Err(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
         }
-        if filter.level_count() > usize::from(limits.max_topic_levels) {
+        if compared.level_count() > usize::from(limits.max_topic_levels) {
             return Err(ReasonCode::TOPIC_FILTER_INVALID);
         }
         let Some(seat) = self.seat_of(slot) else {
@@ -110,19 +111,25 @@ impl Worker {
             return;
         };
         let place = Place { owner: self.index, slot: seat_slot, epoch: seat.epoch };
+        let strategy = self.clients[slot as usize].connection.limits().share_strategy;
         let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
         for (filter, options) in granted {
             let is_new = seat.session.subscriptions.insert(*filter, Subscription { options: *options, identifier });
             self.subscription_count += u64::from(is_new);
             // 0: always, 1: only for a new subscription, 2: never [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
             let is_wanted = options.retain_handling == 0 || (options.retain_handling == 1 && is_new);
-            if is_wanted && retained.may_match(*filter) {
+            // Never for a shared subscription (section 4.8.2).
+            if is_wanted && !filter.is_shared() && retained.may_match(*filter) {
                 seat.replays.get_or_insert_default().add(*filter);
             }
         }
         drop(retained);
         let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier };
-        self.shared.router.subscribe(granted.iter().map(|(filter, options)| (*filter, entry(options))));
+        let plain = granted.iter().filter(|(filter, _)| !filter.is_shared());
+        self.shared.router.subscribe(plain.map(|(filter, options)| (*filter, entry(options))));
+        for (whole, options) in granted.iter().filter(|(filter, _)| filter.is_shared()) {
+            self.join(seat_slot, *whole, entry(options), strategy);
+        }
         self.go_on_replaying(seat_slot);
     }
 
@@ -151,7 +158,10 @@ impl Worker {
         }
         self.subscription_count -= removed.len() as u64;
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
-        self.shared.router.unsubscribe(removed, place);
+        for whole in removed.iter().filter(|filter| filter.is_shared()) {
+            self.leave_group(*whole, place);
+        }
+        self.shared.router.unsubscribe(removed.into_iter().filter(|filter| !filter.is_shared()), place);
         self.counts.unsuback_sent += 1;
         let properties = Properties::default();
         self.send(slot, &Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, properties, reasons }));
@@ -202,6 +212,11 @@ impl Worker {
         })));
         self.park(slot, ticket, Question::Packet);
     }
+}
+
+/// What a subscription lets its client read: that does not depend on who shares it.
+fn readable(filter: Filter<'_>) -> &str {
+    Subscribed::new(filter).map_or(filter.as_str(), |subscribed| subscribed.filter.as_str())
 }
 
 /// What a question is about.

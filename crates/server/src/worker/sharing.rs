@@ -1,0 +1,310 @@
+//! Shared subscriptions: one member of each group gets the message, and a member that ends gives back what it has.
+//!
+//! Knows how a message goes from member to member until one takes it. A group is asked on the thread that has the
+//! message; the member's worker delivers. What the member's worker finds (the session is gone, its queue is full, its
+//! client takes no packet of that size) sends the message on, at most [`HOPS_MAX`] times. What waits for a client that is
+//! away is offered to connected members in small steps, until they have it or the client is back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use whimbrel_protocol::session::{Delivery, DropReason};
+use whimbrel_protocol::{Filter, Message, Strategy, Subscribed};
+use whimbrel_router::share::{Choice, Wish};
+use whimbrel_router::{Entry, Member, Place, Presence, Share, Target};
+
+use super::Worker;
+use super::delivery::{Delivered, Passing};
+use super::sessions::Seat;
+use crate::mailbox::Mail;
+
+/// How often one message may be refused before the next member must take it or lose it.
+const HOPS_MAX: u8 = 8;
+
+/// Messages that an absent member gives away in one step.
+const STEP_MAX: usize = 64;
+/// Absent members that are looked at in one step.
+const VISITS_MAX: usize = 256;
+/// Until the next step after one that moved something; milliseconds. Other workers say meanwhile what room is left.
+const SOON_MS: u64 = 2;
+/// Until the next step after one that moved nothing; milliseconds.
+const IDLE_MS: u64 = 100;
+
+/// Absent members that have messages of groups, and when they are looked at next.
+#[derive(Default, Debug)]
+pub(super) struct Owing {
+    seats: VecDeque<(u32, u16)>,
+    pub(super) due_ms: Option<u64>,
+}
+
+impl Owing {
+    fn remind(&mut self, due_ms: u64) {
+        self.due_ms = Some(self.due_ms.map_or(due_ms, |known| known.min(due_ms)));
+    }
+}
+
+/// What a message of a group has gone through.
+#[derive(Clone, Copy, Default, Debug)]
+struct Journey {
+    /// Who refused it last.
+    not: Option<Place>,
+    hops: u8,
+    /// The absent member that gives it away and has it back if no connected one takes it.
+    home: Option<Place>,
+}
+
+/// A message of a group on its way to the worker of a member.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    message: Arc<Message>,
+    share: Arc<Share>,
+    target: Target,
+    is_last_resort: bool,
+    journey: Journey,
+    /// It comes back to the member that gave it away.
+    is_return: bool,
+}
+
+impl Worker {
+    /// Gives the message to one member of each group; how many groups had one.
+    #[inline(never)]
+    pub(super) fn share_out(&mut self, passing: &mut Passing<'_>, groups: &[Arc<Share>]) -> usize {
+        groups.iter().map(|share| usize::from(self.share_one(passing, share, Journey::default()))).sum()
+    }
+
+    /// Gives the message to a member; false if the group has none.
+    fn share_one(&mut self, passing: &mut Passing<'_>, share: &Arc<Share>, mut journey: Journey) -> bool {
+        let hash = self.hash_for(passing, share.strategy);
+        // Beyond the bound members go as fast as they are chosen.
+        while journey.hops <= 2 * HOPS_MAX {
+            let wish = Wish { qos: passing.qos(), hash, not: journey.not, is_gift: journey.home.is_some() };
+            let Some(choice) = share.choose(wish) else { break };
+            let is_last_resort = choice.is_last_resort || (journey.hops >= HOPS_MAX && journey.home.is_none());
+            if choice.owner != self.index {
+                self.send_away(passing, share, Choice { is_last_resort, ..choice }, journey);
+                return true;
+            }
+            if self.deliver_shared(passing, (share.number, is_last_resort), &choice.target) == Delivered::Settled {
+                return true;
+            }
+            journey.not = Some(Place { owner: self.index, slot: choice.target.slot, epoch: choice.target.epoch });
+            journey.hops += 1;
+            self.counts.shared_moved += 1;
+        }
+        match journey.home {
+            Some(home) => self.send_home(passing, share, home),
+            None => false,
+        }
+    }
+
+    #[inline]
+    fn hash_for(&self, passing: &Passing<'_>, strategy: Strategy) -> u64 {
+        match strategy {
+            Strategy::HashClientId => self.shared.hash(passing.publisher_id()),
+            Strategy::HashTopic => self.shared.hash(passing.topic().as_str()),
+            Strategy::Random | Strategy::RoundRobin | Strategy::Sticky => 0,
+        }
+    }
+
+    fn send_away(&mut self, passing: &mut Passing<'_>, share: &Arc<Share>, choice: Choice, journey: Journey) {
+        let Choice { owner, target, is_last_resort } = choice;
+        let (message, share) = (passing.owned(), Arc::clone(share));
+        self.post_parcel(owner, Parcel { message, share, target, is_last_resort, journey, is_return: false });
+    }
+
+    fn post_parcel(&mut self, owner: u16, parcel: Parcel) {
+        self.outgoing_len += 1;
+        self.outgoing[usize::from(owner)].push(Mail::Share(Box::new(parcel)));
+    }
+
+    /// Brings a gift that nobody took back to its giver; false if that has ended and nobody else is there.
+    fn send_home(&mut self, passing: &mut Passing<'_>, share: &Arc<Share>, home: Place) -> bool {
+        let Some(target) = share.target(home) else {
+            return self.share_one(passing, share, Journey::default());
+        };
+        if home.owner == self.index {
+            return self.take_home(passing, share, &target);
+        }
+        let (message, share, journey) = (passing.owned(), Arc::clone(share), Journey::default());
+        let parcel = Parcel { message, share, target, is_last_resort: false, journey, is_return: true };
+        self.post_parcel(home.owner, parcel);
+        true
+    }
+
+    fn take_home(&mut self, passing: &mut Passing<'_>, share: &Arc<Share>, target: &Target) -> bool {
+        let Some(seat) = self.sessions.live(target.slot, target.epoch) else {
+            return self.share_one(passing, share, Journey::default());
+        };
+        let (qos, retain) = (passing.qos().min(target.qos), passing.retain() && target.retain_as_published);
+        let (message, identifiers) = (passing.owned(), target.identifiers.clone());
+        seat.session.outbound.put_back(Delivery { message, qos, retain, share: share.number, identifiers });
+        match seat.client {
+            Some(client) => self.mark_dirty(client),
+            None => self.owe(target.slot, SOON_MS),
+        }
+        true
+    }
+
+    /// A message for a member that another worker chose.
+    pub(super) fn deliver_parcel(&mut self, parcel: &Parcel) {
+        let mut passing = Passing::from_message(&parcel.message, self.now.unix_ms);
+        let (passing, share, target) = (&mut passing, &parcel.share, &parcel.target);
+        self.begin_frames();
+        let is_taken = if parcel.is_return {
+            self.take_home(passing, share, target)
+        } else if self.deliver_shared(passing, (share.number, parcel.is_last_resort), target) == Delivered::Settled {
+            true
+        } else {
+            self.counts.shared_moved += 1;
+            let not = Place { owner: self.index, slot: target.slot, epoch: target.epoch };
+            let hops = parcel.journey.hops.saturating_add(1);
+            self.share_one(passing, share, Journey { not: Some(not), hops, ..parcel.journey })
+        };
+        if !is_taken {
+            self.count_drop(DropReason::SessionEnded);
+        }
+    }
+
+    /// Offers a message to a member here, and notes what that left of its room.
+    #[inline]
+    fn deliver_shared(&mut self, passing: &mut Passing<'_>, share: (u32, bool), target: &Target) -> Delivered {
+        let delivered = self.deliver_to::<true>(passing, target, share);
+        self.note_room(target.slot);
+        if self.sessions.get(target.slot).is_some_and(|seat| seat.client.is_none()) {
+            self.owe(target.slot, SOON_MS);
+        }
+        delivered
+    }
+
+    /// Tells the groups of a session how much room it has now. Nothing for a session without a group.
+    #[inline]
+    pub(super) fn note_room(&mut self, slot: u32) {
+        let Some(seat) = self.sessions.get(slot) else { return };
+        let Some(presence) = self.sessions.presence(seat) else { return };
+        let outbound = &seat.session.outbound;
+        let has_room = seat.client.is_some_and(|client| self.clients[client as usize].has_room());
+        let mut bits = 0;
+        if !has_room || !outbound.has_window() || outbound.has_waiting() {
+            bits |= Presence::BUSY;
+        }
+        if !has_room {
+            bits |= Presence::CHOKED;
+        }
+        if outbound.is_queue_full() {
+            bits |= Presence::FULL;
+        }
+        presence.set(bits);
+    }
+
+    /// A session becomes a member, or its options change. `whole` is a shared filter.
+    pub(super) fn join(&mut self, slot: u32, whole: Filter<'_>, entry: Entry, strategy: Strategy) {
+        let Ok(Subscribed { filter, .. }) = Subscribed::new(whole) else { return };
+        let Some(presence) = self.sessions.presence_for(slot) else { return };
+        let Some(seat) = self.sessions.get(slot) else { return };
+        let Entry { place, options, identifier } = entry;
+        let member = Member { place, options, identifier, presence, is_online: seat.client.is_some() };
+        self.note_room(slot);
+        self.shared.router.join((whole, filter), member, strategy);
+    }
+
+    /// A session is no member any more.
+    pub(super) fn leave_group(&mut self, whole: Filter<'_>, place: Place) {
+        if let Ok(Subscribed { filter, .. }) = Subscribed::new(whole) {
+            self.shared.router.leave((whole, filter), place);
+        }
+    }
+
+    /// The client of a session came or went: its groups are told.
+    pub(super) fn set_online(&mut self, slot: u32, is_online: bool) {
+        let Some(seat) = self.sessions.get(slot).filter(|seat| seat.is_member()) else { return };
+        let place = Place { owner: self.index, slot, epoch: seat.epoch };
+        for share in seat.session.subscriptions.shared().filter_map(|whole| self.shared.router.share(whole)) {
+            share.set_online(place, is_online);
+        }
+        self.note_room(slot);
+    }
+
+    /// A message of a group waits for a client that is away: other members are asked soon.
+    fn owe(&mut self, slot: u32, after_ms: u64) {
+        let Some(seat) = self.sessions.get_mut(slot).filter(|seat| seat.client.is_none() && !seat.is_owing) else {
+            return;
+        };
+        seat.is_owing = true;
+        self.owing.seats.push_back((slot, seat.epoch));
+        self.owing.remind(self.now.ms + after_ms);
+    }
+
+    /// Gives away what waits for clients that are away, as far as connected members take it.
+    pub(super) fn visit_owing(&mut self) {
+        self.owing.due_ms = None;
+        let mut next_ms = IDLE_MS;
+        for _ in 0..self.owing.seats.len().min(VISITS_MAX) {
+            let Some((slot, epoch)) = self.owing.seats.pop_front() else { break };
+            let Some(seat) = self.sessions.live(slot, epoch) else { continue };
+            seat.is_owing = false;
+            if self.settle_debts(slot) {
+                next_ms = SOON_MS;
+            }
+        }
+        if !self.owing.seats.is_empty() {
+            self.owing.remind(self.now.ms + next_ms);
+        }
+    }
+
+    /// What waits for a client that is away, and what it did not acknowledge, goes to connected members, as much as one
+    /// step allows; what is left is noted. Whether something went.
+    pub(super) fn settle_debts(&mut self, slot: u32) -> bool {
+        if self.stop_by_ms.is_some() {
+            return false; // Everybody goes.
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(seat) = self.sessions.get_mut(slot).filter(|seat| seat.client.is_none()) else {
+            return false;
+        };
+        let place = Place { owner: self.index, slot, epoch: seat.epoch };
+        let mut asked = (0, false);
+        let mut is_owing = false;
+        let taken = seat.session.outbound.take_shared(STEP_MAX, |number| {
+            if asked.0 != number {
+                let share = shared.router.share_numbered(number);
+                asked = (number, share.is_some_and(|share| share.has_taker(place)));
+            }
+            is_owing |= !asked.1;
+            asked.1
+        });
+        is_owing |= taken.len() == STEP_MAX;
+        self.note_room(slot);
+        let has_given = !taken.is_empty();
+        let journey = Journey { not: Some(place), hops: 0, home: Some(place) };
+        taken.into_iter().for_each(|delivery| self.give_back(&delivery.message, delivery.share, journey));
+        if is_owing {
+            self.owe(slot, if has_given { SOON_MS } else { IDLE_MS });
+        }
+        has_given
+    }
+
+    /// All that an ended session, which is in no group any more, has left for others.
+    pub(super) fn give_back_all(&mut self, seat: &mut Seat, place: Place) {
+        if !seat.is_member() || self.stop_by_ms.is_some() {
+            return;
+        }
+        let router = &Arc::clone(&self.shared).router;
+        let has_members = |number| router.share_numbered(number).is_some();
+        let taken = seat.session.outbound.take_shared(usize::MAX, has_members);
+        let journey = Journey { not: Some(place), ..Journey::default() };
+        taken.into_iter().for_each(|delivery| self.give_back(&delivery.message, delivery.share, journey));
+    }
+
+    fn give_back(&mut self, message: &Arc<Message>, number: u32, journey: Journey) {
+        let mut passing = Passing::from_message(message, self.now.unix_ms);
+        if message.is_expired(self.now.unix_ms) {
+            return self.count_drop(DropReason::Expired);
+        }
+        self.begin_frames();
+        self.counts.shared_moved += 1;
+        let share = self.shared.router.share_numbered(number);
+        if !share.is_some_and(|share| self.share_one(&mut passing, &share, journey)) {
+            self.count_drop(DropReason::SessionEnded);
+        }
+    }
+}
