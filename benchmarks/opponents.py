@@ -34,6 +34,7 @@ user root
 """
 WHIMBREL_SETTINGS = (
     "workers=1",
+    "listeners.ws.default.bind=off",
     "mqtt.max_mqueue_len=10000000",
     "mqtt.max_inflight=65535",
     "mqtt.receive_maximum=65535",

@@ -1,42 +1,61 @@
-"""A blocking MQTT client of a hundred lines that does only what a test tells it to: no pings, no retries, no courtesy.
+"""A blocking MQTT client that does only what a test tells it to: no pings, no retries, no courtesy.
 
 For what real clients hide: a connection that falls silent, one that dies without DISCONNECT, the exact packet that
-came. Speaks 3.1.1 (level 4) and 5 (level 5, properties empty). Every wait is bounded by `WAIT_S`.
+came. Speaks 3.1.1 (level 4) and 5 (level 5). Knows one socket; what the bytes mean stands in `raw_packets`. Every wait
+is bounded by `WAIT_S`.
 """
 
 import select
 import socket
-import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from tests import raw_packets
+from tests.raw_packets import (
+    CONNACK,
+    DISCONNECT,
+    PINGREQ,
+    PINGRESP,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBACK,
+    UNSUBACK,
+    Packet,
+    Properties,
+    Publication,
+    Will,
+)
+
+__all__ = ["CONNACK", "DISCONNECT", "PINGRESP", "PUBACK", "PUBLISH", "SUBACK", "UNSUBACK", "WAIT_S", "RawClient"]
+
 WAIT_S = 10.0
 
-CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 9, 11, 13, 14
-
-
-@dataclass(frozen=True)
-class Packet:
-    """A packet as it came: type, flags of the first byte, everything behind the length."""
-
-    kind: int
-    flags: int
-    body: bytes
+_NONE: Properties = {}
 
 
 class RawClient:
-    """One connection. `address` is (host, port), or the path of a Unix socket."""
+    """One connection. `address` is (host, port), or the path of a Unix socket.
 
-    def __init__(self, address: tuple[str, int] | str, *, level: int = 4) -> None:
+    `receive_buffer_bytes` makes the kernel's part of a slow reader small. `was_reset` tells how the connection ended:
+    by the broker's order, or with data lost on the way.
+    """
+
+    def __init__(
+        self, address: tuple[str, int] | str, *, level: int = 4, receive_buffer_bytes: int | None = None
+    ) -> None:
         self.level = level
-        if isinstance(address, str):
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._socket.settimeout(WAIT_S)
-            self._socket.connect(address)
-        else:
-            self._socket = socket.create_connection(address, timeout=WAIT_S)
-        self._stream = self._socket.makefile("rb")
+        self.was_reset = False
+        self._unread = bytearray()
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.settimeout(WAIT_S)
+        if receive_buffer_bytes is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        self._socket.connect(address)
 
     def __enter__(self) -> Self:
         return self
@@ -48,36 +67,122 @@ class RawClient:
 
     def close(self) -> None:
         """End the connection as a crash would: no DISCONNECT."""
-        self._stream.close()
         self._socket.close()
 
     def connect(
-        self, client_id: str, *, keep_alive_s: int = 0, clean: bool = True, username: str | None = None
+        self,
+        client_id: str,
+        *,
+        keep_alive_s: int = 0,
+        clean: bool = True,
+        username: str | None = None,
+        will: Will | None = None,
+        properties: Properties = _NONE,
     ) -> tuple[int, bool]:
         """Send CONNECT; returns CONNACK's code and whether a session was present."""
-        flags = (0x02 if clean else 0) | (0x80 if username is not None else 0)
-        head = _text("MQTT") + struct.pack("!BBH", self.level, flags, keep_alive_s) + self._no_properties()
-        self.send(0x10, head + _text(client_id) + (b"" if username is None else _text(username)))
-        body = self.expect(CONNACK).body
-        return body[1], bool(body[0] & 1)
+        self.send_octets(
+            raw_packets.connect(
+                client_id,
+                level=self.level,
+                clean=clean,
+                keep_alive_s=keep_alive_s,
+                username=username,
+                will=will,
+                properties=properties,
+            )
+        )
+        connack = self.expect(CONNACK)
+        return connack.reason, bool(connack.body[0] & 1)
 
     def subscribe(self, topic_filter: str, *, qos: int = 0) -> int:
-        """Send SUBSCRIBE with packet identifier 1; returns SUBACK's code."""
-        self.send(0x82, b"\x00\x01" + self._no_properties() + _text(topic_filter) + bytes([qos]))
-        return self.expect(SUBACK).body[-1]
+        """Send SUBSCRIBE with packet identifier 1; returns SUBACK's code. `qos` may hold other options, too."""
+        (code,) = self.subscribe_all([(topic_filter, qos)])
+        return code
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, packet_id: int = 1, retain: bool = False) -> None:
+    def subscribe_all(self, filters: Sequence[tuple[str, int]], *, properties: Properties = _NONE) -> list[int]:
+        """Send one SUBSCRIBE for (filter, options) with packet identifier 1; returns SUBACK's codes."""
+        self.send_octets(raw_packets.subscribe(filters, level=self.level, properties=properties))
+        return list(self.expect(SUBACK).body[-len(filters) :])
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        packet_id: int = 1,
+        retain: bool = False,
+        dup: bool = False,
+        properties: Properties = _NONE,
+    ) -> None:
         """Send PUBLISH and wait for nothing."""
-        identifier = struct.pack("!H", packet_id) if qos else b""
-        self.send(0x30 | qos << 1 | retain, _text(topic) + identifier + self._no_properties() + payload)
+        self.send_octets(
+            raw_packets.publish(
+                topic,
+                payload,
+                level=self.level,
+                qos=qos,
+                packet_id=packet_id,
+                retain=retain,
+                dup=dup,
+                properties=properties,
+            )
+        )
+
+    def publish_confirmed(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, properties: Properties = _NONE
+    ) -> int:
+        """Send PUBLISH at QoS 1 or 2 and go through its handshake; returns the code of PUBACK or PUBREC."""
+        self.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        reason = self.expect(PUBACK if qos == 1 else PUBREC).reason
+        if qos == 2 and reason < 0x80:
+            self.acknowledge(PUBREL, 1)
+            self.expect(PUBCOMP)
+        return reason
+
+    def acknowledge(self, kind: int, packet_id: int) -> None:
+        """Send PUBACK, PUBREC, PUBREL or PUBCOMP."""
+        self.send_octets(raw_packets.acknowledgement(kind, packet_id))
+
+    def disconnect(self, reason: int = 0, *, properties: Properties = _NONE) -> None:
+        """Send DISCONNECT and wait until the broker has closed the connection."""
+        self.send_octets(raw_packets.disconnect(reason, level=self.level, properties=properties))
+        self.until_closed()
 
     def message(self) -> tuple[str, bytes]:
         """The next packet, which must be a PUBLISH at QoS 0: topic and payload."""
-        packet = self.expect(PUBLISH)
-        assert packet.flags & 0x06 == 0, f"a PUBLISH at QoS 0 was expected, flags are {packet.flags:#x}"
-        end = 2 + int.from_bytes(packet.body[:2])
-        start = end + (1 + packet.body[end] if self.level == 5 else 0)
-        return packet.body[2:end].decode(), packet.body[start:]
+        publication = self.publication()
+        assert publication.qos == 0, f"a PUBLISH at QoS 0 was expected, {publication} came"
+        return publication.topic, publication.payload
+
+    def publication(self) -> Publication:
+        """The next packet, which must be a PUBLISH."""
+        return Publication.read(self.expect(PUBLISH), level=self.level)
+
+    def farewell(self) -> int:
+        """The reason code of DISCONNECT, which must be the next packet and the last."""
+        reason = self.expect(DISCONNECT).reason
+        assert self.packet() is None, "DISCONNECT was not the broker's last packet"
+        return reason
+
+    def sent_so_far(self) -> list[Packet]:
+        """What the broker sent before it answers a ping; for a test that must not wait for what never comes."""
+        self.send_octets(PINGREQ)
+        packets = []
+        while (packet := self.packet()) is not None and packet.kind != PINGRESP:
+            packets.append(packet)
+        assert packet is not None, "the broker closed the connection instead of answering a ping"
+        return packets
+
+    def published_so_far(self) -> list[Publication]:
+        """What the broker sent before it answers a ping; it must be nothing but PUBLISH."""
+        packets = self.sent_so_far()
+        assert all(packet.kind == PUBLISH for packet in packets), packets
+        return [Publication.read(packet, level=self.level) for packet in packets]
+
+    def until_closed(self) -> list[Packet]:
+        """All packets up to the end of the connection."""
+        return list(iter(self.packet, None))
 
     def expect(self, kind: int) -> Packet:
         """The next packet, which must be of `kind`."""
@@ -88,29 +193,16 @@ class RawClient:
 
     def packet(self) -> Packet | None:
         """The next packet, or None where the broker has closed the connection."""
-        try:
-            first = self._stream.read(1)
-        except ConnectionResetError:
-            return None
-        if not first:
-            return None
-        length = shift = 0
-        while True:
-            octet = self._stream.read(1)[0]
-            length |= (octet & 0x7F) << shift
-            if octet < 0x80:
-                return Packet(first[0] >> 4, first[0] & 0x0F, self._stream.read(length))
-            shift += 7
+        while (found := raw_packets.split(self._unread)) is None:
+            if not self._receive():
+                return None
+        packet, length = found
+        del self._unread[:length]
+        return packet
 
     def send(self, first: int, body: bytes) -> None:
         """Send a packet with this first byte."""
-        length, remaining = b"", len(body)
-        while True:
-            remaining, octet = divmod(remaining, 128)
-            length += bytes([octet | (0x80 if remaining else 0)])
-            if not remaining:
-                break
-        self._socket.sendall(bytes([first]) + length + body)
+        self.send_octets(raw_packets.packet(first, body))
 
     def send_octets(self, octets: bytes) -> None:
         """Send anything."""
@@ -118,12 +210,13 @@ class RawClient:
 
     def hears_within(self, wait_s: float) -> bool:
         """Whether the broker sends something, or closes, within this time."""
-        return bool(select.select([self._socket], [], [], wait_s)[0])
+        return bool(self._unread) or bool(select.select([self._socket], [], [], wait_s)[0])
 
-    def _no_properties(self) -> bytes:
-        return b"\x00" if self.level == 5 else b""
-
-
-def _text(text: str) -> bytes:
-    octets = text.encode()
-    return struct.pack("!H", len(octets)) + octets
+    def _receive(self) -> bool:
+        try:
+            octets = self._socket.recv(1 << 16)
+        except ConnectionResetError:
+            self.was_reset = True
+            return False
+        self._unread += octets
+        return bool(octets)

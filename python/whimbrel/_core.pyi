@@ -13,11 +13,25 @@ from typing import Final, Protocol, TypeAlias, final
 
 __version__: Final[str]
 
-class ListenerOptions(Protocol):
-    """One listener. `host` and `port` for kind "tcp" (port 0: the kernel chooses), `path` for kind "unix"."""
+class TlsOptions(Protocol):
+    """PEM files of one listener."""
 
     @property
-    def kind(self) -> str: ...  # "tcp" | "unix"
+    def cert_file(self) -> str: ...
+    @property
+    def key_file(self) -> str: ...
+    @property
+    def ca_file(self) -> str | None: ...
+    @property
+    def verify(self) -> str: ...  # "none" | "optional" | "required"
+    @property
+    def crl_file(self) -> str | None: ...
+
+class ListenerOptions(Protocol):
+    """One listener. `path` for kind "unix", else `host` and `port` (port 0: the kernel chooses)."""
+
+    @property
+    def kind(self) -> str: ...  # "tcp" | "tls" | "ws" | "wss" | "unix"
     @property
     def name(self) -> str: ...
     @property
@@ -32,6 +46,12 @@ class ListenerOptions(Protocol):
     def is_anonymous_allowed(self) -> bool: ...  # the answer where no hook decides
     @property
     def connections_max(self) -> int: ...
+    @property
+    def websocket_path(self) -> str | None: ...  # of the request that opens a WebSocket
+    @property
+    def tls(self) -> TlsOptions | None: ...
+    @property
+    def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8"; None: no PROXY header
 
 class ZoneOptions(Protocol):
     """The protocol limits of one zone; units are in the names."""
@@ -93,6 +113,9 @@ class Options(Protocol):
 
 class ListenError(OSError):
     """A listener could not be bound. `errno` and `strerror` as the kernel said; `filename` is the address."""
+
+class CertificateError(ValueError):
+    """A listener's certificates cannot be used. The text is a sentence that names the listener and the file."""
 
 @final
 class Message:
@@ -341,12 +364,18 @@ class DataPlane:
     """A running data plane: worker threads, listeners, sessions, router."""
 
     def __new__(cls, options: Options) -> DataPlane:
-        """Bind every listener and start the workers. Raises ListenError, ValueError (an option out of range).
+        """Bind every listener and start the workers. Raises ListenError, CertificateError, ValueError (an option out
+        of range).
 
         Clients wait in the listeners' backlog until `open`.
         """
     def open(self) -> None:
         """Let clients in; call it when interest is declared, so that no client slips past a question."""
+    def reload_certificates(self) -> int:
+        """Read the certificates of all listeners again, for new connections; returns how many listeners have some.
+
+        Reads files. Raises CertificateError where one cannot be used; then all stay as they are.
+        """
     @property
     def wake_fd(self) -> int:
         """Readable while `drain` has something to return. Owned by this object; do not close it."""
@@ -364,6 +393,8 @@ class DataPlane:
         enhanced_authenticate: bool = False,
     ) -> None:
         """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
+    def reload(self, zones: Sequence[ZoneOptions], question_deadline_ms: int) -> None:
+        """Other limits, in the order of `Options.zones`, for connections from now on; another question deadline."""
     def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
         """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored."""
     def answer_enhanced(self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool) -> None:

@@ -14,7 +14,7 @@ from whimbrel.app.assembly import Assembly
 from whimbrel.engine.tap import Tap
 from whimbrel.errors import StartError, WhimbrelError
 from whimbrel.hooks.registry import Registry
-from whimbrel.settings import from_mapping
+from whimbrel.settings import Changes, from_mapping
 
 if TYPE_CHECKING:
     from whimbrel.engine.records import ClientRecord
@@ -23,6 +23,7 @@ FREE_PORT: Final = "127.0.0.1:0"
 GRACE_MS: Final = 1_000
 SUBSCRIPTION_CAPACITY: Final = 1_000
 _UNIX: Final = "unix:"
+_SCHEMES: Final[Mapping[str, str]] = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
 
 
 class Broker:
@@ -43,6 +44,7 @@ class Broker:
         bind: str | None = FREE_PORT,
         hooks: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
+        self._bind = bind
         self._settings = from_mapping(_overrides(settings or {}, bind))
         self._assembly: Assembly | None = None
         self._has_stopped = False
@@ -89,11 +91,12 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """`mqtt://127.0.0.1:40123`, or `mqtt+unix:///path` for a Unix socket."""
+        """`mqtt://127.0.0.1:40123`, `ws://127.0.0.1:40123/mqtt`, or `mqtt+unix:///path` for a Unix socket."""
         kind, host, port = self._first()
         if kind == "unix":
             return f"mqtt+unix://{host}"
-        return f"mqtt://[{host}]:{port}" if ":" in host else f"mqtt://{host}:{port}"
+        path = next((one.path for one in self._settings.listeners if one.kind == kind and one.path), "")
+        return f"{_SCHEMES[kind]}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
     async def publish(
         self,
@@ -129,6 +132,21 @@ class Broker:
     async def kick(self, client_id: str) -> None:
         """End a client's connection and its session. Raises ClientNotFound."""
         await self._running.services.clients.kick(client_id)
+
+    def reload(self, settings: Mapping[str, object]) -> Changes:
+        """Let other settings hold, as far as that goes without a restart; limits hold for connections from now on.
+
+        `settings` replaces what the broker was made with (the listeners stay as they are). Returns what changed and
+        what waits for a restart. Raises SettingsError, and then nothing has changed.
+        """
+        return self._running.reload(from_mapping(_overrides(settings, self._bind)))
+
+    async def reload_certificates(self) -> int:
+        """Read the certificates of all TLS listeners again; returns how many there are. Connections go on as they are.
+
+        Raises CertificateFailure where one cannot be used; then every listener keeps what it has.
+        """
+        return await self._running.services.listeners.reload_certificates()
 
     def counters(self) -> dict[str, int]:
         """Every counter by its name, for example `messages.received`."""

@@ -4,6 +4,7 @@
     ├── settings.SettingsError    what the operator wrote cannot be meant; lists every problem
     ├── StartError                the machine refuses: taken port, unwritable or occupied data directory
     ├── ListenFailure             the kernel refused to bind one listener; `app` and `embed` know what to advise
+    ├── CertificateFailure        a listener's certificates cannot be used, at start or when they are read again
     ├── EngineError               the data plane has stopped or does not reply
     ├── HookError                 a hook was registered wrongly or answered nonsense: the hook's author has to mend it
     ├── ClientNotFound            there is no session of that client id
@@ -50,6 +51,10 @@ class ListenFailure(WhimbrelError):
         self.address = address
         self.listener = listener
         self.reason = reason
+
+
+class CertificateFailure(WhimbrelError):
+    """A listener's certificates cannot be used. Its text names the listener, the file and what is wrong there."""
 
 
 class EngineError(WhimbrelError):

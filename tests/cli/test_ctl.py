@@ -65,6 +65,12 @@ def test_kick_says_what_it_did_and_a_stranger_is_an_error(data_dir: Path) -> Non
     assert (again.exit_code, again.stderr) == (1, "error: there is no client 'c1'\n")
 
 
+def test_reload_says_what_was_read_again(data_dir: Path) -> None:
+    assert asked(data_dir, "reload").stdout == "read again        certificates of 0 listeners\n"
+    told = json.loads(asked(data_dir, "reload", "--json").stdout)
+    assert told == {"now": [], "at_restart": [], "certificates": 0}
+
+
 def test_where_no_broker_runs_one_sentence_says_so(tmp_path: Path) -> None:
     result = asked(tmp_path, "clients")
     assert (result.exit_code, result.stderr) == (

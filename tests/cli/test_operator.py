@@ -38,7 +38,7 @@ def test_check_reports_every_problem_at_once_and_exits_with_2(home: Path) -> Non
 
 def test_check_of_good_settings_says_so(home: Path) -> None:
     result = typed("check", "--data-dir", str(home))
-    assert (result.exit_code, result.stdout) == (0, f"the settings are good: 1 listener, data in {home}\n")
+    assert (result.exit_code, result.stdout) == (0, f"the settings are good: 2 listeners, data in {home}\n")
 
 
 def test_config_shows_each_value_with_its_origin(home: Path) -> None:

@@ -28,6 +28,7 @@ async def test_clients_are_shown_with_all_their_fields_in_pages() -> None:
 async def test_metrics_kick_and_ping() -> None:
     assert (await performed({"op": "metrics"}, "a"))["connections.count"] == 1
     assert await performed({"op": "kick", "client_id": "a"}, "a") == {}
+    assert await performed({"op": "reload"}) == {"now": [], "at_restart": [], "certificates": 0}
     assert await performed({"op": "ping"}) == {"pid": os.getpid()}
 
 
@@ -35,7 +36,11 @@ async def test_metrics_kick_and_ping() -> None:
     ("request_", "code", "text"),
     [
         ([], "bad_request", "a request is a JSON object with a field op"),
-        ({}, "unknown_operation", "there is no operation None; the operations are ping, clients, metrics, kick"),
+        (
+            {},
+            "unknown_operation",
+            "there is no operation None; the operations are ping, clients, metrics, kick, reload",
+        ),
         ({"op": ["x"]}, "unknown_operation", "there is no operation"),
         ({"op": "kick"}, "bad_request", "client_id is None, it must be of type str"),
         ({"op": "kick", "client_id": "x"}, "not_found", "there is no client 'x'"),

@@ -1,4 +1,7 @@
-"""Raw clients for a broker that runs on the test's own loop: they connect in threads, so that the loop stays free."""
+"""Raw clients that are let in: `entered` for a broker on the test's own loop, `enter` for one in the background.
+
+On the test's own loop they connect in threads, so that the loop stays free.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,6 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import whimbrel
 from tests.raw_client import RawClient
+from tests.raw_packets import Properties, Will
+from whimbrel.testing.background import BackgroundBroker
+
+_NONE: Properties = {}
 
 
 @asynccontextmanager
@@ -20,3 +27,20 @@ async def entered(broker: whimbrel.Broker, *client_ids: str, level: int = 5) -> 
             assert code == 0
             clients.append(client)
         yield tuple(clients)
+
+
+def enter(
+    broker: BackgroundBroker,
+    client_id: str,
+    *,
+    level: int = 5,
+    clean: bool = True,
+    keep_alive_s: int = 0,
+    will: Will | None = None,
+    properties: Properties = _NONE,
+) -> RawClient:
+    """A connected client."""
+    client = RawClient((broker.host, broker.port), level=level)
+    code, _ = client.connect(client_id, clean=clean, keep_alive_s=keep_alive_s, will=will, properties=properties)
+    assert code == 0, f"{client_id} was refused with {code:#x}"
+    return client

@@ -165,3 +165,14 @@ async def test_a_broker_starts_once_and_says_when_it_does_not_run() -> None:
 def test_wrong_settings_are_refused_when_the_broker_is_made() -> None:
     with pytest.raises(SettingsError, match=r"mqtt\.max_qos_allowed"):
         whimbrel.Broker({"mqtt.max_qos_allowed": 3})
+
+
+async def test_a_reload_holds_for_connections_from_then_on(broker: whimbrel.Broker) -> None:
+    async with entered(broker, "before") as (before,):
+        found = broker.reload({"mqtt.max_qos_allowed": 0, "workers": 2})
+        assert (found.now, found.at_restart) == (("mqtt.max_qos_allowed",), ("workers",))
+        async with entered(broker, "after") as (after,):
+            assert await asyncio.to_thread(before.subscribe, "a", qos=1) == 1
+            assert await asyncio.to_thread(after.subscribe, "a", qos=1) == 0
+    with pytest.raises(SettingsError):
+        broker.reload({"mqtt.max_qos_allowed": 3})

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import whimbrel
-from tests.raw_client import CONNACK, DISCONNECT, PINGRESP, Packet, RawClient
+from tests.raw_client import CONNACK, DISCONNECT, PINGRESP, RawClient
+from tests.raw_packets import Packet
 from whimbrel import IGNORE, Allow, Continue, Deny, Reason
 
 AUTH = 15

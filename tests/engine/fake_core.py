@@ -158,6 +158,7 @@ class DataPlane:
         self.published: list[Message] = []
         self.is_mute = False
         self.is_joined = False
+        self.reloaded: tuple[tuple[Any, ...], int] | None = None
         self.interest_at_opening: dict[str, bool] | None = None
         self._events: list[Any] = []
         self._is_stopping = False
@@ -195,6 +196,9 @@ class DataPlane:
             "disconnected": disconnected,
             "enhanced_authenticate": enhanced_authenticate,
         }
+
+    def reload(self, zones: Sequence[Any], question_deadline_ms: int) -> None:
+        self.reloaded = (tuple(zones), question_deadline_ms)
 
     def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
         self.answers.append((ticket, (reason_code, is_superuser)))
@@ -238,6 +242,9 @@ class DataPlane:
         end = cursor + limit
         next_cursor = end if end < len(records) else None
         self._reply(ClientPage(ticket=ticket, records=records[cursor:end], next_cursor=next_cursor))
+
+    def reload_certificates(self) -> int:
+        return sum(one.tls is not None for one in self.options.listeners)
 
     def kick(self, ticket: int, client_id: str) -> None:
         self._reply(Kicked(ticket=ticket, found=self.sessions.pop(client_id, None) is not None))

@@ -20,6 +20,7 @@ from whimbrel.settings import (
     SettingsError,
     Storage,
     TcpBind,
+    Tls,
     UnixBind,
     explain,
     from_mapping,
@@ -79,10 +80,21 @@ def loopback(name: str = "default", *, port: int = 1883, zone: str | None = None
     )
 
 
+WEBSOCKET = Listener(
+    kind="ws",
+    name="default",
+    bind=TcpBind(host="127.0.0.1", port=8083),
+    zone=None,
+    max_connections=1_000_000,
+    is_anonymous_allowed=True,
+    path="/mqtt",
+)
+
+
 def test_without_any_source_the_defaults_hold() -> None:
     settings = load(file=None, environment=HOME, sets=())
     node = Node(name="whimbrel@127.0.0.1", data_dir=Path("/state/whimbrel"))
-    assert settings == embedded(node=node, listeners=(loopback(),))
+    assert settings == embedded(node=node, listeners=(loopback(), WEBSOCKET))
 
 
 def test_an_embedded_broker_has_no_listener_and_no_directory_of_its_own() -> None:
@@ -152,25 +164,25 @@ def test_a_relative_data_directory_starts_at_the_working_directory(written: Writ
     ],
 )
 def test_a_flag_takes_toml_and_bare_text(flag: str, expected: str) -> None:
-    (listener,) = load(file=None, environment=HOME, sets=[flag]).listeners
+    listener, _ = load(file=None, environment=HOME, sets=[flag]).listeners
     assert str(listener.bind) == expected
 
 
 def test_text_that_looks_like_a_number_stays_text_where_text_is_meant() -> None:
     sets = ["zones.7.mqtt.max_inflight=9", "listeners.tcp.default.zone=7"]
     settings = load(file=None, environment={**HOME, "WHIMBREL__NODE__DATA_DIR": "2024"}, sets=sets)
-    assert settings.listeners == (loopback(zone="7"),)
+    assert settings.listeners == (loopback(zone="7"), WEBSOCKET)
     assert settings.node.data_dir == Path("2024").absolute()
 
 
 @pytest.mark.parametrize("off", ["off", '"off"'])
 def test_off_switches_a_listener_off(off: str) -> None:
-    assert load(file=None, environment=HOME, sets=[f"listeners.tcp.default.bind={off}"]).listeners == ()
+    assert load(file=None, environment=HOME, sets=[f"listeners.tcp.default.bind={off}"]).listeners == (WEBSOCKET,)
 
 
 def test_a_listener_that_is_off_needs_nothing_else(written: Written) -> None:
     text = '[listeners.tls.later]\nbind = "off"\nzone = "none"\n[listeners.tcp.a]\nbind = "off"\nzone = "none"'
-    assert written(text).listeners == (loopback(),)
+    assert written(text).listeners == (loopback(), WEBSOCKET)
 
 
 def test_written_listeners_join_the_standing_one(written: Written) -> None:
@@ -183,14 +195,14 @@ def test_written_listeners_join_the_standing_one(written: Written) -> None:
         max_connections=5,
         is_anonymous_allowed=True,
     )
-    assert written(text).listeners == (loopback(), loopback("second", port=1884), unix)
+    assert written(text).listeners == (loopback(), loopback("second", port=1884), unix, WEBSOCKET)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("false", False)])
 def test_a_written_allow_anonymous_holds_on_every_listener(written: Written, value: str, expected: bool) -> None:
     text = f'auth.allow_anonymous = {value}\n[listeners.tcp.lan]\nbind = "*:1884"'
     settings = written(text)
-    assert [listener.is_anonymous_allowed for listener in settings.listeners] == [expected, expected]
+    assert [listener.is_anonymous_allowed for listener in settings.listeners] == [expected] * 3
     assert settings.listeners[1].bind == TcpBind(host="0.0.0.0", port=1884)
 
 
@@ -214,7 +226,7 @@ def test_a_zone_inherits_what_it_does_not_say(written: Written) -> None:
     settings = written(text)
     assert (settings.zones["sensors"].max_inflight, settings.zones["sensors"].max_qos_allowed) == (9, 1)
     assert settings.zones["plain"] == settings.mqtt
-    assert settings.listeners == (loopback(zone="sensors"),)
+    assert settings.listeners == (loopback(zone="sensors"), WEBSOCKET)
 
 
 def test_an_embedding_program_may_nest_or_dot_its_keys() -> None:
@@ -293,3 +305,24 @@ def test_settings_need_neither_the_binding_nor_an_event_loop() -> None:
     question = "import sys, whimbrel.settings; print([m for m in ('whimbrel._core', 'asyncio') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True, env=PATHS)
     assert answer.stdout == "[]\n"
+
+
+def test_a_tls_listener_knows_its_files_and_its_proxies(written: Written) -> None:
+    text = """
+    [listeners.wss.web]
+    bind = 8084
+    cert_file = "/c.pem"
+    key_file = "/k.pem"
+    proxy_protocol = true
+    proxy_trusted = ["10.0.0.0/8", "::1"]
+    """
+    listener = written(text).listeners[-1]
+    files = Tls(cert_file=Path("/c.pem"), key_file=Path("/k.pem"), ca_file=None, verify="none", crl_file=None)
+    assert (listener.kind, listener.path, listener.tls) == ("wss", "/mqtt", files)
+    assert listener.trusted_proxies == ("10.0.0.0/8", "::1/128")
+
+
+@pytest.mark.parametrize("flag", ["127.0.0.1,::1", '["127.0.0.1", "::1/128"]'])
+def test_proxies_may_be_written_in_a_flag(flag: str) -> None:
+    sets = ["listeners.tcp.default.proxy_protocol=true", f"listeners.tcp.default.proxy_trusted={flag}"]
+    assert load(file=None, environment=HOME, sets=sets).listeners[0].trusted_proxies == ("127.0.0.1/32", "::1/128")

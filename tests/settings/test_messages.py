@@ -187,7 +187,7 @@ KEYS = [
     ("[listeners.tcp.'a b']\nbind = 1", '1:16: listeners.tcp."a b"', 'unknown key "a b"',
      'a name of 1 to 64 letters, digits, "_" and "-"', ""),
     ("[listeners.tcp.default]\nport = 1", "2:1: listeners.tcp.default.port", 'unknown key "port"',
-     "one of bind, max_connections, zone", ""),
+     "one of bind, max_connections, proxy_protocol, proxy_trusted, zone", ""),
     ("[zones.fast]\nmax_inflight = 1", "2:1: zones.fast.max_inflight", 'unknown key "max_inflight"', "one of mqtt",
      "nearest known key: zones.fast.mqtt.max_inflight"),
     ("[mqtt]\nauth.allow_anonymous = true", "2:1: mqtt.auth", 'unknown key "auth"', None,
@@ -223,21 +223,49 @@ RULES = [
         ),
     ),
     (
-        '[listeners.wss.web]\nbind = "127.0.0.1:8084"',
+        '[listeners.wss.web]\nbind = "127.0.0.1:8084"\nkey_file = "/k.pem"',
         block(
-            "broker.toml:2:8: listeners.wss.web.bind",
-            "a listener of kind wss, which this version does not serve yet",
-            "a listener of kind tcp or unix",
-            'listeners.wss.web.bind = "off" keeps it for later',
+            "broker.toml:1:16: listeners.wss.web",
+            "a listener of kind wss without cert_file",
+            "a certificate and its private key, each in a PEM file",
+            'listeners.wss.web.cert_file = "/etc/whimbrel/cert.pem"',
+        ),
+    ),
+    (
+        '[listeners.tls.a]\nbind = 8883\ncert_file = "/c"\nkey_file = "/k"\nverify = "optional"',
+        block(
+            "broker.toml:5:10: listeners.tls.a.verify",
+            '"optional" without ca_file',
+            "the authorities whose certificates are good, in a PEM file",
+            'listeners.tls.a.ca_file = "/etc/whimbrel/ca.pem"',
+        ),
+    ),
+    (
+        '[listeners.tls.a]\nbind = 8883\ncert_file = "/c"\nkey_file = "/k"\ncrl_file = "/r"',
+        block(
+            "broker.toml:5:12: listeners.tls.a.crl_file",
+            "a revocation list, and no certificates of clients are asked for",
+            "a revocation list where verify is optional or required",
+            'listeners.tls.a.verify = "required"',
+        ),
+    ),
+    (
+        '[listeners.ws.lan]\nbind = "0.0.0.0:8084"',
+        block(
+            "broker.toml:2:8: listeners.ws.lan.bind",
+            '"0.0.0.0:8084", which other machines reach, and nothing that says who may enter',
+            "a loopback address such as 127.0.0.1 or [::1] while auth.allow_anonymous is unset",
+            "if everyone may enter, write auth.allow_anonymous = true above the first [table], "
+            "or start with --set auth.allow_anonymous=true",
         ),
     ),
     (
         "[listeners.ws.web]",
         block(
-            "broker.toml:1:15: listeners.ws.web.bind",
-            "a listener of kind ws, which this version does not serve yet",
-            "a listener of kind tcp or unix",
-            'listeners.ws.web.bind = "off" keeps it for later',
+            "broker.toml:1:15: listeners.ws.web",
+            "a listener without bind",
+            "a listener that says where it accepts",
+            'listeners.ws.web.bind = "127.0.0.1:1884"',
         ),
     ),
     (
@@ -324,7 +352,7 @@ def test_a_socket_path_has_107_bytes_at_most(written: Written, refused: Refused)
 
 def test_two_listeners_may_let_the_kernel_choose(written: Written) -> None:
     settings = written('[listeners.tcp]\na.bind = "127.0.0.1:0"\nb.bind = "127.0.0.1:0"')
-    assert len(settings.listeners) == 3
+    assert len(settings.listeners) == 4
 
 
 SYNTAX = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.settings.conftest import HOME
-from whimbrel.settings import Auth, Hooks, Listener, Log, Mqtt, Node, Retained, Settings, Storage, load
+from whimbrel.settings import Auth, Hooks, Listener, Log, Mqtt, Node, Retained, Settings, Storage, Tls, load
 from whimbrel.settings.reference import page
 from whimbrel.settings.table import ROWS, Computed, Row, fields_of
 
@@ -37,11 +37,20 @@ def test_every_row_belongs_to_a_section_that_is_built() -> None:
         "workers",
         "listeners.<tcp|tls|ws|wss>.<name>.bind",
         "listeners.unix.<name>.bind",
+        "listeners.<ws|wss>.<name>.path",
+        *(f"listeners.<tls|wss>.<name>.{word}" for word in ("cert_file", "key_file", "ca_file", "verify", "crl_file")),
+        *(f"listeners.<tcp|tls|ws|wss>.<name>.proxy_{word}" for word in ("protocol", "trusted")),
         "listeners.<tcp|tls|ws|wss|unix>.<name>.zone",
         "listeners.<tcp|tls|ws|wss|unix>.<name>.max_connections",
     }
     written = {row.field for row in ROWS if row.key.startswith("listeners.")}
-    assert written | {"kind", "name", "is_anonymous_allowed"} == {field.name for field in dataclasses.fields(Listener)}
+    files = {field.name for field in dataclasses.fields(Tls)}
+    assert files <= written
+    # Whether there are proxies is in the same field as who they are.
+    flat = written - files - {"proxy_protocol"}
+    assert flat | {"kind", "name", "is_anonymous_allowed", "tls"} == {
+        field.name for field in dataclasses.fields(Listener)
+    }
     assert {row.key.split(".")[0] for row in ROWS} == {field.name for field in dataclasses.fields(Settings)}
 
 

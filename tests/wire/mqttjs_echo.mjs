@@ -1,10 +1,10 @@
 // One MQTT.js client that subscribes, publishes to itself and prints what it got, as one line of JSON.
-// Arguments: port, client id, protocol version (4 or 5), QoS, number of messages. Ends by itself; test_mqttjs starts it.
+// Arguments: URL, client id, protocol version (4 or 5), QoS, number of messages. Ends by itself; test_mqttjs starts it.
 import mqtt from "mqtt";
 
-const [port, clientId, version, qos, count] = process.argv.slice(2);
+const [url, clientId, version, qos, count] = process.argv.slice(2);
 const options = { clientId, protocolVersion: Number(version), reconnectPeriod: 0, connectTimeout: 10_000 };
-const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, options);
+const client = await mqtt.connectAsync(url, options);
 
 const received = [];
 const everything = new Promise((resolve) => {

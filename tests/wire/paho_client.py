@@ -3,7 +3,7 @@
 import queue
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -19,10 +19,23 @@ V3, V4, V5 = MQTTProtocolVersion.MQTTv31, MQTTProtocolVersion.MQTTv311, MQTTProt
 class PahoClient:
     """One connection, made by `connect` and ended with the block."""
 
-    def __init__(self, client_id: str, version: MQTTProtocolVersion, *, clean: bool = True) -> None:
+    def __init__(
+        self,
+        client_id: str,
+        version: MQTTProtocolVersion,
+        *,
+        clean: bool = True,
+        transport: Literal["tcp", "websockets"] = "tcp",
+    ) -> None:
         self.version = version
         clean_session = clean if version != V5 else None
-        self.paho = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=version, clean_session=clean_session)
+        self.paho = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            protocol=version,
+            clean_session=clean_session,
+            transport=transport,
+        )
         self._clean = clean
         self._messages: queue.Queue[paho.MQTTMessage] = queue.Queue()
         self._acknowledged: queue.Queue[tuple[int, list[ReasonCode]]] = queue.Queue()

@@ -20,6 +20,8 @@ from tests.waiting import WITHIN_S, wait_until
 from whimbrel.control.client import ControlClient
 
 FREE_PORT = "listeners.tcp.default.bind=127.0.0.1:0"
+# Several products run side by side, and the standing WebSocket listener has a fixed port.
+NO_WEBSOCKET = "listeners.ws.default.bind=off"
 _LISTENING = re.compile(r"listening +(\S+) +(\S+)")
 
 
@@ -39,11 +41,13 @@ def clean_environment() -> dict[str, str]:
 class Product:
     """One `whimbrel start`. Lines of its standard output are in `lines`, its standard error in `errors()`."""
 
-    def __init__(self, data_dir: Path, *sets: str, **popen: Any) -> None:
+    def __init__(self, data_dir: Path, *sets: str, config: Path | None = None, **popen: Any) -> None:
         self.data_dir = data_dir
         self.lines: list[str] = []
         words = [command(), "start", "--data-dir", str(data_dir)]
-        for one in sets:
+        if config is not None:
+            words += ["--config", str(config)]
+        for one in (NO_WEBSOCKET, *sets):
             words += ["--set", one]
         popen.setdefault("env", clean_environment())
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
@@ -65,6 +69,11 @@ class Product:
     def addresses(self) -> dict[str, str]:
         """Bound address by listener, from the banner."""
         return {found[1]: found[2] for line in self.lines if (found := _LISTENING.match(line))}
+
+    def address(self, listener: str) -> tuple[str, int]:
+        """Host and port of a listener such as "ws:default"."""
+        host, _, port = self.addresses[listener].rpartition(":")
+        return host, int(port)
 
     @property
     def host(self) -> str:
@@ -124,9 +133,9 @@ class Product:
 
 
 @contextlib.contextmanager
-def running(data_dir: Path, *sets: str, **popen: Any) -> Iterator[Product]:
+def running(data_dir: Path, *sets: str, config: Path | None = None, **popen: Any) -> Iterator[Product]:
     """The product on a free port, ready; ended with SIGTERM."""
-    product = Product(data_dir, FREE_PORT, *sets, **popen)
+    product = Product(data_dir, FREE_PORT, *sets, config=config, **popen)
     try:
         product.wait_ready()
         yield product

@@ -14,7 +14,7 @@ ECHO = Path(__file__).with_name("mqttjs_echo.mjs")
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_a_client_gets_its_own_messages_back(product: Product, node: str, name: str, version: int, qos: int) -> None:
-    words = [node, str(ECHO), str(product.port), name, str(version), str(qos), "20"]
+    words = [node, str(ECHO), f"mqtt://127.0.0.1:{product.port}", name, str(version), str(qos), "20"]
     result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)

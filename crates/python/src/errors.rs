@@ -7,6 +7,7 @@ use whimbrel_server::StartError;
 use whimbrel_server::client::ClientError;
 
 create_exception!(whimbrel._core, ListenError, PyOSError, "A listener could not be bound.");
+create_exception!(whimbrel._core, CertificateError, PyValueError, "A listener's certificates cannot be used.");
 
 pub(crate) fn start(error: StartError) -> PyErr {
     match error {
@@ -16,8 +17,13 @@ pub(crate) fn start(error: StartError) -> PyErr {
             // filename2 is the listener's label: OSError's constructor takes (errno, strerror, filename, winerror, filename2).
             ListenError::new_err((error.raw_os_error().unwrap_or(0), reason, address, 0, listener))
         }
+        StartError::Certificates { listener, text } => certificates(format!("{listener}: {text}")),
         StartError::Resources(error) => PyOSError::new_err(error.to_string()),
     }
+}
+
+pub(crate) fn certificates(text: String) -> PyErr {
+    CertificateError::new_err(text)
 }
 
 pub(crate) fn violation(violation: Violation) -> PyErr {

@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("ListenError", module.py().get_type::<errors::ListenError>())?;
+    module.add("CertificateError", module.py().get_type::<errors::CertificateError>())?;
     module.add_class::<plane::DataPlane>()?;
     module.add_class::<client::Client>()?;
     module.add_class::<message::Message>()?;

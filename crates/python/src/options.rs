@@ -1,9 +1,12 @@
 //! Options: read by name from any object that has the attributes of the stub's protocols.
 
+use std::path::PathBuf;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::Limits;
-use whimbrel_server::{ListenerKind, ListenerOptions, Options};
+use whimbrel_server::transport::proxy::Network;
+use whimbrel_server::{LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 
 #[derive(FromPyObject)]
 pub(crate) struct OptionsInput {
@@ -17,6 +20,15 @@ pub(crate) struct OptionsInput {
 }
 
 #[derive(FromPyObject)]
+struct TlsInput {
+    cert_file: PathBuf,
+    key_file: PathBuf,
+    ca_file: Option<PathBuf>,
+    verify: String,
+    crl_file: Option<PathBuf>,
+}
+
+#[derive(FromPyObject)]
 struct ListenerInput {
     kind: String,
     name: String,
@@ -26,10 +38,13 @@ struct ListenerInput {
     zone: usize,
     is_anonymous_allowed: bool,
     connections_max: u32,
+    websocket_path: Option<String>,
+    tls: Option<TlsInput>,
+    trusted_proxies: Option<Vec<String>>,
 }
 
 #[derive(FromPyObject)]
-struct ZoneInput {
+pub(crate) struct ZoneInput {
     max_packet_size_bytes: u32,
     max_clientid_len: u16,
     max_topic_levels: u16,
@@ -69,13 +84,31 @@ impl OptionsInput {
     }
 }
 
+impl TlsInput {
+    fn convert(self) -> PyResult<TlsOptions> {
+        let verify = match self.verify.as_str() {
+            "none" => Verify::None,
+            "optional" => Verify::Optional,
+            "required" => Verify::Required,
+            other => return Err(PyValueError::new_err(format!("verify: {other:?}"))),
+        };
+        let TlsInput { cert_file, key_file, ca_file, crl_file, .. } = self;
+        Ok(TlsOptions { cert_file, key_file, ca_file, verify, crl_file })
+    }
+}
+
+fn networks(texts: &[String]) -> PyResult<Vec<Network>> {
+    let read = |text: &String| Network::parse(text).ok_or_else(|| PyValueError::new_err(format!("network {text:?}")));
+    texts.iter().map(read).collect()
+}
+
 impl ListenerInput {
     fn convert(self, zone_count: usize) -> PyResult<ListenerOptions> {
         if self.zone >= zone_count {
             return Err(PyValueError::new_err(format!("listener {}: zone {} of {zone_count}", self.name, self.zone)));
         }
         let kind = match self.kind.as_str() {
-            "tcp" => ListenerKind::Tcp { host: self.host, port: self.port },
+            "tcp" | "tls" | "ws" | "wss" => ListenerKind::Tcp { host: self.host, port: self.port },
             "unix" => ListenerKind::Unix { path: self.path.into() },
             other => return Err(PyValueError::new_err(format!("listener {}: kind {other:?}", self.name))),
         };
@@ -85,12 +118,17 @@ impl ListenerInput {
             zone: self.zone,
             is_anonymous_allowed: self.is_anonymous_allowed,
             connections_max: self.connections_max,
+            layers: LayerOptions {
+                websocket_path: self.websocket_path,
+                tls: self.tls.map(TlsInput::convert).transpose()?,
+                trusted_proxies: self.trusted_proxies.as_deref().map(networks).transpose()?,
+            },
         })
     }
 }
 
 impl ZoneInput {
-    fn convert(self) -> Limits {
+    pub(crate) fn convert(self) -> Limits {
         Limits {
             max_packet_size_bytes: self.max_packet_size_bytes,
             max_clientid_len: self.max_clientid_len,

@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
-use whimbrel_protocol::{Message, QoS, Topic};
+use whimbrel_protocol::{Limits, Message, QoS, Topic};
 use whimbrel_server::clock::steady_ms;
 use whimbrel_server::{Broker, Interest};
 
 use crate::errors;
 use crate::events;
-use crate::options::OptionsInput;
+use crate::options::{OptionsInput, ZoneInput};
 
 #[pyclass(frozen, module = "whimbrel._core")]
 pub(crate) struct DataPlane(Broker);
@@ -29,6 +29,10 @@ impl DataPlane {
 
     fn open(&self) {
         self.0.open();
+    }
+
+    fn reload_certificates(&self, py: Python<'_>) -> PyResult<usize> {
+        py.detach(|| self.0.reload_certificates()).map_err(errors::certificates)
     }
 
     #[getter]
@@ -62,6 +66,11 @@ impl DataPlane {
         ];
         let wanted = bits.iter().filter(|(wanted, _)| *wanted);
         self.0.set_interest(Interest(wanted.fold(0, |bits, (_, bit)| bits | bit.0)));
+    }
+
+    fn reload(&self, zones: Vec<ZoneInput>, question_deadline_ms: u32) {
+        let zones: Vec<Limits> = zones.into_iter().map(ZoneInput::convert).collect();
+        self.0.reload(&zones, question_deadline_ms);
     }
 
     fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::packet::SubscriptionOptions;
-use whimbrel_protocol::{Filter, Message, QoS, Violation};
+use whimbrel_protocol::{Filter, Limits, Message, QoS, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
 
 use crate::event::Event;
@@ -20,6 +20,7 @@ use crate::mailbox::Mail;
 use crate::options::Options;
 use crate::shared::{Interest, Shared};
 use crate::tap::TAPS;
+use crate::transport::Layering;
 use crate::worker::Worker;
 
 /// Why a broker could not start. The operator is at fault, or the machine; nothing is retried here.
@@ -33,6 +34,13 @@ pub enum StartError {
         address: String,
         /// What the kernel said.
         error: std::io::Error,
+    },
+    /// A listener's certificates cannot be used.
+    Certificates {
+        /// "tls:default"
+        listener: String,
+        /// A sentence that names the file.
+        text: String,
     },
     /// Descriptors or threads could not be had.
     Resources(std::io::Error),
@@ -50,9 +58,9 @@ impl Broker {
     pub fn start(options: &Options) -> Result<Broker, StartError> {
         let listeners = options.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let retained = Retained::new(options.retained_messages_max, options.retained_bytes_max);
-        let mut shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
+        let shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
             .map_err(StartError::Resources)?;
-        shared.question_deadline_ms = u64::from(options.question_deadline_ms);
+        shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
@@ -80,6 +88,23 @@ impl Broker {
         self.shared.listeners.iter().map(row).collect()
     }
 
+    /// Reads the certificates of all listeners again. All of them are replaced, or none where one cannot be used; then the
+    /// error names the listener and the file. Connections go on as they are. Returns how many listeners there were.
+    pub fn reload_certificates(&self) -> Result<usize, String> {
+        let listeners = self.shared.listeners.iter();
+        let read = listeners.filter_map(|listener| Some((&listener.label, listener.layering.certificates.as_ref()?)));
+        let read = read.map(|(label, certificates)| match certificates.read_again() {
+            Ok(configuration) => Ok((certificates, configuration)),
+            Err(text) => Err(format!("{label}: {text}")),
+        });
+        let read = read.collect::<Result<Vec<_>, _>>()?;
+        let count = read.len();
+        for (certificates, configuration) in read {
+            certificates.replace(configuration);
+        }
+        Ok(count)
+    }
+
     /// Readable while events wait.
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.shared.outlet.wake_fd()
@@ -101,6 +126,12 @@ impl Broker {
     /// From now on these questions and notices leave the data plane, and no others.
     pub fn set_interest(&self, interest: Interest) {
         self.shared.set_interest(interest);
+    }
+
+    /// Other limits (by zone, in the order of the start) for connections from now on, and another deadline for questions.
+    pub fn reload(&self, zones: &[Limits], question_deadline_ms: u32) {
+        self.shared.set_zones(zones);
+        self.shared.set_question_deadline_ms(u64::from(question_deadline_ms));
     }
 
     /// Answers a question about a CONNECT; 0 lets the client in.
@@ -205,7 +236,12 @@ fn checked(filters: &[String]) -> impl Iterator<Item = Filter<'_>> {
 }
 
 fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
-    Listener::bind(options).map_err(|(address, error)| StartError::Listen { listener: options.label(), address, error })
+    let listener = options.label();
+    let layering = match Layering::load(&options.layers) {
+        Ok(layering) => layering,
+        Err(text) => return Err(StartError::Certificates { listener, text }),
+    };
+    Listener::bind(options, layering).map_err(|(address, error)| StartError::Listen { listener, address, error })
 }
 
 fn spawn(shared: &Arc<Shared>, index: u16, poll: OwnedFd) -> std::io::Result<JoinHandle<()>> {

@@ -119,6 +119,7 @@ counters! {
     taps_dropped = "whimbrel.taps.dropped";
     questions_expired = "whimbrel.questions.expired";
     accepts_refused = "whimbrel.listeners.refused";
+    handshakes_failed = "whimbrel.handshakes.failed";
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
     retained_expired = "whimbrel.retained.expired";

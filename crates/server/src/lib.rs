@@ -16,9 +16,10 @@ mod shared;
 mod socket;
 pub mod tap;
 mod timers;
+pub mod transport;
 mod worker;
 
 pub use broker::{Broker, StartError};
 pub use event::Event;
-pub use options::{ListenerKind, ListenerOptions, Options};
+pub use options::{LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 pub use shared::Interest;

@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind,
 
 use crate::options::{ListenerKind, ListenerOptions};
 use crate::socket::{Peer, Socket};
+use crate::transport::{Layering, Transport};
 
 /// Handshakes that the kernel completes ahead of us; it caps the number itself (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
@@ -23,6 +24,7 @@ pub(crate) struct Listener {
     pub(crate) options: ListenerOptions,
     pub(crate) label: String,
     pub(crate) address: String,
+    pub(crate) layering: Layering,
     descriptor: OwnedFd,
     connections: AtomicU32,
 }
@@ -30,7 +32,7 @@ pub(crate) struct Listener {
 /// What accept found.
 pub(crate) enum Accepted {
     /// A connection.
-    Client(Socket, Peer),
+    Client(Transport, Peer),
     /// Over the listener's limit: it was closed.
     Refused,
     /// None waits.
@@ -41,15 +43,15 @@ pub(crate) enum Accepted {
 
 impl Listener {
     /// Binds. The error names the address.
-    pub(crate) fn bind(options: &ListenerOptions) -> Result<Listener, (String, std::io::Error)> {
+    pub(crate) fn bind(options: &ListenerOptions, layering: Layering) -> Result<Listener, (String, std::io::Error)> {
         let (descriptor, address) = match &options.kind {
             ListenerKind::Tcp { host, port } => {
                 bind_tcp(host, *port).map_err(|error| (format!("{host}:{port}"), error))?
             }
             ListenerKind::Unix { path } => bind_unix(path).map_err(|error| (path.display().to_string(), error))?,
         };
-        let connections = AtomicU32::new(0);
-        Ok(Listener { options: options.clone(), label: options.label(), address, descriptor, connections })
+        let (options, label, connections) = (options.clone(), options.label(), AtomicU32::new(0));
+        Ok(Listener { options, label, address, layering, descriptor, connections })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -72,7 +74,13 @@ impl Listener {
             return Accepted::Refused;
         }
         let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::Net);
-        Accepted::Client(Socket::new(descriptor), peer)
+        match self.layering.lay_over(Socket::new(descriptor), &peer) {
+            Some(transport) => Accepted::Client(transport, peer),
+            None => {
+                self.release();
+                Accepted::Refused
+            }
+        }
     }
 
     /// A connection of this listener has ended.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use whimbrel_protocol::Limits;
 
+use crate::transport::proxy::Network;
+
 /// Everything, frozen.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -38,6 +40,45 @@ pub struct ListenerOptions {
     pub is_anonymous_allowed: bool,
     /// Connections at a time.
     pub connections_max: u32,
+    /// What lies between the socket and MQTT.
+    pub layers: LayerOptions,
+}
+
+/// What lies between a listener's sockets and MQTT; nothing by default.
+#[derive(Clone, Debug, Default)]
+pub struct LayerOptions {
+    /// The path of the request that opens a WebSocket; None: no WebSocket.
+    pub websocket_path: Option<String>,
+    /// Certificates; None: no TLS.
+    pub tls: Option<TlsOptions>,
+    /// Who must, and nobody else may, connect with a PROXY header; None: there is none.
+    pub trusted_proxies: Option<Vec<Network>>,
+}
+
+/// The files of a TLS listener, in PEM form.
+#[derive(Clone, Debug)]
+pub struct TlsOptions {
+    /// The broker's certificate and those between it and a root, in this order.
+    pub cert_file: PathBuf,
+    /// Its private key, not encrypted.
+    pub key_file: PathBuf,
+    /// The authorities of clients' certificates; needed unless `verify` is `None`.
+    pub ca_file: Option<PathBuf>,
+    /// What is asked of clients.
+    pub verify: Verify,
+    /// Lists of certificates that are no longer good, one for each authority.
+    pub crl_file: Option<PathBuf>,
+}
+
+/// Whether clients show a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verify {
+    /// They are not asked for one.
+    None,
+    /// One that is shown must be good.
+    Optional,
+    /// Nobody enters without a good one.
+    Required,
 }
 
 /// Transport and address of a listener.
@@ -60,9 +101,12 @@ pub enum ListenerKind {
 impl ListenerOptions {
     /// The transport's word in configuration and logs.
     pub fn kind_name(&self) -> &'static str {
-        match self.kind {
-            ListenerKind::Tcp { .. } => "tcp",
-            ListenerKind::Unix { .. } => "unix",
+        match (&self.kind, &self.layers.tls, &self.layers.websocket_path) {
+            (ListenerKind::Unix { .. }, ..) => "unix",
+            (ListenerKind::Tcp { .. }, None, None) => "tcp",
+            (ListenerKind::Tcp { .. }, Some(_), None) => "tls",
+            (ListenerKind::Tcp { .. }, None, Some(_)) => "ws",
+            (ListenerKind::Tcp { .. }, Some(_), Some(_)) => "wss",
         }
     }
 

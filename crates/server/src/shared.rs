@@ -3,8 +3,8 @@
 //! Knows the router, the mailboxes, the outlet, the taps, the counters. Holds no session and no socket of a client.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use whimbrel_protocol::Limits;
 use whimbrel_router::Router;
@@ -42,8 +42,8 @@ pub(crate) struct Shared {
     pub(crate) outlet: Outlet,
     pub(crate) taps: Taps,
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) zones: Vec<Arc<Limits>>,
-    pub(crate) question_deadline_ms: u64,
+    zones: RwLock<Vec<Arc<Limits>>>,
+    question_deadline_ms: AtomicU64,
     running: AtomicUsize,
     pub(crate) assigned: AtomicU64,
     interest: AtomicU8,
@@ -66,14 +66,36 @@ impl Shared {
             outlet: Outlet::new()?,
             taps: Taps::default(),
             listeners,
-            zones: zones.iter().cloned().map(Arc::new).collect(),
-            question_deadline_ms: 0,
+            zones: RwLock::new(zones.iter().cloned().map(Arc::new).collect()),
+            question_deadline_ms: AtomicU64::new(0),
             running: AtomicUsize::new(usize::from(workers)),
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.
             assigned: AtomicU64::new(hasher.hash_one("assigned")),
             interest: AtomicU8::new(0),
             hasher,
         })
+    }
+
+    /// The limits that a new connection of this zone gets.
+    pub(crate) fn zone(&self, index: usize) -> Arc<Limits> {
+        Arc::clone(&self.zones.read().unwrap_or_else(PoisonError::into_inner)[index])
+    }
+
+    /// Other limits for connections from now on. A zone that is not among `zones` keeps its own.
+    pub(crate) fn set_zones(&self, zones: &[Limits]) {
+        let mut held = self.zones.write().unwrap_or_else(PoisonError::into_inner);
+        for (held, limits) in held.iter_mut().zip(zones) {
+            *held = Arc::new(limits.clone());
+        }
+    }
+
+    /// How long a question may stay unanswered.
+    pub(crate) fn question_deadline_ms(&self) -> u64 {
+        self.question_deadline_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_question_deadline_ms(&self, deadline_ms: u64) {
+        self.question_deadline_ms.store(deadline_ms, Ordering::Relaxed);
     }
 
     /// Every worker ends within `grace_ms`.

@@ -4,18 +4,22 @@ A list, no logic. Used by the command (`foreground`) and by embedding programs (
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Self
 
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import from_settings
-from whimbrel.errors import ListenFailure, StartError
+from whimbrel.errors import CertificateFailure, ListenFailure, StartError
 from whimbrel.hooks.registry import Registry
 from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
-from whimbrel.settings import Settings
+from whimbrel.settings import Changes, Settings, changes
 
+_OTHER_PORT = "stop the program that uses it, or choose another with --set listeners.{dotted}.bind=127.0.0.1:PORT"
 _ADVICE: Mapping[str, str] = {
-    "tcp": "stop the program that uses it, or choose another with --set listeners.{dotted}.bind=127.0.0.1:PORT",
+    **dict.fromkeys(("tcp", "tls"), _OTHER_PORT),
+    # Not everybody who starts a broker knows that there is such a listener.
+    **dict.fromkeys(("ws", "wss"), f"{_OTHER_PORT}, or switch the listener off with bind=off"),
     "unix": "choose another path with --set listeners.{dotted}.bind=/PATH",
 }
 
@@ -23,8 +27,9 @@ _ADVICE: Mapping[str, str] = {
 class Assembly:
     """The parts of one running broker."""
 
-    def __init__(self, engine: Engine, runner: Runner) -> None:
+    def __init__(self, engine: Engine, runner: Runner, settings: Settings) -> None:
         self.engine = engine
+        self.settings = settings
         self.services = Services.over(engine, runner.counters)
         self._runner = runner
 
@@ -35,9 +40,23 @@ class Assembly:
             engine = Engine.start(from_settings(settings))
         except ListenFailure as error:
             raise StartError(_advised(error)) from error
-        assembly = cls(engine, Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms))
+        except CertificateFailure as error:
+            raise StartError(str(error)) from error
+        runner = Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms)
+        assembly = cls(engine, runner, settings)
         engine.open()  # Only now: the hooks decide about the very first client, too.
         return assembly
+
+    def reload(self, settings: Settings) -> Changes:
+        """Let `settings` hold as far as that goes without a restart; returns what changed and what waits."""
+        found = changes(self.settings, settings)
+        started = self.settings
+        zones = {name: settings.zones.get(name, zone) for name, zone in started.zones.items()}
+        # What needs a restart stays as it was started, so that the next reload names it again.
+        self.settings = replace(started, mqtt=settings.mqtt, zones=zones, hooks=settings.hooks, log=settings.log)
+        self.engine.reload(from_settings(self.settings))
+        self._runner.set_deadline(settings.hooks.deadline_ms)
+        return found
 
     async def stop(self, *, grace_ms: int) -> None:
         """Say goodbye to the clients, then end the hooks; takes at most the grace and 1.5 s."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from whimbrel.settings import Listener, Settings, TcpBind
 
+# What our own pub and sub can connect to.
+_SPOKEN = ("tcp", "unix")
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
@@ -48,9 +50,10 @@ def _openness(listener: Listener) -> str:
 
 
 def _first_message(listeners: Sequence[tuple[str, str, str]], command: str) -> list[str]:
-    if not listeners:
+    spoken = [(kind, address) for kind, _, address in listeners if kind in _SPOKEN]
+    if not spoken:
         return []
-    kind, _, address = listeners[0]
+    kind, address = spoken[0]
     where = f"--unix {shlex.quote(address)}" if kind == "unix" else _host_and_port(address)
     return [
         "try it from two other terminals:",

@@ -76,6 +76,22 @@ def kick(data_dir: Path, client_id: str, is_json: bool) -> None:
     click.echo(json.dumps({"kicked": client_id}) if is_json else f"kicked {printable(client_id)}")
 
 
+@ctl.command()
+@_as_json
+@click.pass_obj
+def reload(data_dir: Path, is_json: bool) -> None:
+    """Read the broker's settings and certificates again, as SIGHUP does; connections go on as they are."""
+    with ControlClient(data_dir) as control:
+        found: dict[str, Any] = control.request("reload")
+    if is_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(f"read again        certificates of {found['certificates']} listeners")
+    for words, keys in (("holds now", found["now"]), ("needs a restart", found["at_restart"])):
+        for key in keys:
+            click.echo(f"{words:<16}  {key}")
+
+
 def _cell(key: str, value: Any) -> str:
     if key == "protocol_version":
         return _PROTOCOLS.get(value, str(value))

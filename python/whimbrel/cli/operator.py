@@ -58,7 +58,13 @@ def start(file: Path | None, data_dir: Path | None, sets: tuple[str, ...]) -> No
     # Loaded only now, so that check and config need neither the binding nor an event loop.
     from whimbrel.app.foreground import run
 
-    run(settings, version=_version(), say=click.echo, command=invocation(sys.argv[0]))
+    run(
+        settings,
+        version=_version(),
+        say=click.echo,
+        command=invocation(sys.argv[0]),
+        read_again=lambda: loaded(file, data_dir, sets),
+    )
 
 
 @click.command()

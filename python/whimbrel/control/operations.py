@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from whimbrel.control import views
-from whimbrel.errors import ClientNotFound, ControlError, EngineError
+from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError
 from whimbrel.services import Services
+from whimbrel.settings import Changes, SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,10 @@ async def _kick(services: Services, *, client_id: str) -> None:
     await services.clients.kick(client_id)
 
 
+async def _reload(services: Services) -> tuple[Changes, int]:
+    return services.configuration.reload(), await services.listeners.reload_certificates()
+
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "ping": Operation(run=_ping, view=views.process),
     "clients": Operation(
@@ -61,11 +66,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
+    "reload": Operation(run=_reload, view=views.reloaded),
 }
 
 _CODES: Final[Mapping[type[Exception], str]] = {
+    CertificateFailure: "bad_file",
     ClientNotFound: "not_found",
     EngineError: "unavailable",
+    SettingsError: "invalid_settings",
     ValueError: "bad_request",
 }
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from whimbrel.engine.records import ClientPage, ClientRecord
+    from whimbrel.settings import Changes
 
 _CLIENT: Final[Mapping[str, Callable[["ClientRecord"], object]]] = {
     name: attrgetter(name)
@@ -48,6 +49,12 @@ def counters(counts: Mapping[str, int]) -> dict[str, int]:
 def nothing(_result: object) -> dict[str, object]:
     """The answer of an operation that only acts."""
     return {}
+
+
+def reloaded(found: "tuple[Changes, int]") -> dict[str, object]:
+    """What a reload changed, what waits for a restart, and how many listeners have their certificates anew."""
+    changes, certificates = found
+    return {"now": list(changes.now), "at_restart": list(changes.at_restart), "certificates": certificates}
 
 
 def process(pid: int) -> dict[str, object]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from whimbrel.engine.options import ListenerOptions, Options
 from whimbrel.engine.tap import Tap
-from whimbrel.errors import EngineError, ListenFailure
+from whimbrel.errors import CertificateFailure, EngineError, ListenFailure
 
 if TYPE_CHECKING:
     from whimbrel._core import Kicked, LogLine, Published, Stopped, TapBatch
@@ -96,14 +96,17 @@ class Engine:
     def start(cls, options: Options, *, open_plane: "Callable[[Options], DataPlane] | None" = None) -> "Engine":
         """Bind the listeners, start the workers and attach to the running loop.
 
-        Blocks for the binds only. Raises ListenFailure where a listener cannot be bound, ValueError for an option out
-        of range. `open_plane` is the binding's `DataPlane` unless a test brings its own.
+        Blocks for the binds only. Raises ListenFailure where a listener cannot be bound, CertificateFailure where its
+        certificates cannot be used, ValueError for an option out of range. `open_plane` is the binding's `DataPlane`
+        unless a test brings its own.
         """
         open_plane = open_plane or _open_plane
         try:
             plane = open_plane(options)
         except OSError as error:
             raise _listen_failure(error, options) from error
+        except ValueError as error:
+            raise _certificate_failure(error) from error
         return cls(plane, asyncio.get_running_loop())
 
     @property
@@ -145,6 +148,10 @@ class Engine:
             disconnected=disconnected,
             enhanced_authenticate=enhanced_authenticate,
         )
+
+    def reload(self, options: Options) -> None:
+        """The zones of `options`, in the order of the start, for connections from now on; its question deadline."""
+        self._plane.reload(options.zones, options.question_deadline_ms)
 
     def answer_authenticate(self, question: "Authenticate", reason_code: int, *, is_superuser: bool = False) -> None:
         """Let the client in (0) or refuse it with a CONNACK reason code. A late answer is ignored."""
@@ -198,6 +205,16 @@ class Engine:
         """End a client's connection and session; whether there was one. Raises EngineError."""
         reply: Kicked = await self._request(lambda ticket: self._plane.kick(ticket, client_id))
         return reply.found
+
+    def reload_certificates(self) -> int:
+        """Read the certificates of all TLS listeners again, for new connections; returns how many listeners have some.
+
+        Blocks for the files; any thread may call it. Raises CertificateFailure; then all stay as they are.
+        """
+        try:
+            return self._plane.reload_certificates()
+        except ValueError as error:
+            raise _certificate_failure(error) from error
 
     def open_tap(self, *filters: str, capacity: int = TAP_CAPACITY) -> Tap:
         """Subscribe Python to `filters`; in force when this returns. Raises ValueError, EngineError."""
@@ -325,6 +342,11 @@ def _listen_failure(error: OSError, options: Options) -> ListenFailure:
     listener = next(found, None)
     name = f"{listener.kind}:{listener.name}" if listener else ""
     return ListenFailure(address=address, listener=name, reason=error.strerror or str(error))
+
+
+def _certificate_failure(error: ValueError) -> Exception:
+    # By name, because a double of the binding brings its own types.
+    return CertificateFailure(str(error)) if type(error).__name__ == "CertificateError" else error
 
 
 def _address(listener: ListenerOptions) -> str:

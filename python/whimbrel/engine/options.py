@@ -7,15 +7,29 @@ Pure: frozen values in, frozen values out. The field names are the contract with
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from whimbrel.settings import Listener, Mqtt, Settings, TcpBind
+from whimbrel.settings import Listener, Mqtt, Settings, TcpBind, Tls
 
 # The data plane gives up on a question this long after the hooks should have, so that their answer comes first.
 QUESTION_SLACK_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOptions:
+    """The files of a listener, and whether clients show certificates: "none", "optional" or "required"."""
+
+    cert_file: str
+    key_file: str
+    ca_file: str | None
+    verify: str
+    crl_file: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerOptions:
-    """One listener; `host` and `port` for kind "tcp" (port 0: the kernel chooses), `path` for kind "unix"."""
+    """One listener; `path` for kind "unix", else `host` and `port` (port 0: the kernel chooses).
+
+    `websocket_path` is set for kinds ws and wss, `tls` for tls and wss.
+    """
 
     kind: str
     name: str
@@ -25,6 +39,9 @@ class ListenerOptions:
     zone: int
     is_anonymous_allowed: bool
     connections_max: int
+    websocket_path: str | None = None
+    tls: TlsOptions | None = None
+    trusted_proxies: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +107,19 @@ def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
         zone=0 if listener.zone is None else zones[listener.zone],
         is_anonymous_allowed=listener.is_anonymous_allowed,
         connections_max=listener.max_connections,
+        websocket_path=listener.path,
+        tls=None if listener.tls is None else _tls(listener.tls),
+        trusted_proxies=listener.trusted_proxies,
+    )
+
+
+def _tls(tls: Tls) -> TlsOptions:
+    return TlsOptions(
+        cert_file=str(tls.cert_file),
+        key_file=str(tls.key_file),
+        ca_file=None if tls.ca_file is None else str(tls.ca_file),
+        verify=tls.verify,
+        crl_file=None if tls.crl_file is None else str(tls.crl_file),
     )
 
 

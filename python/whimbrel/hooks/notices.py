@@ -22,7 +22,7 @@ class NoticeQueue:
     ) -> None:
         self._guard = guard
         self._counts = counts
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._waiting_max = waiting_max
         self._waiting: deque[object] = deque()
         self.task: asyncio.Task[None] | None = None
@@ -40,7 +40,7 @@ class NoticeQueue:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-            deadline = loop.time() + self._deadline_s
+            deadline = loop.time() + self.deadline_s
             is_taken = await self._guard.call(batch, deadline=deadline, read=_taken, failed=False)
             if not is_taken:
                 self._counts["whimbrel.hooks.notices.dropped"] += len(batch)

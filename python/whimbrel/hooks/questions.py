@@ -57,7 +57,7 @@ class Questions:
         self._engine = engine
         self._guards = guards
         self._counts = counts
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._in_progress_max = in_progress_max
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -113,7 +113,7 @@ class Questions:
             _log.error("a question was left unanswered", exc_info=error)
 
     def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._deadline_s
+        return asyncio.get_running_loop().time() + self.deadline_s
 
     async def _authenticate(self, question: "Authenticate") -> None:
         deadline = self._deadline()

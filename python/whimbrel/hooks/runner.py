@@ -89,6 +89,13 @@ class Runner:
         """A batch of notices from the engine."""
         self._feed("disconnected", batch)
 
+    def set_deadline(self, deadline_ms: int) -> None:
+        """Another deadline, for questions and batches that begin from now on."""
+        self._deadline_s = deadline_ms / 1_000
+        self._questions.deadline_s = self._deadline_s
+        for queue in self._queues.values():
+            queue.deadline_s = self._deadline_s
+
     async def stop(self) -> None:
         """Drop the open questions, give running notices half a second, then end. Call it after the engine's stop."""
         self._registry.unwatch(self._refresh)

@@ -9,6 +9,8 @@ from typing import Self
 
 from whimbrel.engine.engine import Engine
 from whimbrel.services.clients import Clients
+from whimbrel.services.configuration import Configuration
+from whimbrel.services.listeners import Listeners
 from whimbrel.services.messages import Messages
 from whimbrel.services.metrics import Metrics
 
@@ -18,10 +20,18 @@ class Services:
     """The use cases of one node, as one thing to hand around."""
 
     clients: Clients
+    configuration: Configuration
+    listeners: Listeners
     messages: Messages
     metrics: Metrics
 
     @classmethod
     def over(cls, engine: Engine, *counters: Callable[[], Mapping[str, int]]) -> Self:
         """All use cases over `engine`; `counters` are further sources for the metrics."""
-        return cls(clients=Clients(engine), messages=Messages(engine), metrics=Metrics(engine, *counters))
+        return cls(
+            clients=Clients(engine),
+            configuration=Configuration(),
+            listeners=Listeners(engine),
+            messages=Messages(engine),
+            metrics=Metrics(engine, *counters),
+        )

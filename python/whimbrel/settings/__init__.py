@@ -19,12 +19,15 @@ from whimbrel.settings.model import (
     Settings,
     Storage,
     TcpBind,
+    Tls,
     UnixBind,
 )
 from whimbrel.settings.problems import Problem, SettingsError
+from whimbrel.settings.reload import Changes, changes
 
 __all__ = [
     "Auth",
+    "Changes",
     "Effective",
     "Hooks",
     "Listener",
@@ -37,7 +40,9 @@ __all__ = [
     "SettingsError",
     "Storage",
     "TcpBind",
+    "Tls",
     "UnixBind",
+    "changes",
     "explain",
     "from_mapping",
     "load",

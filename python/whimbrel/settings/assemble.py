@@ -5,6 +5,7 @@ Puts the parts of this package in order and builds the frozen model. Decides not
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -22,15 +23,16 @@ from whimbrel.settings.model import (
     Settings,
     Storage,
     TcpBind,
+    Tls,
     UnixBind,
 )
 from whimbrel.settings.problems import SettingsError, dotted, printable
 from whimbrel.settings.rules import broken_rules, data_dir_is_known, open_listeners, socket_path
 from whimbrel.settings.sources import Key, Layer
-from whimbrel.settings.table import ROWS, fields_of
+from whimbrel.settings.table import ROWS, STANDING_LISTENERS, TLS_KINDS, fields_of
 
 _DATA_DIR: Final = ("node", "data_dir")
-_NOT_EMBEDDED: Final = (_DATA_DIR, ("listeners", "tcp", "default", "bind"))
+_NOT_EMBEDDED: Final = (_DATA_DIR, *STANDING_LISTENERS)
 
 
 class Effective(NamedTuple):
@@ -137,7 +139,14 @@ def _listener(merged: Merged, key: Key, bind: TcpBind | UnixBind) -> Listener:
         zone=merged.value(*key, "zone"),
         max_connections=merged.value(*key, "max_connections"),
         is_anonymous_allowed=bind.is_local if allow_anonymous is None else allow_anonymous,
+        path=merged.value(*key, "path"),
+        tls=_tls(merged, key) if key[1] in TLS_KINDS else None,
+        trusted_proxies=merged.value(*key, "proxy_trusted") if merged.value(*key, "proxy_protocol") else None,
     )
+
+
+def _tls(merged: Merged, key: Key) -> Tls:
+    return Tls(**{field.name: merged.value(*key, field.name) for field in fields(Tls)})
 
 
 def _resolved(merged: Merged, bind: TcpBind | UnixBind) -> TcpBind | UnixBind:

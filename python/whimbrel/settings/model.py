@@ -42,8 +42,23 @@ class UnixBind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Absolute paths of PEM files; `verify` is none, optional or required, and then `ca_file` is there."""
+
+    cert_file: Path
+    key_file: Path
+    ca_file: Path | None
+    verify: str
+    crl_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """One open door. `zone` names an entry of `Settings.zones`; None means the limits of `Settings.mqtt`."""
+    """One open door. `zone` names an entry of `Settings.zones`; None means the limits of `Settings.mqtt`.
+
+    `tls` belongs to kinds tls and wss, `path` to ws and wss. `trusted_proxies` are networks ("10.0.0.0/8") whose PROXY
+    header is expected; None: there is none.
+    """
 
     kind: str
     name: str
@@ -51,6 +66,9 @@ class Listener:
     zone: str | None
     max_connections: int
     is_anonymous_allowed: bool
+    path: str | None = None
+    tls: Tls | None = None
+    trusted_proxies: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,12 @@ until `auth.allow_anonymous` is written: `true` lets everyone in, `false` only t
 
 `[zones.<name>.mqtt]` takes every key of `[mqtt]`. What a zone does not say, it inherits from `[mqtt]`. A listener with
 `zone = "<name>"` uses it.
+
+## Without a restart
+
+SIGHUP and `whimbrel ctl reload` read the sources again. What holds without a restart is
+marked below; limits of `[mqtt]` and of zones hold for connections from then on. The answer, and the log, name what
+changed and what waits for the next start.
 """
 
 

@@ -14,7 +14,7 @@ from whimbrel.settings.model import TcpBind, UnixBind
 from whimbrel.settings.problems import Problem, dotted, quoted
 from whimbrel.settings.shapes import OFF
 from whimbrel.settings.sources import Key
-from whimbrel.settings.table import LATER_KINDS, SERVED_KINDS
+from whimbrel.settings.table import KINDS, TLS_KINDS
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """sun_path of unix(7) has 108 bytes, one of them for the end."""
@@ -52,34 +52,19 @@ def socket_path(path: Path, data_dir: Path | None) -> Path | None:
 
 
 def open_listeners(merged: Merged) -> Iterator[tuple[Key, TcpBind | UnixBind]]:
-    """The listeners of served kinds that are not switched off, with their binds: kind by kind, as they are written."""
-    listeners = [listener for listener in merged.instances_of("listeners") if listener[1] in SERVED_KINDS]
-    for listener in sorted(listeners, key=lambda listener: SERVED_KINDS.index(listener[1])):
+    """The listeners that are not switched off, with their binds: kind by kind, as they are written."""
+    for listener in sorted(merged.instances_of("listeners"), key=lambda listener: KINDS.index(listener[1])):
         bind = merged.value(*listener, "bind")
         if bind not in (None, OFF):
             yield listener, bind
 
 
-def _kind_is_served(merged: Merged) -> Iterator[Problem]:
-    for listener, origin in merged.instances.items():
-        bind = (*listener, "bind")
-        if listener[0] != "listeners" or listener[1] not in LATER_KINDS or merged.value(*bind) == OFF:
-            continue
-        yield Problem(
-            origin=merged.origin(*bind) if bind in merged.values else origin,
-            key=dotted(bind),
-            found=f"a listener of kind {listener[1]}, which this version does not serve yet",
-            allowed="a listener of kind tcp or unix",
-            hint=f'{dotted(bind)} = "off" keeps it for later',
-        )
-
-
 def _bind_is_written(merged: Merged) -> Iterator[Problem]:
     for listener, origin in merged.instances.items():
         bind = (*listener, "bind")
-        if listener[0] != "listeners" or listener[1] in LATER_KINDS or bind in merged.values or bind in merged.broken:
+        if listener[0] != "listeners" or bind in merged.values or bind in merged.broken:
             continue
-        example = "127.0.0.1:1884" if listener[1] == "tcp" else f"{listener[2]}.sock"
+        example = f"{listener[2]}.sock" if listener[1] == "unix" else "127.0.0.1:1884"
         yield Problem(
             origin=origin,
             key=dotted(listener),
@@ -179,9 +164,47 @@ def _socket_problem(merged: Merged, listener: Key, bind: UnixBind) -> Problem | 
     return Problem(origin=merged.origin(*bind_key), key=dotted(bind_key), found=found, allowed=allowed, hint=hint)
 
 
+def _certificate_is_written(merged: Merged) -> Iterator[Problem]:
+    for listener, _ in open_listeners(merged):
+        for word in ("cert_file", "key_file") if listener[1] in TLS_KINDS else ():
+            key = (*listener, word)
+            if key not in merged.values and key not in merged.broken:
+                yield Problem(
+                    origin=merged.instances[listener],
+                    key=dotted(listener),
+                    found=f"a listener of kind {listener[1]} without {word}",
+                    allowed="a certificate and its private key, each in a PEM file",
+                    hint=f'{dotted(key)} = "/etc/whimbrel/{word.replace("_file", ".pem")}"',
+                )
+
+
+def _authority_is_written(merged: Merged) -> Iterator[Problem]:
+    for listener, _ in open_listeners(merged):
+        verify, ca_file, crl_file = ((*listener, word) for word in ("verify", "ca_file", "crl_file"))
+        is_asked = merged.value(*verify) in ("optional", "required")
+        if is_asked and ca_file not in merged.values and ca_file not in merged.broken:
+            yield Problem(
+                origin=merged.origin(*verify),
+                key=dotted(verify),
+                found=f"{quoted(merged.value(*verify))} without ca_file",
+                allowed="the authorities whose certificates are good, in a PEM file",
+                hint=f'{dotted(ca_file)} = "/etc/whimbrel/ca.pem"',
+            )
+        # A revocation list that nobody looks at would only feel safe.
+        if crl_file in merged.values and not is_asked and verify not in merged.broken:
+            yield Problem(
+                origin=merged.origin(*crl_file),
+                key=dotted(crl_file),
+                found="a revocation list, and no certificates of clients are asked for",
+                allowed="a revocation list where verify is optional or required",
+                hint=f'{dotted(verify)} = "required"',
+            )
+
+
 RULES: Final[tuple[Rule, ...]] = (
-    _kind_is_served,
     _bind_is_written,
+    _certificate_is_written,
+    _authority_is_written,
     _stranger_is_meant,
     _zone_exists,
     _bind_is_free,

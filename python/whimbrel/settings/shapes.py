@@ -8,7 +8,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -283,6 +283,76 @@ class Directory(Shape):
 
     def write(self, value: Path) -> str:
         return quoted(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class PemFile(Directory):
+    """A file with certificates or keys. It is read by the data plane, which can also say what is wrong in it."""
+
+    @property
+    def allowed(self) -> str:
+        return "the path of a PEM file"
+
+
+@dataclass(frozen=True, slots=True)
+class Networks(Shape):
+    """IP addresses and networks, kept in one spelling."""
+
+    @property
+    def allowed(self) -> str:
+        return 'addresses and networks such as ["127.0.0.1", "10.0.0.0/8"], at least one and at most 1000'
+
+    def read(self, written: object) -> tuple[str, ...]:
+        parts = written.split(",") if isinstance(written, str) else written
+        if not isinstance(parts, (list, tuple)) or not 0 < len(parts) <= _NETWORKS_MAX:
+            raise Refusal
+        return tuple(_network(part) for part in parts)
+
+    def write(self, value: tuple[str, ...]) -> str:
+        return f"[{', '.join(map(quoted, value))}]"
+
+
+_NETWORKS_MAX: Final = 1000
+
+
+def _network(written: object) -> str:
+    text = _text(written).strip()
+    if "%" in text:
+        raise Refusal('an address with an interface ("%") is not supported')
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise Refusal(_network_hint(text)) from None
+
+
+def _network_hint(text: str) -> str:
+    try:
+        return f"the network of {text} is {quoted(str(ip_network(text, strict=False)))}"
+    except ValueError:
+        return ""
+
+
+_URL_PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,1023}")
+
+
+@dataclass(frozen=True, slots=True)
+class UrlPath(Shape):
+    """The path of a URL, without a query."""
+
+    is_text: ClassVar[bool] = True
+
+    @property
+    def allowed(self) -> str:
+        return 'a path such as "/mqtt", at most 1024 letters that a URL may have, without "?"'
+
+    def read(self, written: object) -> str:
+        text = _text(written)
+        if _URL_PATH.fullmatch(text):
+            return text
+        raise Refusal(f"write {quoted('/' + text)}" if _URL_PATH.fullmatch("/" + text) else "")
+
+    def write(self, value: str) -> str:
+        return quoted(value)
 
 
 @dataclass(frozen=True, slots=True)

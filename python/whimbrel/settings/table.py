@@ -26,16 +26,19 @@ from whimbrel.settings.shapes import (
     Duration,
     Line,
     Name,
+    Networks,
     NodeName,
+    PemFile,
     Shape,
     Size,
     SocketPath,
     Truth,
+    UrlPath,
     Whole,
 )
 
-SERVED_KINDS: Final = ("tcp", "unix")
-LATER_KINDS: Final = ("tls", "ws", "wss")
+KINDS: Final = ("tcp", "unix", "tls", "ws", "wss")
+TLS_KINDS: Final = ("tls", "wss")
 
 _WORKERS_MAX: Final = 256
 _U16: Final = 2**16 - 1
@@ -130,7 +133,7 @@ _LISTENERS: Final = (
         shape=Address(),
         default=None,
         doc='Where the listener accepts; "off" switches it off. Every listener needs one. `tcp.default` exists with '
-        "127.0.0.1:1883. The kinds tls, ws and wss are known but not served by this version.",
+        "127.0.0.1:1883 and `ws.default` with 127.0.0.1:8083.",
     ),
     Row(
         key="listeners.unix.<name>.bind",
@@ -153,6 +156,65 @@ _LISTENERS: Final = (
         shape=Whole(1, 10_000_000),
         default=1_000_000,
         doc="Connections at the same time; the next one is closed at once.",
+    ),
+    Row(
+        key="listeners.<ws|wss>.<name>.path",
+        field="path",
+        shape=UrlPath(),
+        default="/mqtt",
+        doc="The path of the HTTP request that opens a WebSocket.",
+    ),
+    Row(
+        key="listeners.<tls|wss>.<name>.cert_file",
+        field="cert_file",
+        shape=PemFile(),
+        default=None,
+        doc="The broker's certificate, and behind it those between it and the root. Needed. Read at start and at a "
+        "reload, like all files here; a relative path starts at the working directory.",
+    ),
+    Row(
+        key="listeners.<tls|wss>.<name>.key_file",
+        field="key_file",
+        shape=PemFile(),
+        default=None,
+        doc="The private key of the certificate, without a password. Needed.",
+    ),
+    Row(
+        key="listeners.<tls|wss>.<name>.ca_file",
+        field="ca_file",
+        shape=PemFile(),
+        default=None,
+        doc="The authorities that sign clients' certificates; needed where verify asks for them.",
+    ),
+    Row(
+        key="listeners.<tls|wss>.<name>.verify",
+        field="verify",
+        shape=Choice(("none", "optional", "required")),
+        default="none",
+        doc="Clients' certificates. none: not asked for; optional: one that is shown must be good; required: nobody "
+        "enters without one.",
+    ),
+    Row(
+        key="listeners.<tls|wss>.<name>.crl_file",
+        field="crl_file",
+        shape=PemFile(),
+        default=None,
+        doc="Clients' certificates that are no longer good: the revocation list of each authority that signs them.",
+    ),
+    Row(
+        key="listeners.<tcp|tls|ws|wss>.<name>.proxy_protocol",
+        field="proxy_protocol",
+        shape=Truth(),
+        default=False,
+        doc="Whether a proxy stands before the listener and sends a PROXY header (version 1 or 2) that names the "
+        "client; nobody enters without one then.",
+    ),
+    Row(
+        key="listeners.<tcp|tls|ws|wss>.<name>.proxy_trusted",
+        field="trusted_proxies",
+        shape=Networks(),
+        default=("127.0.0.1", "::1"),
+        doc="The proxies: with proxy_protocol nobody else may connect.",
     ),
 )
 
@@ -181,6 +243,7 @@ _BROKER: Final = (
         shape=Duration(10, MINUTE),
         default="5s",
         doc="How long a question to a hook may take before its default answer holds.",
+        needs_restart=False,
     ),
     Row(
         key="retained.max_messages",
@@ -202,6 +265,7 @@ _BROKER: Final = (
         shape=Choice(("debug", "info", "warning", "error")),
         default="info",
         doc="The least important line that is logged.",
+        needs_restart=False,
     ),
 )
 
@@ -334,12 +398,18 @@ _MQTT: Final = (
     ),
 )
 
-_ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) for row in _MQTT)
+# A connection keeps the limits with which it began; the next one gets those that hold then.
+_LIMITS: Final = tuple(replace(row, needs_restart=False) for row in _MQTT)
 
-ROWS: Final = (*_NODE, *_LISTENERS, *_BROKER, *_MQTT, *_ZONES)
+_ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) for row in _LIMITS)
+
+ROWS: Final = (*_NODE, *_LISTENERS, *_BROKER, *_LIMITS, *_ZONES)
 """Every setting, in the order in which they are explained."""
 
-STANDING_LISTENERS: Final[Mapping[tuple[str, ...], str]] = {("listeners", "tcp", "default", "bind"): "127.0.0.1:1883"}
+STANDING_LISTENERS: Final[Mapping[tuple[str, ...], str]] = {
+    ("listeners", "tcp", "default", "bind"): "127.0.0.1:1883",
+    ("listeners", "ws", "default", "bind"): "127.0.0.1:8083",
+}
 """Listeners that exist without being written."""
 
 

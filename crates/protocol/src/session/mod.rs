@@ -45,7 +45,10 @@ impl Agreed {
         Agreed {
             expiry_s: request.session_expiry_s,
             window: limits.max_inflight.min(request.receive_maximum),
-            awaiting_rel_max: if request.version == Version::V5 { limits.max_awaiting_rel } else { u16::MAX },
+            awaiting_rel_max: match request.version {
+                Version::V5 => limits.max_awaiting_rel.min(limits.receive_maximum),
+                Version::V31 | Version::V311 => u16::MAX,
+            },
         }
     }
 }

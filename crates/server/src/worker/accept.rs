@@ -46,7 +46,7 @@ impl Worker {
         for _ in 0..ACCEPTS_MAX {
             match listener.accept() {
                 Accepted::Client(socket, peer) => {
-                    let limits = Arc::clone(&shared.zones[listener.options.zone]);
+                    let limits = shared.zone(listener.options.zone);
                     self.welcome(Arrival { socket, peer, listener: index, limits });
                 }
                 Accepted::Refused => self.counts.accepts_refused += 1,

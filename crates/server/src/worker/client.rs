@@ -12,12 +12,13 @@ use whimbrel_router::Matches;
 
 use super::authority::Verdicts;
 use super::outbox::Outbox;
-use crate::socket::{Peer, Socket};
+use crate::socket::Peer;
+use crate::transport::Transport;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) socket: Socket,
+    pub(super) socket: Transport,
     pub(super) connection: Connection,
     pub(super) outbox: Outbox,
     /// The beginning of a packet whose end has not come.
@@ -73,7 +74,7 @@ pub(super) enum Question {
 /// Where a new connection comes from.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub(super) socket: Socket,
+    pub(super) socket: Transport,
     pub(super) peer: Peer,
     pub(super) listener: u16,
     pub(super) limits: Arc<Limits>,

@@ -105,7 +105,7 @@ impl Worker {
                 request.auth_data = outcome.auth_data;
                 self.let_in(slot, request, outcome.is_superuser, rest);
             }
-            (ReasonCode::SUCCESS, None) => self.settle(slot, outcome, &rest),
+            (ReasonCode::SUCCESS, None) => self.confirm(slot, outcome, &rest),
             (reason, Some(_)) => self.end(slot, End::refused(reason)),
             (reason, None) => self.end(slot, End::told("not_authorized", while_open(reason), "not authenticated anew")),
         }
@@ -126,7 +126,7 @@ impl Worker {
     }
 
     /// The client has authenticated itself anew; what it may do is asked anew, too.
-    fn settle(&mut self, slot: u32, outcome: Outcome, rest: &[u8]) {
+    fn confirm(&mut self, slot: u32, outcome: Outcome, rest: &[u8]) {
         let client = &mut self.clients[slot as usize];
         let tail = client.outbox.tail(&mut self.spares);
         if !client.connection.settle(tail, outcome.auth_data.as_ref().map(|bytes| &*bytes.0)) {

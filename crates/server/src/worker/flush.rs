@@ -72,7 +72,7 @@ impl Worker {
         }
         client.is_writable = false;
         let had_room = client.has_room();
-        let (moved, is_empty) = client.outbox.flush(&client.socket, &mut self.spares);
+        let (moved, is_empty) = client.outbox.flush(&mut client.socket, &mut self.spares);
         match moved {
             Moved::Bytes(count) => self.counts.bytes_sent += count as u64,
             Moved::Blocked => {}

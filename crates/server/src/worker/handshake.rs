@@ -95,7 +95,7 @@ impl Worker {
 
     /// The connection waits for an answer and is not read until it comes.
     pub(super) fn park(&mut self, slot: u32, ticket: u64, question: Question) {
-        let due_ms = self.now.ms + self.shared.question_deadline_ms;
+        let due_ms = self.now.ms + self.shared.question_deadline_ms();
         let parked = Parked { ticket, due_ms, question, rest: Vec::new() };
         self.clients[slot as usize].parked = Some(Box::new(parked));
         self.arm(slot);

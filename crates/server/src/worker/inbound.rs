@@ -50,12 +50,15 @@ impl Worker {
             self.consume(slot, &buffer[..held + count], None);
         }
         self.buffer = buffer;
+        self.settle(slot);
     }
 
     /// Gathers one large packet; its buffer grows with what arrives, not with what the length field promises.
     fn read_large(&mut self, slot: u32) {
         let client = &mut self.clients[slot as usize];
-        let missing = (client.needed - client.partial.len()).min(READ_BYTES);
+        // Layers let pass what they have, however much that is.
+        let is_plain = client.socket.plain().is_some();
+        let missing = if is_plain { (client.needed - client.partial.len()).min(READ_BYTES) } else { READ_BYTES };
         let mut buffer = std::mem::take(&mut self.buffer);
         let moved = client.socket.read(&mut buffer[..missing]);
         if let Some(count) = self.on_read(slot, moved) {
@@ -67,12 +70,14 @@ impl Worker {
             }
         }
         self.buffer = buffer;
+        self.settle(slot);
     }
 
     /// Counts what a read brought; None if it brought nothing (a connection that is gone has been ended then).
     fn on_read(&mut self, slot: u32, moved: Moved) -> Option<usize> {
         match moved {
             Moved::Bytes(count) => {
+                self.note_proxied(slot);
                 self.counts.bytes_received += count as u64;
                 Some(count)
             }
@@ -90,6 +95,7 @@ impl Worker {
         if self.clients.contains(slot as usize) {
             self.arm(slot);
             self.watch(slot);
+            self.settle(slot);
         }
     }
 

@@ -37,12 +37,13 @@ impl Worker {
         }
         let record = self.record_of(slot);
         let mut client = self.clients.remove(slot as usize);
-        if let (Moved::Bytes(count), _) = client.outbox.flush(&client.socket, &mut self.spares) {
+        if let (Moved::Bytes(count), _) = client.outbox.flush(&mut client.socket, &mut self.spares) {
             self.counts.bytes_sent += count as u64;
         }
-        if end.is_told {
-            client.socket.finish();
+        if let Some(text) = client.socket.failure() {
+            self.on_failed_handshake(&client, text);
         }
+        client.socket.finish(end.is_told || client.is_leaving);
         self.shared.listeners[usize::from(client.listener)].release();
         let Some(seat) = client.session else { return };
         self.counts.client_disconnected += 1;

@@ -12,6 +12,7 @@ mod enhanced;
 mod flush;
 mod handshake;
 mod inbound;
+mod layers;
 mod lifecycle;
 mod outbox;
 mod replay;
@@ -100,6 +101,8 @@ pub(crate) struct Worker {
     buffer: Vec<u8>,
     /// When the log was last told that descriptors had run out.
     exhausted_ms: Option<u64>,
+    /// When the log was last told of a handshake that failed.
+    failed_ms: Option<u64>,
     /// When to look for retained messages that have expired.
     sweep_at_ms: Option<u64>,
     /// Listeners are not watched until then: descriptors had run out.
@@ -171,6 +174,7 @@ impl Worker {
             mail: Vec::new(),
             buffer: vec![0; READ_BYTES],
             exhausted_ms: None,
+            failed_ms: None,
             sweep_at_ms: None,
             accept_again_ms: None,
             stop_by_ms: None,

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use whimbrel_protocol::Message;
 
-use crate::socket::{Moved, Socket};
+use crate::socket::Moved;
+use crate::transport::Transport;
 
 /// Payloads of at least so many bytes are shared, not copied.
 pub(super) const SHARED_MIN_BYTES: usize = 16 * 1024;
@@ -93,7 +94,10 @@ impl Outbox {
     }
 
     /// Writes what the socket takes; returns what moved and whether everything is sent.
-    pub(super) fn flush(&mut self, socket: &Socket, spares: &mut Spares) -> (Moved, bool) {
+    pub(super) fn flush(&mut self, transport: &mut Transport, spares: &mut Spares) -> (Moved, bool) {
+        let Some(socket) = transport.plain() else {
+            return self.flush_through(transport, spares);
+        };
         if self.len() == 0 {
             return (Moved::Bytes(0), true);
         }
@@ -105,6 +109,31 @@ impl Outbox {
             self.advance(count, spares);
         }
         (moved, self.len() == 0)
+    }
+
+    /// Hands everything to the layers, piece by piece, and writes what they make of it.
+    fn flush_through(&mut self, transport: &mut Transport, spares: &mut Spares) -> (Moved, bool) {
+        let mut count = 0;
+        loop {
+            while let (room @ 1.., Some(unsent)) = (transport.wrap_room(), self.first_unsent()) {
+                let piece = &unsent[..unsent.len().min(room)];
+                transport.wrap(piece);
+                let taken = piece.len();
+                self.advance(taken, spares);
+                count += taken;
+            }
+            match transport.send_wrapped() {
+                Moved::Bytes(_) if self.len() == 0 => return (Moved::Bytes(count), true),
+                Moved::Bytes(_) => {}
+                Moved::Blocked => return (Moved::Bytes(count), false),
+                Moved::Closed => return (Moved::Closed, false),
+            }
+        }
+    }
+
+    fn first_unsent(&self) -> Option<&[u8]> {
+        let first = self.head.as_ref().and_then(|head| head.front()).map_or(self.tail.as_slice(), Segment::bytes);
+        (self.len() > 0).then(|| &first[self.sent..])
     }
 
     fn advance(&mut self, count: usize, spares: &mut Spares) {
@@ -148,6 +177,9 @@ fn slices<'a>(head: &'a VecDeque<Segment>, tail: &'a [u8], sent: usize) -> Vec<I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::LayerOptions;
+    use crate::socket::{Peer, Socket};
+    use crate::transport::Layering;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use whimbrel_protocol::message::{Origin, Publication};
     use whimbrel_protocol::properties::Properties;
@@ -165,6 +197,8 @@ mod tests {
         let flags = SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
         let (ours, theirs) = (Socket::new(ours), Socket::new(theirs));
+        let layering = Layering::load(&LayerOptions::default()).unwrap();
+        let mut ours = layering.lay_over(ours, &Peer::Local).unwrap();
         let (mut outbox, mut spares) = (Outbox::default(), Spares::default());
         let mut expected = Vec::new();
         for round in 0..40_u8 {
@@ -178,7 +212,7 @@ mod tests {
         assert_eq!(outbox.len(), expected.len());
         let (mut received, mut buffer) = (Vec::new(), vec![0; 70_001]);
         while received.len() < expected.len() {
-            outbox.flush(&ours, &mut spares);
+            outbox.flush(&mut ours, &mut spares);
             while let Moved::Bytes(count) = theirs.read(&mut buffer) {
                 received.extend_from_slice(&buffer[..count]);
             }

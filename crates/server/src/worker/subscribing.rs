@@ -41,12 +41,14 @@ impl Worker {
         self.counts.subscribe_received += 1;
         self.counts.client_subscribe += 1;
         let identifier = subscribe.properties.number(id::SUBSCRIPTION_IDENTIFIER).unwrap_or(0);
+        let mut new_count = 0;
         let mut granted = Vec::with_capacity(subscribe.filters.len());
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (place, (filter, options)) in subscribe.filters.iter().enumerate() {
             let verdict = verdicts.get(place).or(verdicts.last()).copied().unwrap_or(ReasonCode::SUCCESS);
             let allowed = if verdict.is_error() { Err(verdict) } else { *filter };
-            let outcome = allowed.and_then(|filter| self.grant(slot, filter, *options, granted.len()));
+            let outcome = allowed.and_then(|filter| self.grant(slot, filter, *options, new_count));
+            new_count += outcome.map_or(0, |(filter, _)| usize::from(self.is_new(slot, filter)));
             reasons.push(outcome.map_or_else(|reason| reason, |(_, options)| ReasonCode(options.qos as u8)));
             granted.extend(outcome.ok());
         }
@@ -62,14 +64,18 @@ impl Worker {
         self.counts.subscribe_auth_error += u64::from(reasons.contains(&ReasonCode::NOT_AUTHORIZED));
     }
 
-    /// The filter with the options it is granted, or why not. `granted_count`: filters of the same packet, all of which
-    /// may be new.
+    /// Whether the session does not hold the filter yet.
+    fn is_new(&mut self, slot: u32, filter: Filter<'_>) -> bool {
+        self.seat_of(slot).is_some_and(|seat| !seat.session.subscriptions.contains(filter))
+    }
+
+    /// The filter with the options it is granted, or why not. `new_count`: filters that the same packet adds before it.
     fn grant<'a>(
         &mut self,
         slot: u32,
         filter: Filter<'a>,
         options: SubscriptionOptions,
-        granted_count: usize,
+        new_count: usize,
     ) -> Result<(Filter<'a>, SubscriptionOptions), ReasonCode> {
         if filter.is_shared() {
             return Err(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
@@ -84,7 +90,7 @@ impl Worker {
             return Err(ReasonCode::UNSPECIFIED_ERROR);
         };
         let subscriptions = &seat.session.subscriptions;
-        let is_full = subscriptions.len() + granted_count >= limits.max_subscriptions as usize;
+        let is_full = subscriptions.len() + new_count >= limits.max_subscriptions as usize;
         if is_full && !subscriptions.contains(filter) {
             return Err(ReasonCode::QUOTA_EXCEEDED);
         }

@@ -15,7 +15,7 @@ use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Limits, QoS, Version};
 use whimbrel_server::client::{Client, ClientError, ClientOptions};
 use whimbrel_server::event::ClientRecord;
-use whimbrel_server::{Broker, Event, ListenerKind, ListenerOptions, Options};
+use whimbrel_server::{Broker, Event, LayerOptions, ListenerKind, ListenerOptions, Options};
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +37,7 @@ pub fn loopback() -> ListenerOptions {
         zone: 0,
         is_anonymous_allowed: true,
         connections_max: 100_000,
+        layers: LayerOptions::default(),
     }
 }
 
