@@ -82,6 +82,7 @@ bench-spike: ## the event loop's spike beside mosquitto (ARGS="LOAD_GENERATOR CO
 docs: $(STAMPS)/product ## the reference: docs/reference/ from the settings' table, target/doc from the crates
 	@mkdir -p docs/reference
 	$(BIN)/python -m whimbrel.settings.reference > docs/reference/settings.md
+	$(BIN)/python tools/conformance.py > docs/reference/conformance.md
 	$(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 FUZZ_SECONDS ?= 60

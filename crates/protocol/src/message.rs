@@ -96,7 +96,7 @@ impl Message {
         Message::new(&publication, will.qos, will.retain, origin)
     }
 
-    /// The same message, taken in at `received_ms`: a will begins its life when it is published [MQTT-3.1.3-9].
+    /// The same message, taken in at `received_ms`: a will begins its life when it is published (section 3.1.3.2.4).
     pub fn restamped(&self, received_ms: u64) -> Message {
         let client_id = Arc::clone(&self.origin.client_id);
         Message { body: self.body.clone(), origin: Origin { client_id, received_ms }, ..*self }

@@ -32,7 +32,7 @@ pub struct Request {
     pub is_client_id_assigned: bool,
     /// How long the session outlives the connection; seconds.
     pub session_expiry_s: u32,
-    /// What the client asked for, if it is MQTT 5 and asked; CONNACK tells it when we grant less [MQTT-3.1.2-23].
+    /// What the client asked for, if it is MQTT 5 and asked; CONNACK tells it when we grant less (section 3.2.2.3.2).
     pub session_expiry_asked_s: Option<u32>,
     /// How many QoS 1 and 2 messages the client takes at a time.
     pub receive_maximum: u16,

@@ -249,7 +249,7 @@ impl Worker {
         Ok(Step::Next)
     }
 
-    /// Too many QoS 2 messages wait for PUBREL. A client beyond what CONNACK granted breaks [MQTT-3.3.4-9]; and 3.1.1
+    /// Too many QoS 2 messages wait for PUBREL. A client beyond what CONNACK granted breaks [MQTT-3.3.4-7]; and 3.1.1
     /// has no way to refuse one message, so an acknowledgement there would be a lie.
     fn check_quota(&mut self, slot: u32) -> Result<(), End> {
         let connection = &self.clients[slot as usize].connection;

@@ -253,7 +253,7 @@ impl Worker {
                 return End::GOODBYE;
             };
             if seat.session.expiry_s == 0 && expiry_s > 0 {
-                // [MQTT-3.14.2-2]
+                // Section 3.14.2.2.2.
                 return Violation::protocol("DISCONNECT revives a session that ends with the connection").into();
             }
             seat.session.expiry_s = expiry_s.min(cap_s);
