@@ -265,7 +265,7 @@ fn a_client_whose_queue_outgrows_its_budget_is_disconnected_and_the_queue_stays_
         assert!(house.count("messages.publish") < 200);
     }
     let farewell = std::iter::from_fn(|| slow.read()).last().unwrap();
-    assert_eq!(farewell[..3], [0xE0, 2, 0x97]);
+    assert_eq!((farewell[0], farewell[2]), (0xE0, 0x97));
     assert!(house.count("delivery.dropped.queue_full") <= 1, "while it was connected, nothing was dropped");
     (0..100).for_each(|_| publisher.publish("t", &[0; 5_000], QoS::AtLeastOnce, false).unwrap());
     assert!(house.count("delivery.dropped.queue_full") > 0);
@@ -293,7 +293,8 @@ fn a_packet_and_aliases_that_outgrow_the_budget_end_the_connection() {
         let (qos, packet_id, payload) = (QoS::AtMostOnce, 0, &b""[..]);
         named.send(&Packet::Publish(Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload }));
     }
-    assert_eq!(named.read().unwrap()[..3], [0xE0, 2, 0x97]);
+    let farewell = named.read().unwrap();
+    assert_eq!((farewell[0], farewell[2]), (0xE0, 0x97));
     house.until_count("whimbrel.clients.shut_down", 2);
 }
 
