@@ -33,7 +33,7 @@ fn taken(outbound: &mut Outbound, max: usize, wanted: impl FnMut(u32) -> bool) -
 
 /// Five in flight and five that wait: plain and shared in turns, QoS 1 but for number 3 and number 9.
 fn half_sent(keeps_bodies: bool) -> Outbound {
-    let mut outbound = Outbound::new(QUEUE_MAX);
+    let mut outbound = Outbound::new(QUEUE_MAX, None);
     outbound.attach(5, keeps_bodies);
     for number in 0..10 {
         let qos = if number % 6 == 3 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
@@ -90,7 +90,7 @@ fn what_is_acknowledged_is_given_to_nobody() {
 
 #[test]
 fn what_nobody_took_waits_again_beyond_the_bound() {
-    let mut outbound = Outbound::new(1);
+    let mut outbound = Outbound::new(1, None);
     outbound.attach(5, true);
     (0..2).for_each(|number| assert!(matches!(offer(&mut outbound, number, QoS::AtLeastOnce, 7), Offered::Send(_))));
     outbound.detach();
@@ -101,7 +101,7 @@ fn what_nobody_took_waits_again_beyond_the_bound() {
 
 #[test]
 fn it_can_go_on_exactly_while_the_window_is_open_and_something_waits() {
-    let mut outbound = Outbound::new(QUEUE_MAX);
+    let mut outbound = Outbound::new(QUEUE_MAX, None);
     outbound.attach(2, true);
     let offered = [0, 1, 2].map(|number| offer(&mut outbound, number, QoS::AtLeastOnce, 0));
     assert_eq!(offered, [Offered::Send(1), Offered::Send(2), Offered::Queued]);

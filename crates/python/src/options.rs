@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use whimbrel_protocol::Limits;
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, Strategy};
 use whimbrel_server::transport::proxy::Network;
