@@ -123,7 +123,7 @@ class Runner:
         )
 
     def _guard(self, registration: Registration) -> Guard:
-        return Guard(registration, Breaker(self._clock), self._counts)
+        return Guard(registration, Breaker(self._clock), self._counts, clock=self._clock)
 
     def _queue(self, registration: Registration) -> NoticeQueue:
         guard = self._guards[registration]
