@@ -120,6 +120,8 @@ class Message:
     @property
     def payload(self) -> bytes: ...
     @property
+    def size_bytes(self) -> int: ...  # that it occupies, roughly
+    @property
     def qos(self) -> int: ...
     @property
     def retain(self) -> bool: ...
@@ -397,4 +399,5 @@ class Client:
         """Subscribe and return the SUBACK's reason code of each filter."""
     def receive(self, timeout_ms: int) -> Message | None:
         """The next message, or None after the timeout; keeps the connection alive meanwhile."""
-    def disconnect(self) -> None: ...
+    def disconnect(self) -> None:
+        """Say goodbye and wait until the broker has read all. Raises ConnectionError where it was gone before."""
