@@ -1,5 +1,6 @@
 """`whimbrel pub` and `whimbrel sub`: a message by hand, with the options that mosquitto_pub and _sub made usual."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ TIMED_OUT: Final = 27
 # Ctrl-C is noticed between two waits, so a wait is short.
 _WAIT_MS: Final = 200
 _REFUSED: Final = 0x80
+_KEEP_ALIVE_S: Final = 60
 
 _CONNECTION: Final = (
     click.option("-h", "--host", default="127.0.0.1", show_default=True, help="Host of the broker."),
@@ -60,10 +62,11 @@ def pub(
     """Publish a message (-m, --file) or one for each line of standard input (--stdin-line)."""
     if [message is not None, is_by_line, file is not None].count(True) != 1:
         raise click.UsageError("give exactly one of -m, --stdin-line and --file")
-    client = _connected(**connection)
+    # Nobody pings while standard input says nothing, and that may be long.
+    client = _connected(**connection, keep_alive_s=0 if is_by_line else _KEEP_ALIVE_S)
     for payload in _payloads(message, file):
         _asked(client.publish, topic, payload, qos=qos, retain=retain)
-    client.disconnect()
+    _asked(client.disconnect)
 
 
 @click.command()
@@ -84,9 +87,9 @@ def sub(
     for number, received in enumerate(_received(client, deadline), start=1):
         _print(received, is_verbose=is_verbose)
         if number == count:
-            client.disconnect()
+            _leave(client)
             return
-    client.disconnect()
+    _leave(client)
     sys.exit(TIMED_OUT)
 
 
@@ -99,6 +102,7 @@ def _connected(
     username: str | None,
     password: str | None,
     protocol: str,
+    keep_alive_s: int = _KEEP_ALIVE_S,
 ) -> "Client":
     from whimbrel.engine.client import Client
 
@@ -110,6 +114,7 @@ def _connected(
             username=username,
             password=None if password is None else password.encode(),
             protocol_version=int(protocol),
+            keep_alive_s=keep_alive_s,
         )
     except (OSError, ValueError) as error:
         raise _Refused(f"cannot connect to {address}: {error}") from error
@@ -145,6 +150,12 @@ def _received(client: "Client", deadline: float | None) -> "Iterator[Message]":
         received = _asked(client.receive, max(left_ms, 1))
         if received is not None:
             yield received
+
+
+def _leave(client: "Client") -> None:
+    # What was asked for has been printed; a broker that is gone by now has taken nothing back.
+    with contextlib.suppress(OSError):
+        client.disconnect()
 
 
 def _print(message: "Message", *, is_verbose: bool) -> None:
