@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from whimbrel.app.data_dir import LOCK_NAME, locked
+from whimbrel.app.data_dir import locked
 from whimbrel.errors import StartError
+from whimbrel.settings.rules import LOCK_NAME
 
 
 def test_it_is_created_private_and_holds_the_owner_s_pid(tmp_path: Path) -> None:

@@ -350,6 +350,27 @@ def test_a_socket_path_has_107_bytes_at_most(written: Written, refused: Refused)
     )
 
 
+@pytest.mark.parametrize("name", ["control.sock", "./lock"])
+def test_a_listener_stays_away_from_what_the_broker_keeps(name: str, refused: Refused) -> None:
+    assert refused(f'listeners.unix.a.bind = "{name}"') == block(
+        "broker.toml:1:25: listeners.unix.a.bind",
+        f'"{name.removeprefix("./")}", which the broker itself uses in its data directory',
+        "a path of the listener's own",
+        'listeners.unix.a.bind = "a-mqtt.sock"',
+    )
+
+
+def test_a_data_directory_leaves_room_for_the_control_socket(written: Written, refused: Refused) -> None:
+    fits = "/" + "é" * 46 + "x"
+    written(f'node.data_dir = "{fits}"')
+    assert refused(f'node.data_dir = "{fits}x"') == block(
+        "broker.toml:1:17: node.data_dir",
+        f'"{fits}x" (95 bytes)',
+        "a path of at most 94 bytes, as control.sock is in it",
+        'node.data_dir = "/var/lib/whimbrel"',
+    )
+
+
 def test_two_listeners_may_let_the_kernel_choose(written: Written) -> None:
     settings = written('[listeners.tcp]\na.bind = "127.0.0.1:0"\nb.bind = "127.0.0.1:0"')
     assert len(settings.listeners) == 4

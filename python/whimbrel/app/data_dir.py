@@ -3,7 +3,7 @@
 The lock is an flock on `<data_dir>/lock`, which also holds the owner's process id for the message to the second one.
 The kernel releases it when the process ends, however it ends, so there is no stale lock to remove.
 
-Others must not be able to write there: whoever can, could put a link in the lock's place or exchange the control socket.
+Others must not be able to write there: they could put a link in the lock's place or exchange the control socket.
 """
 
 import errno
@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whimbrel.errors import StartError
+from whimbrel.settings.rules import LOCK_NAME
 
-LOCK_NAME = "lock"
 _PID_BYTES_MAX = 32
 
 
