@@ -1,11 +1,12 @@
 """`whimbrel pub` and `whimbrel sub`: a message by hand, with the options that mosquitto_pub and _sub made usual."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import click
 
@@ -129,11 +130,11 @@ def _asked(call: Callable[..., ResultT], *arguments: Any, **options: Any) -> Res
 
 def _payloads(message: str | None, file: Path | None) -> Iterator[bytes]:
     if message is not None:
-        yield message.encode()
+        yield os.fsencode(message)  # The octets that were typed, whether they are text or not.
     elif file is not None:
         yield file.read_bytes()
     else:
-        for line in sys.stdin.buffer:
+        for line in _open_stream(sys.stdin, "input").buffer:
             yield line.rstrip(b"\r\n")
 
 
@@ -159,7 +160,19 @@ def _leave(client: "Client") -> None:
 
 
 def _print(message: "Message", *, is_verbose: bool) -> None:
+    output = _open_stream(sys.stdout, "output")
     if is_verbose:
-        sys.stdout.buffer.write(printable(message.topic).encode() + b" ")
-    sys.stdout.buffer.write(message.payload + b"\n")
-    sys.stdout.buffer.flush()
+        output.buffer.write(printable(message.topic).encode() + b" ")
+    output.buffer.write(_shown(message.payload, is_terminal=output.isatty()) + b"\n")
+    output.buffer.flush()
+
+
+def _shown(payload: bytes, *, is_terminal: bool) -> bytes:
+    # A stranger's payload must not drive a terminal; a file or another program gets the octets as they are.
+    return printable(payload.decode(errors="backslashreplace")).encode() if is_terminal else payload
+
+
+def _open_stream(stream: TextIO | None, name: str) -> TextIO:
+    if stream is None:
+        raise _Refused(f"standard {name} is closed")
+    return stream
