@@ -54,6 +54,8 @@ class Broker:
         bind: str | None = FREE_PORT,
         hooks: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
+        if bind is not None and not isinstance(bind, str):
+            raise TypeError(f'bind is {bind!r}; it is text such as "127.0.0.1:1883" or "unix:/path"')
         self._bind = bind
         self._settings = from_mapping(_overrides(settings or {}, bind))
         self._assembly: Assembly | None = None
@@ -126,7 +128,7 @@ class Broker:
     async def publish(
         self,
         topic: str,
-        payload: bytes | str = b"",
+        payload: bytes | bytearray | memoryview | str = b"",
         *,
         qos: int = 0,
         retain: bool = False,
@@ -144,10 +146,15 @@ class Broker:
 
         At most `capacity` messages wait for the program, and as many in the broker; beyond that the newest are
         dropped and counted in `.dropped`. Ends with `.close()`, its `async with` block or the broker; leaving the
-        loop alone does not end it. Raises ValueError for an invalid filter.
+        loop alone does not end it. Raises ValueError for an invalid filter and a capacity below 1.
         """
         if not filters:
             raise ValueError("subscribe needs at least one topic filter")
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}; at least one message must be able to wait")
+        for one in filters:
+            if "\0" in one or one.startswith("$share/"):
+                raise ValueError(f"{one!r} is no filter for a program: no null characters, and no shared subscriptions")
         return self._running.engine.open_tap(*filters, capacity=capacity)
 
     async def clients(self) -> "list[ClientRecord]":

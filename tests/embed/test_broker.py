@@ -263,3 +263,27 @@ async def test_other_hooks_are_asked_again_about_what_is_remembered(broker: whim
         broker.hook.remove(first)
         broker.hook.register("authorize", no)
         assert await asyncio.to_thread(client.publish_confirmed, "a", b"") == NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize(("filters", "capacity"), [(["a"], 0), (["a\0b"], 1), (["$share/g/a"], 1), ([], 1)])
+async def test_a_subscription_that_cannot_work_is_refused(
+    broker: whimbrel.Broker, filters: list[str], capacity: int
+) -> None:
+    with pytest.raises(ValueError, match=r"capacity is 0|is no filter for a program|at least one topic filter"):
+        broker.subscribe(*filters, capacity=capacity)
+
+
+async def test_payloads_may_be_any_octets_and_must_fit_into_a_packet(broker: whimbrel.Broker) -> None:
+    messages = broker.subscribe("a")
+    for payload in (b"x", bytearray(b"x"), memoryview(b"x"), "x"):
+        await broker.publish("a", payload)
+        assert (await anext(messages)).payload == b"x"
+    with pytest.raises(ValueError, match="the payload has 268,435,456 bytes"):
+        await broker.publish("a", bytes(268_435_456))
+    with pytest.raises(ValueError, match="qos is 3; it is 0, 1 or 2"):
+        await broker.publish("a", qos=3)
+
+
+def test_a_bind_that_is_a_number_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="bind is 1883; it is text such as"):
+        whimbrel.Broker(bind=1883)  # type: ignore[arg-type]

@@ -183,3 +183,17 @@ async def test_too_few_open_files_are_no_fault_of_a_listener() -> None:
         "cannot start the data plane: too many open files; raise the limit of open files: ulimit -n, or LimitNOFILE= "
         "in the systemd unit"
     )
+
+
+async def test_an_event_that_cannot_be_taken_loses_only_itself(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_engine() as (engine, plane):
+
+        def broken(_batch: object) -> None:
+            raise LookupError("no such row")
+
+        monkeypatch.setattr(engine.open_tap("a"), "feed", broken)
+        assert await engine.publish("a", b"") == 1  # The reply is in the same batch, behind the row.
+        assert plane.published
+    assert "an event of type TapBatch could not be taken" in caplog.text

@@ -234,7 +234,10 @@ class Engine:
         self._counts["whimbrel.engine.events"] += len(events)
         reactions = self._reactions
         for event in events:
-            reactions[type(event)](event)
+            try:
+                reactions[type(event)](event)
+            except Exception:  # noqa: BLE001  The rest of the batch belongs to others, and does not come again.
+                _log.exception("an event of type %s could not be taken", type(event).__name__)
         self._pass_on()
 
     def _pass_on(self) -> None:

@@ -86,7 +86,7 @@ class BackgroundBroker:
     def publish(
         self,
         topic: str,
-        payload: bytes | str = b"",
+        payload: bytes | bytearray | memoryview | str = b"",
         *,
         qos: int = 0,
         retain: bool = False,
