@@ -46,6 +46,7 @@ def _give_up_output() -> None:
 
 
 @click.group(cls=_Command, context_settings={"max_content_width": 100})
+@click.version_option(package_name="whimbrel", message="whimbrel %(version)s")
 def main() -> None:
     """Whimbrel, an MQTT broker."""
 

@@ -34,6 +34,12 @@ _CONNECTION: Final = (
     click.option("-u", "--username", help="User name."),
     click.option("-P", "--password", help="Password; visible to others on this machine while the command runs."),
     click.option(
+        "--password-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Password, on the first line of FILE.",
+    ),
+    click.option(
         "-V", "--protocol", type=click.Choice(["4", "5"]), default="5", show_default=True, help="MQTT version."
     ),
     click.option("-q", "--qos", type=click.IntRange(0, 2), default=0, show_default=True, help="Quality of service."),
@@ -102,23 +108,34 @@ def _connected(
     client_id: str,
     username: str | None,
     password: str | None,
+    password_file: Path | None,
     protocol: str,
     keep_alive_s: int = _KEEP_ALIVE_S,
 ) -> "Client":
     from whimbrel.engine.client import Client
 
+    octets = _password(password, password_file)
     address = f"unix:{unix}" if unix else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         return Client(
             address,
             client_id=client_id,
             username=username,
-            password=None if password is None else password.encode(),
+            password=octets,
             protocol_version=int(protocol),
             keep_alive_s=keep_alive_s,
         )
     except (OSError, ValueError) as error:
         raise _Refused(f"cannot connect to {address}: {error}") from error
+
+
+def _password(typed: str | None, file: Path | None) -> bytes | None:
+    if typed is not None and file is not None:
+        raise click.UsageError("give only one of -P and --password-file")
+    if file is not None:
+        with file.open("rb") as lines:
+            return lines.readline().rstrip(b"\r\n")
+    return None if typed is None else os.fsencode(typed)
 
 
 def _asked(call: Callable[..., ResultT], *arguments: Any, **options: Any) -> ResultT:
