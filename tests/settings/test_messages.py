@@ -8,7 +8,7 @@ import pytest
 
 from tests.settings.conftest import HOME, Written
 from whimbrel.errors import WhimbrelError
-from whimbrel.settings import SettingsError, load
+from whimbrel.settings import SettingsError, from_mapping, load
 
 Refused = Callable[..., str]
 
@@ -562,3 +562,25 @@ def test_the_error_is_one_of_ours_and_its_exit_code_means_a_mistake() -> None:
         load(file=None, environment=HOME, sets=["workers=0"])
     assert isinstance(caught.value, SettingsError)
     assert caught.value.exit_code == 2
+
+
+def test_only_a_file_has_a_top_above_its_tables() -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_mapping({"mqtt.auth.allow_anonymous": True})
+    assert "[table]" not in str(refused.value)
+
+
+@pytest.mark.parametrize("written", ["off", 1883])
+def test_a_listener_that_is_no_table_is_one_problem(written: object) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_mapping({"listeners.tcp.x": written})
+    (problem,) = refused.value.problems
+    assert problem.key == "listeners.tcp.x"
+
+
+@pytest.mark.parametrize("path", [".", "/", "sub/.."])
+def test_a_unix_listener_needs_the_path_of_a_socket(path: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_mapping({"listeners.unix.a.bind": path, "node.data_dir": "/state"})
+    (problem,) = refused.value.problems
+    assert problem.hint == "that is a directory; write the path of a socket in it"
