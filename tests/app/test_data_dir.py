@@ -1,6 +1,7 @@
 """The data directory: private, one broker at a time, clear sentences."""
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -105,3 +106,15 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: py
     owner = tmp_path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     assert f"it belongs to user id {owner}, and the broker runs as {owner + 1}" in refusal(tmp_path)
+
+
+def test_a_lock_that_is_removed_before_it_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = fcntl.flock
+
+    def replaced(descriptor: int, operation: int) -> None:
+        (tmp_path / LOCK_NAME).unlink()
+        (tmp_path / LOCK_NAME).touch()
+        take(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", replaced)
+    assert f"{LOCK_NAME} in it was replaced during the start" in refusal(tmp_path)

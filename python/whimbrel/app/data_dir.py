@@ -79,5 +79,8 @@ def _take(descriptor: int, data_dir: Path) -> None:
             f"another broker (pid {owner}) runs on the data directory {data_dir}; "
             "stop it, or choose another directory with --data-dir"
         ) from error
+    # A lock on a file that somebody has removed meanwhile keeps nobody else out.
+    if not os.path.samestat(os.fstat(descriptor), (data_dir / LOCK_NAME).lstat()):
+        raise OSError(errno.ESTALE, f"{LOCK_NAME} in it was replaced during the start")
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
