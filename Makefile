@@ -70,10 +70,10 @@ test-slow: debian $(STAMPS)/dev $(STAMPS)/product $(WIRE_STAMP) ## the slow test
 build: toolchain ## one abi3 wheel in dist/
 	$(PYTHON) -m pip wheel . --no-deps --wheel-dir dist
 
-bench: $(STAMPS)/product load ## every scenario, beside mosquitto where it is installed (ARGS="--only pair-q0 --rounds 5")
+bench: $(STAMPS)/product ## every scenario, beside mosquitto where it is installed (ARGS="--only pair-q0 --rounds 5")
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-bench-binding: $(STAMPS)/product load ## what crossing between Rust and Python costs
+bench-binding: $(STAMPS)/product ## what crossing between Rust and Python costs
 	$(BIN)/python -m benchmarks.binding_cost $(ARGS)
 
 bench-spike: ## the event loop's spike beside mosquitto (ARGS="LOAD_GENERATOR COMPARE_SCRIPT [ROUNDS]")
@@ -92,12 +92,12 @@ fuzz: ## every fuzz target for FUZZ_SECONDS, or FUZZ_TARGET= alone
 	done
 
 clean: ## remove everything that was built; the broker's data in DATA_DIR stays
-	rm -rf target dist $(VENV) $(WIRE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis fuzz/target benchmarks/load/target
+	rm -rf target dist $(VENV) $(WIRE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis fuzz/target
 	find python -name '_core*.so' -delete
 
 # --- steps, each with a stamp ----------------------------------------------------------------------------------------
 
-.PHONY: interpreter toolchain debian load
+.PHONY: interpreter toolchain debian
 interpreter:
 	@$(PYTHON) -c 'import sys; sys.exit("whimbrel needs Python 3.11 or newer; this is " + sys.version if sys.version_info < (3, 11) else 0)'
 
@@ -125,10 +125,6 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/venv
 $(STAMPS)/product: $(RUST_SOURCES) Cargo.toml Cargo.lock pyproject.toml $(STAMPS)/build-tools
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 	@touch $@
-
-# The load generator is a workspace of its own; the folder is named, so that the benchmark finds it whatever cargo is told.
-load: toolchain
-	$(CARGO) build --release --locked --quiet --manifest-path benchmarks/load/Cargo.toml --target-dir benchmarks/load/target
 
 $(WIRE_STAMP): $(WIRE)/package-lock.json | debian
 	npm ci --prefix $(WIRE) --no-audit --no-fund --silent

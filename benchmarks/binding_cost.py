@@ -1,6 +1,6 @@
 """What it costs to cross between Rust and Python: questions, notices, rows of a tap, publishes.
 
-Starts `binding_probe` (a broker in a process of its own) and the load generator, several rounds of each, interleaved.
+Starts `binding_probe` (a broker in a process of its own) and `whimbrel bench`, several rounds of each, interleaved.
 Prints a Markdown table and writes results/binding_cost.json. The figure to trust is the CPU time of the thread of
 Python's loop for each: rates depend on how many cores the broker, its load and the loop share.
 """
@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import machine, opponents
+from benchmarks import generator, machine, opponents
 from benchmarks.report import cell, row
 from benchmarks.run import HERE, raise_descriptor_limit
 
-CONNECTS = ("crowd", "--clients", "5000", "--concurrency", "64")
-SUBSCRIBES = ("crowd", "--clients", "500", "--subscribes", "40")
-MESSAGES = ("flow", "--pattern", "pair", "--publishers", "50", "--qos", "0", "--warm", "0.2", "--measure", "2")
+CONNECTS = ("connect", "--clients", "5000")
+SUBSCRIBES = ("subscribe", "--clients", "500", "--subscriptions", "40", "--topic", "crowd/+/news")
+MESSAGES = ("flow", "--pattern", "pair", "--clients", "50", "--warm", "0.2", "--duration", "2")
 RUN_S_MAX = 120.0
 
 
@@ -57,7 +57,7 @@ def main() -> int:
     results: dict[str, list[Mapping[str, float]]] = {crossing.title: [] for crossing in CROSSINGS}
     for number in range(options.rounds):
         for crossing in CROSSINGS[:: -1 if number % 2 else 1]:
-            results[crossing.title].append(measured(crossing, options.load))
+            results[crossing.title].append(measured(crossing))
             print(f"round {number}, {crossing.title}: {results[crossing.title][-1]}", file=sys.stderr)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"facts": facts, "runs": results}, indent=1) + "\n")
@@ -68,35 +68,32 @@ def main() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.binding_cost", description=__doc__)
-    parser.add_argument("--load", type=Path, default=HERE / "load/target/release/whimbrel-load")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=HERE / "results/binding_cost.json")
     return parser.parse_args()
 
 
-def measured(crossing: Crossing, load: Path) -> dict[str, float]:
+def measured(crossing: Crossing) -> dict[str, float]:
     """One run with a fresh broker. Ends the program where the load cannot be made."""
     command = [sys.executable, "-m", "benchmarks.binding_probe", crossing.kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE.parent) as probe:
         assert probe.stdin is not None
         assert probe.stdout is not None
         port = json.loads(probe.stdout.readline())["port"]
-        report = loaded(crossing, load, port=port, pid=probe.pid)
+        report = loaded(crossing, port=port, pid=probe.pid)
         probe.stdin.write("\n")
         probe.stdin.flush()
         result = json.loads(probe.stdout.readline())
     return figures(crossing, report, result)
 
 
-def loaded(crossing: Crossing, load: Path, *, port: int, pid: int) -> dict[str, float]:
+def loaded(crossing: Crossing, *, port: int, pid: int) -> dict[str, float]:
     if not crossing.load:
         return {}
-    command = [str(load), *crossing.load, "--port", str(port), "--broker-pid", str(pid)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S_MAX, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{crossing.title}: {done.stderr.strip()}")
-    report: dict[str, float] = json.loads(done.stdout)
-    return report
+    try:
+        return generator.measured(crossing.load, port=port, pid=pid, timeout_s=RUN_S_MAX)
+    except generator.NoRun as error:
+        raise SystemExit(f"{crossing.title}: {error}") from None
 
 
 def figures(crossing: Crossing, report: Mapping[str, float], result: Mapping[str, float]) -> dict[str, float]:

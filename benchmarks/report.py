@@ -19,7 +19,7 @@ FAULTS = (
     "unacknowledged",
     "closed_by_broker",
     "pings_missing",
-    "subscribes_missing",
+    "unanswered",
     "not_closed",
 )
 

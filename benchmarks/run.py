@@ -1,20 +1,19 @@
 """`make bench`: every scenario on every installed broker, interleaved, as a JSON file and a Markdown table.
 
 Knows the order of things: rounds go A B | B A | A B, so that a drift of the machine hits all alike. Must not know how a
-broker is started (`opponents`), how a table looks (`report`) or how load is made (`load/`, a program of its own).
+broker is started (`opponents`), how a table looks (`report`) or how load is made (`generator`).
 """
 
 import argparse
 import contextlib
 import json
 import resource
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import machine, opponents, report
+from benchmarks import generator, machine, opponents, report
 from benchmarks.opponents import Opponent, Running
 from benchmarks.report import Run, Scenario
 
@@ -43,8 +42,6 @@ def main() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    built = HERE / "load/target/release/whimbrel-load"
-    parser.add_argument("--load", type=Path, default=built, help="the load generator (default: where make builds it)")
     parser.add_argument("--only", default="", metavar="NAME,...", help="these scenarios of scenarios.toml")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm", type=float, default=0.7, metavar="SECONDS", help="of a flow, before it is measured")
@@ -98,17 +95,14 @@ def interleaved(brokers: Sequence[Opponent], count: int) -> Iterator[tuple[int, 
 
 
 def measured(scenario: Scenario, broker: str, *, target: Running, number: int, options: argparse.Namespace) -> Run:
-    command = [str(options.load), *scenario.load, "--port", str(target.port), "--broker-pid", str(target.pid)]
-    if scenario.load[0] == "flow":
-        command += ["--warm", str(options.warm), "--measure", str(options.measure)]
+    load = list(scenario.load)
+    if load[0] == "flow":
+        load += ["--warm", str(options.warm), "--duration", str(options.measure)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S_MAX, check=False)
-    except FileNotFoundError:
-        raise SystemExit(f"{options.load} does not exist; `make bench` builds it") from None
-    except subprocess.TimeoutExpired:
-        return Run(scenario.name, broker, number, {}, f"no result within {RUN_S_MAX:g} s")
-    measures: dict[str, float] = json.loads(done.stdout) if done.returncode == 0 else {}
-    return Run(scenario.name, broker, number, measures, "" if measures else done.stderr.strip() or "no result")
+        measures = generator.measured(load, port=target.port, pid=target.pid, timeout_s=RUN_S_MAX)
+    except generator.NoRun as error:
+        return Run(scenario.name, broker, number, {}, str(error))
+    return Run(scenario.name, broker, number, measures)
 
 
 def headline(scenario: Scenario, run: Run) -> str:

@@ -17,7 +17,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "router": frozenset({"protocol"}),
     "storage": frozenset({"protocol"}),
     "server": frozenset({"protocol", "router", "storage"}),
-    "python": frozenset({"protocol", "server"}),
+    "bench": frozenset({"protocol"}),
+    "python": frozenset({"protocol", "server", "bench"}),
     "sim": frozenset({"protocol", "router", "storage", "server"}),
 }
 # The MQTT rules stay readable, portable and quick to test: no sockets, no clock, no runtime can slip in.

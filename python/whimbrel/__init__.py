@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from whimbrel.errors import WhimbrelError as WhimbrelError
     from whimbrel.hooks.points import IGNORE as IGNORE
     from whimbrel.hooks.points import Allow as Allow
+    from whimbrel.hooks.points import Continue as Continue
     from whimbrel.hooks.points import Deny as Deny
     from whimbrel.hooks.points import Each as Each
     from whimbrel.hooks.points import Reason as Reason
@@ -27,6 +28,7 @@ _HOME_OF = {
     "Allow": ("whimbrel.hooks.points", "Allow"),
     "Broker": ("whimbrel.embed", "Broker"),
     "ClientRecord": ("whimbrel.engine.records", "ClientRecord"),
+    "Continue": ("whimbrel.hooks.points", "Continue"),
     "Deny": ("whimbrel.hooks.points", "Deny"),
     "Each": ("whimbrel.hooks.points", "Each"),
     "Hooks": ("whimbrel.hooks.registry", "Registry"),
@@ -43,6 +45,7 @@ __all__ = [
     "Allow",
     "Broker",
     "ClientRecord",
+    "Continue",
     "Deny",
     "Each",
     "Hooks",

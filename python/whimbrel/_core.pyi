@@ -52,6 +52,8 @@ class ListenerOptions(Protocol):
     def tls(self) -> TlsOptions | None: ...
     @property
     def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8"; None: no PROXY header
+    @property
+    def max_conn_rate(self) -> int: ...  # connections taken in a second; 0: no limit
 
 class ZoneOptions(Protocol):
     """The protocol limits of one zone; units are in the names."""
@@ -67,25 +69,53 @@ class ZoneOptions(Protocol):
     @property
     def max_topic_alias(self) -> int: ...  # 0 .. 65_535
     @property
+    def max_topic_alias_out(self) -> int: ...  # 0 .. 256
+    @property
     def max_inflight(self) -> int: ...  # 1 .. 65_535
     @property
     def receive_maximum(self) -> int: ...  # 1 .. 65_535
     @property
     def max_awaiting_rel(self) -> int: ...  # 1 .. 65_535
     @property
+    def await_rel_timeout_s(self) -> int: ...  # of a client that is connected; 0: for ever
+    @property
+    def retry_interval_ms(self) -> int: ...  # MQTT 3.x: what is unacknowledged so long is sent again; 0: never
+    @property
     def max_mqueue_len(self) -> int: ...  # messages, 1 .. 2**32 - 1
+    @property
+    def is_newest_dropped(self) -> bool: ...  # from a full queue; otherwise the oldest
+    @property
+    def is_qos0_stored(self) -> bool: ...  # for an absent client with a session
+    @property
+    def topic_priorities(self) -> Sequence[tuple[str, int]]: ...  # 1 .. 255; a higher one leaves first
+    @property
+    def default_priority(self) -> int: ...  # of all other topics, 0 or 256
     @property
     def max_subscriptions(self) -> int: ...  # per session, 1 .. 2**32 - 1
     @property
     def max_outbox_bytes(self) -> int: ...  # unsent bytes of one connection
     @property
+    def server_keepalive_s(self) -> int: ...  # MQTT 5, 0: the client's own
+    @property
+    def response_information(self) -> str: ...  # MQTT 5, empty: none
+    @property
+    def force_shutdown_bytes(self) -> int: ...  # of one client and its session; 0: no limit
+    @property
     def idle_timeout_ms(self) -> int: ...  # from accept to CONNECT
+    @property
+    def max_publish_rate(self) -> int: ...  # PUBLISH packets a second from one connection; 0: no limit
+    @property
+    def max_bytes_rate(self) -> int: ...  # bytes a second from one connection; 0: no limit
     @property
     def session_expiry_s(self) -> int: ...  # MQTT 3.1.1 with clean session 0
     @property
     def session_expiry_max_s(self) -> int: ...  # cap of MQTT 5's interval
     @property
+    def max_sessions(self) -> int: ...  # sessions of the whole broker that may outlive their connection
+    @property
     def is_retain_available(self) -> bool: ...
+    @property
+    def is_wildcard_available(self) -> bool: ...  # in SUBSCRIBE
 
 class Options(Protocol):
     """What the data plane needs to know at start."""
@@ -100,6 +130,12 @@ class Options(Protocol):
     def zones(self) -> Sequence[ZoneOptions]: ...
     @property
     def question_deadline_ms(self) -> int: ...  # the data plane's own, behind the hooks' deadline
+    @property
+    def flapping_max_count(self) -> int: ...  # connections of a client that end within the window; 0: nobody looks
+    @property
+    def flapping_window_ms(self) -> int: ...
+    @property
+    def flapping_ban_ms(self) -> int: ...  # how long the client is refused then
     @property
     def max_retained_messages(self) -> int: ...
     @property
@@ -155,13 +191,40 @@ class Authenticate:
     @property
     def listener(self) -> str: ...  # "tcp:default"
     @property
-    def protocol_version(self) -> int: ...  # 4 | 5
+    def protocol_version(self) -> int: ...  # 3 | 4 | 5
     @property
     def keep_alive_s(self) -> int: ...
     @property
     def clean_start(self) -> bool: ...
     @property
     def is_anonymous_allowed(self) -> bool: ...  # the listener's default where nothing answers
+
+@final
+class EnhancedAuthenticate:
+    """Question: how does this exchange go on? Answer with `DataPlane.answer_enhanced`."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def exchange(self) -> int: ...  # names the connection among those that live now
+    @property
+    def step(self) -> int: ...  # packets of the client in this exchange before this one
+    @property
+    def is_reauthentication(self) -> bool: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def auth_data(self) -> bytes | None: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def password(self) -> bytes | None: ...  # only in the question about CONNECT
+    @property
+    def peer(self) -> str: ...
+    @property
+    def listener(self) -> str: ...
 
 @final
 class Authorize:
@@ -315,7 +378,17 @@ class Stopped:
     """The last event: every worker has ended."""
 
 Event: TypeAlias = (
-    Authenticate | Authorize | Connected | Disconnected | TapBatch | ClientPage | Kicked | Published | LogLine | Stopped
+    Authenticate
+    | EnhancedAuthenticate
+    | Authorize
+    | Connected
+    | Disconnected
+    | TapBatch
+    | ClientPage
+    | Kicked
+    | Published
+    | LogLine
+    | Stopped
 )
 
 @final
@@ -342,12 +415,25 @@ class DataPlane:
         """(kind, name, bound address) of every listener; the address holds the real port."""
     def drain(self) -> list[Event]:
         """Take all events that are waiting, oldest first. Cheap when there are none."""
-    def set_interest(self, *, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) -> None:
+    def set_interest(
+        self,
+        *,
+        authenticate: bool,
+        authorize: bool,
+        connected: bool,
+        disconnected: bool,
+        enhanced_authenticate: bool = False,
+    ) -> None:
         """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
     def reload(self, zones: Sequence[ZoneOptions], question_deadline_ms: int) -> None:
         """Other limits, in the order of `Options.zones`, for connections from now on; another question deadline."""
     def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
         """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored."""
+    def answer_enhanced(self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool) -> None:
+        """0 lets the client in, 0x18 goes on with AUTH, an error refuses; `auth_data` is at most 65,535 bytes.
+
+        Raises ValueError for a longer one. A late or unknown ticket is ignored.
+        """
     def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
         """One code per topic of the question: 0 allows, 0x87 denies."""
     def publish(
@@ -401,3 +487,76 @@ class Client:
         """The next message, or None after the timeout; keeps the connection alive meanwhile."""
     def disconnect(self) -> None:
         """Say goodbye and wait until the broker has read all. Raises ConnectionError where it was gone before."""
+
+class LoadOptions(Protocol):
+    """One run of the load generator; a scenario ignores what it does not need. Rates: each second, 0: closed loop."""
+
+    @property
+    def scenario(self) -> str: ...  # "connect" | "subscribe" | "publish" | "pair" | "fanout" | "fanin"
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def unix(self) -> str | None: ...  # path, instead of host and port
+    @property
+    def sources(self) -> Sequence[str]: ...  # local addresses, taken in turns; empty: the kernel chooses
+    @property
+    def protocol_version(self) -> int: ...  # 3 | 4 | 5
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def password(self) -> bytes | None: ...
+    @property
+    def client_prefix(self) -> str: ...
+    @property
+    def broker_pid(self) -> int | None: ...  # of this machine; its CPU time and memory are then reported
+    @property
+    def run(self) -> int: ...  # 0 .. 2**32 - 1, in topics, client ids and payloads
+    @property
+    def patience_s(self) -> float: ...  # silence after which what has not come is lost, 0.05 .. 3600
+    @property
+    def clients(self) -> int: ...  # of a flow and of publish: the publishers
+    @property
+    def subscribers(self) -> int: ...  # fanout, fanin; 0 for publish
+    @property
+    def qos(self) -> int: ...
+    @property
+    def retain(self) -> bool: ...
+    @property
+    def payload_bytes(self) -> int: ...  # 16 .. 2**24; publish: from 0
+    @property
+    def window(self) -> int: ...  # messages of a publisher under way, 1 .. 32_768
+    @property
+    def rate(self) -> float: ...  # messages, connects or subscribes
+    @property
+    def warm_s(self) -> float: ...
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def count(self) -> int | None: ...  # messages of all publishers, instead of a duration
+    @property
+    def topic(self) -> str: ...  # publish, subscribe; {run}, {client}, {number} are replaced
+    @property
+    def concurrency(self) -> int: ...  # connect
+    @property
+    def hold_s(self) -> float: ...  # connect, subscribe
+    @property
+    def pings(self) -> int: ...  # connect
+    @property
+    def subscriptions(self) -> int: ...  # subscribe: of each client
+
+@final
+class LoadRun:
+    """A run of the load generator on a thread of its own. One that is dropped stops by itself."""
+
+    def __new__(cls, options: LoadOptions) -> LoadRun:
+        """Start the run. Raises ValueError for an option of the wrong shape; ranges are checked by the run."""
+    def wait(self, timeout_ms: int) -> bool:
+        """Whether the run has ended, after at most so long; releases the interpreter."""
+    def progress(self) -> dict[str, str | int | float]:
+        """Where it stands: phase, connected, sent, acknowledged, delivered, latency_p50_us, latency_p99_us."""
+    def stop(self) -> None:
+        """Send nothing more, wait for what is under way, report. A second call does not wait either."""
+    def result(self) -> dict[str, str | int | float] | None:
+        """The measures, None while it runs. Raises ValueError (an option out of range), ConnectionError (no run)."""

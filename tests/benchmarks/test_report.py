@@ -46,4 +46,4 @@ def test_every_scenario_of_the_file_can_be_read() -> None:
     assert scenarios["idle-10k"].is_fresh
     assert not scenarios["pair-q0"].is_fresh
     assert scenarios["pair-q0"].measures["cpu_us_per_message"] == "CPU us/message"
-    assert {scenario.load[0] for scenario in scenarios.values()} == {"flow", "crowd"}
+    assert {scenario.load[0] for scenario in scenarios.values()} == {"flow", "connect"}

@@ -170,6 +170,13 @@ def test_wrong_settings_are_refused_when_the_broker_is_made() -> None:
         whimbrel.Broker({"mqtt.max_qos_allowed": 3})
 
 
+async def test_listeners_of_other_kinds_say_their_url() -> None:
+    settings = {"listeners.ws.web.bind": "127.0.0.1:0", "listeners.ws.web.path": "/here"}
+    async with whimbrel.Broker(settings, bind=None) as broker:
+        assert broker.url == f"ws://127.0.0.1:{broker.port}/here"
+        assert await broker.reload_certificates() == 0
+
+
 async def test_a_reload_holds_for_connections_from_then_on(broker: whimbrel.Broker) -> None:
     async with entered(broker, "before") as (before,):
         found = broker.reload({"mqtt.max_qos_allowed": 0, "workers": 2})

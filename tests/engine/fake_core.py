@@ -41,6 +41,21 @@ class Authenticate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnhancedAuthenticate:
+    ticket: int
+    exchange: int = 1
+    step: int = 0
+    is_reauthentication: bool = False
+    method: str = "m"
+    auth_data: bytes | None = None
+    client_id: str = "c"
+    username: str | None = None
+    password: bytes | None = None
+    peer: str = "127.0.0.1:50000"
+    listener: str = "tcp:default"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Authorize:
     ticket: int
     client_id: str = "c1"
@@ -166,12 +181,21 @@ class DataPlane:
         events, self._events = self._events, []
         return events
 
-    def set_interest(self, *, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) -> None:
+    def set_interest(
+        self,
+        *,
+        authenticate: bool,
+        authorize: bool,
+        connected: bool,
+        disconnected: bool,
+        enhanced_authenticate: bool = False,
+    ) -> None:
         self.interest = {
             "authenticate": authenticate,
             "authorize": authorize,
             "connected": connected,
             "disconnected": disconnected,
+            "enhanced_authenticate": enhanced_authenticate,
         }
 
     def reload(self, zones: Sequence[Any], question_deadline_ms: int) -> None:
@@ -179,6 +203,9 @@ class DataPlane:
 
     def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
         self.answers.append((ticket, (reason_code, is_superuser)))
+
+    def answer_enhanced(self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool) -> None:
+        self.answers.append((ticket, (reason_code, auth_data, is_superuser)))
 
     def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
         self.answers.append((ticket, list(reason_codes)))

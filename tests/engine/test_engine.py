@@ -28,6 +28,9 @@ class Recorder:
     def authorize(self, batch: list[Any]) -> None:
         self.batches.append(("authorize", batch))
 
+    def enhanced_authenticate(self, batch: list[Any]) -> None:
+        self.batches.append(("enhanced_authenticate", batch))
+
     def connected(self, batch: list[Any]) -> None:
         self.batches.append(("connected", batch))
 

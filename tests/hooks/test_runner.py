@@ -81,6 +81,7 @@ async def test_registering_declares_the_interest_before_and_after_the_start() ->
             "authorize": False,
             "connected": False,
             "disconnected": False,
+            "enhanced_authenticate": False,
         }
 
 

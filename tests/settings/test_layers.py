@@ -10,6 +10,7 @@ import pytest
 from tests.settings.conftest import HOME, Written
 from whimbrel.settings import (
     Auth,
+    Flapping,
     Hooks,
     Listener,
     Log,
@@ -36,16 +37,30 @@ DEFAULT_MQTT = Mqtt(
     max_topic_levels=128,
     max_qos_allowed=2,
     max_topic_alias=64,
+    max_topic_alias_out=16,
     max_inflight=32,
     receive_maximum=1024,
     max_awaiting_rel=1024,
+    await_rel_timeout_s=300,
+    retry_interval_ms=0,
     max_mqueue_len=1000,
+    mqueue_drop_policy="oldest",
+    mqueue_priorities=(),
+    mqueue_default_priority="lowest",
+    is_qos0_stored=False,
     max_subscriptions=100_000,
     max_outbox_bytes=1024 * 1024,
+    server_keepalive_s=0,
+    response_information="",
+    force_shutdown_bytes=0,
     idle_timeout_ms=15_000,
+    max_publish_rate=0,
+    max_bytes_rate=0,
     session_expiry_s=2 * 60 * 60,
     session_expiry_max_s=7 * 24 * 60 * 60,
+    max_sessions=1_000_000,
     is_retain_available=True,
+    is_wildcard_available=True,
 )
 
 
@@ -59,6 +74,7 @@ def embedded(**changes: object) -> Settings:
         "mqtt": DEFAULT_MQTT,
         "zones": {},
         "hooks": Hooks(deadline_ms=5000),
+        "flapping": Flapping(is_enabled=False, max_count=15, window_ms=60_000, ban_ms=300_000),
         "retained": Retained(max_messages=1_000_000, max_bytes=256 * 1024 * 1024),
         "log": Log(level="info"),
         **changes,
@@ -73,6 +89,7 @@ def loopback(name: str = "default", *, port: int = 1883, zone: str | None = None
         bind=TcpBind(host="127.0.0.1", port=port),
         zone=zone,
         max_connections=1_000_000,
+        max_conn_rate=0,
         is_anonymous_allowed=True,
     )
 
@@ -83,6 +100,7 @@ WEBSOCKET = Listener(
     bind=TcpBind(host="127.0.0.1", port=8083),
     zone=None,
     max_connections=1_000_000,
+    max_conn_rate=0,
     is_anonymous_allowed=True,
     path="/mqtt",
 )
@@ -190,6 +208,7 @@ def test_written_listeners_join_the_standing_one(written: Written) -> None:
         bind=UnixBind(path=Path("/state/whimbrel/w.sock")),
         zone=None,
         max_connections=5,
+        max_conn_rate=0,
         is_anonymous_allowed=True,
     )
     assert written(text).listeners == (loopback(), loopback("second", port=1884), unix, WEBSOCKET)

@@ -12,7 +12,7 @@ from whimbrel.settings import SettingsError, from_mapping, load
 
 Refused = Callable[..., str]
 
-TOP = "one of auth, hooks, listeners, log, mqtt, node, retained, storage, workers, zones"
+TOP = "one of auth, flapping, hooks, listeners, log, mqtt, node, retained, storage, workers, zones"
 ADDRESS = (
     'address:port such as "127.0.0.1:1883", "[::1]:1883", "*:1883" (every IPv4 address) or "1883" '
     '(this machine only), port from 0 to 65535; or "off"'
@@ -187,7 +187,7 @@ KEYS = [
     ("[listeners.tcp.'a b']\nbind = 1", '1:16: listeners.tcp."a b"', 'unknown key "a b"',
      'a name of 1 to 64 letters, digits, "_" and "-"', ""),
     ("[listeners.tcp.default]\nport = 1", "2:1: listeners.tcp.default.port", 'unknown key "port"',
-     "one of bind, max_connections, proxy_protocol, proxy_trusted, zone", ""),
+     "one of bind, max_conn_rate, max_connections, proxy_protocol, proxy_trusted, zone", ""),
     ("[zones.fast]\nmax_inflight = 1", "2:1: zones.fast.max_inflight", 'unknown key "max_inflight"', "one of mqtt",
      "nearest known key: zones.fast.mqtt.max_inflight"),
     ("[mqtt]\nauth.allow_anonymous = true", "2:1: mqtt.auth", 'unknown key "auth"', None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.settings.conftest import HOME
-from whimbrel.settings import Auth, Hooks, Listener, Log, Mqtt, Node, Retained, Settings, Storage, Tls, load
+from whimbrel.settings import Auth, Flapping, Hooks, Listener, Log, Mqtt, Node, Retained, Settings, Storage, Tls, load
 from whimbrel.settings.reference import page
 from whimbrel.settings.table import ROWS, Computed, Row, fields_of
 
@@ -18,6 +18,7 @@ SECTIONS = [
     ("auth", Auth),
     ("storage", Storage),
     ("hooks", Hooks),
+    ("flapping", Flapping),
     ("retained", Retained),
     ("log", Log),
     ("mqtt", Mqtt),
@@ -42,6 +43,7 @@ def test_every_row_belongs_to_a_section_that_is_built() -> None:
         *(f"listeners.<tcp|tls|ws|wss>.<name>.proxy_{word}" for word in ("protocol", "trusted")),
         "listeners.<tcp|tls|ws|wss|unix>.<name>.zone",
         "listeners.<tcp|tls|ws|wss|unix>.<name>.max_connections",
+        "listeners.<tcp|tls|ws|wss|unix>.<name>.max_conn_rate",
     }
     written = {row.field for row in ROWS if row.key.startswith("listeners.")}
     files = {field.name for field in dataclasses.fields(Tls)}

@@ -5,7 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel.settings.model import TcpBind
-from whimbrel.settings.shapes import DAY, HOUR, KB, MB, SECOND, TB, Address, Duration, NodeName, Refusal, Size, Whole
+from whimbrel.settings.shapes import (
+    DAY,
+    HOUR,
+    KB,
+    MB,
+    SECOND,
+    TB,
+    Address,
+    Duration,
+    Line,
+    NodeName,
+    Priorities,
+    Refusal,
+    Size,
+    Whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +121,17 @@ def test_node_names(written: str) -> None:
     assert NodeName().read(written) == written
 
 
+@pytest.mark.parametrize("written", ["", "reply/to/", "é", "x" * 9])
+def test_lines(written: str) -> None:
+    assert Line(9).read(written) == written
+
+
+@pytest.mark.parametrize("written", ["x" * 10, "a\nb", "\x00", "\udc80", 1, None], ids=repr)
+def test_what_is_no_line(written: object) -> None:
+    with pytest.raises(Refusal):
+        Line(9).read(written)
+
+
 @given(st.integers(0, 2 * TB) | st.integers(0, 2048).map(lambda number: number * MB))
 def test_a_written_size_reads_back(number: int) -> None:
     shape = Size(0, 2 * TB)
@@ -138,3 +164,20 @@ def test_a_whole_number_is_taken_in_its_range_only(number: int) -> None:
     else:
         with pytest.raises(Refusal):
             shape.read(number)
+
+
+def test_priorities_read_and_write_back() -> None:
+    value = Priorities().read(" alarm/fire = 255,a=b=1 ,s=7")
+    assert value == (("alarm/fire", 255), ("a=b", 1), ("s", 7))
+    assert Priorities().read(Priorities().write(value).strip('"')) == value
+    assert Priorities().read("") == ()
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["a", "a=", "=1", "a=0", "a=256", "a=0001", "a=-1", "a=1.0", "a=٣", "a/+=1", "#=1", "a=1,", "a=1,a=2", 7, None],
+    ids=repr,
+)
+def test_what_is_no_list_of_priorities(written: object) -> None:
+    with pytest.raises(Refusal):
+        Priorities().read(written)

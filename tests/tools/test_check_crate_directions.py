@@ -29,7 +29,8 @@ def test_the_planned_directions_are_allowed() -> None:
         crate("router", inner("protocol"), foreign("hashbrown")),
         crate("storage", inner("protocol")),
         crate("server", inner("protocol"), inner("router"), inner("storage"), foreign("rustix")),
-        crate("python", inner("server"), foreign("pyo3")),
+        crate("bench", inner("protocol"), foreign("rustix")),
+        crate("python", inner("server"), inner("bench"), foreign("pyo3")),
     )
 
     assert found == []
@@ -44,6 +45,10 @@ def test_an_edge_against_the_direction_is_refused_whatever_its_kind(kind: str | 
 
 def test_siblings_do_not_see_each_other() -> None:
     assert judged(crate("storage", inner("router"))) == ["storage -> router: not allowed; storage may name protocol"]
+
+
+def test_the_load_generator_measures_foreign_brokers_with_the_same_eyes() -> None:
+    assert judged(crate("bench", inner("server"))) == ["bench -> server: not allowed; bench may name protocol"]
 
 
 def test_nobody_depends_on_the_binding() -> None:

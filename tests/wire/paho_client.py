@@ -13,7 +13,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.waiting import WITHIN_S
 
-V4, V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
+V3, V4, V5 = MQTTProtocolVersion.MQTTv31, MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
 
 
 class PahoClient:
@@ -28,7 +28,7 @@ class PahoClient:
         transport: Literal["tcp", "websockets"] = "tcp",
     ) -> None:
         self.version = version
-        clean_session = clean if version == V4 else None
+        clean_session = clean if version != V5 else None
         self.paho = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id,

@@ -7,7 +7,7 @@ import pytest
 from tests.wire.product import Product
 
 WAIT_S = 10
-VERSIONS = pytest.mark.parametrize("version", ["311", "5"])
+VERSIONS = pytest.mark.parametrize("version", ["31", "311", "5"])
 
 
 @VERSIONS

@@ -16,6 +16,7 @@ from tests.wire.websocket_client import BINARY, CLOSE, CONTINUATION, PING, PONG,
 
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01w"
 CONNACK = b"\x20\x02\x00\x00"
+SUBACK = b"\x90\x03\x00\x01\x01"
 PINGREQ, PINGRESP = b"\xc0\x00", b"\xd0\x00"
 DISCONNECT = b"\xe0\x00"
 
@@ -198,3 +199,53 @@ def test_the_path_is_a_setting(tmp_path: Path) -> None:
     sets = ("listeners.ws.default.bind=127.0.0.1:0", "listeners.ws.default.path=/other")
     with running(tmp_path, *sets) as product, WebSocketClient(address(product)) as client:
         assert client.request("/other")[0] == 101
+
+
+def test_a_reader_that_falls_behind_gets_everything_in_order(served: Product, name: str) -> None:
+    reader = WebSocketClient(address(served), receive_octets=8192)
+    with PahoClient(f"{name}-pub", V5) as publisher, reader as client:
+        assert client.request()[0] == 101
+        topic = len(name).to_bytes(2) + name.encode()
+        client.send(BINARY, CONNECT + bytes([0x82, len(topic) + 3]) + b"\x00\x01" + topic + b"\x01")
+        received = b""
+        while received != CONNACK + SUBACK:
+            received += data_of(client)
+        publisher.connect(served.host, served.port)
+        for number in range(30):
+            publisher.publish(name, number.to_bytes(2) + bytes(200_000), qos=1)
+            client.send(PING, b"x" * 125)
+        stream, payloads = b"", []
+        for _ in range(30):
+            head = 1 + 3 + len(topic) + 2
+            while len(stream) < head + 200_002:
+                stream += data_of(client)
+            payloads.append(int.from_bytes(stream[head : head + 2]))
+            client.send(BINARY, b"\x40\x02" + stream[head - 2 : head])
+            stream = stream[head + 200_002 :]
+        assert payloads == list(range(30))
+
+
+def test_pings_of_a_client_that_never_reads_do_not_pile_up(served: Product, name: str) -> None:
+    with WebSocketClient(address(served), receive_octets=8192) as silent:
+        assert silent.request()[0] == 101
+        silent.send(BINARY, CONNECT)
+        before = resident_kb(served)
+        burst = frame(PING, b"x" * 125) * 1000
+        for _ in range(200):
+            silent.socket.sendall(burst)  # Never blocks for long: the broker goes on reading.
+        with PahoClient(name, V5, transport="websockets") as client:
+            assert client.connect(*address(served))[0] == 0
+        assert resident_kb(served) - before < 8 * 1024, "26 MB of answers were asked for"
+
+
+def data_of(client: WebSocketClient) -> bytes:
+    """The next frame's data, nothing for other frames."""
+    received = client.receive()
+    assert received is not None
+    return received[1] if received[0] == BINARY else b""
+
+
+def resident_kb(product: Product) -> int:
+    """Memory of the broker's process, in KiB."""
+    status = Path(f"/proc/{product.process.pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("VmRSS:")[2].split()[0])

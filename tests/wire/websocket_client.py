@@ -20,10 +20,14 @@ HEADERS = {
 
 
 class WebSocketClient:
-    """One connection to (host, port)."""
+    """One connection to (host, port); `receive_octets`: how much the kernel holds for a reader that falls behind."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address, timeout=WAIT_S)
+    def __init__(self, address: tuple[str, int], *, receive_octets: int = 0) -> None:
+        self.socket = socket.socket()
+        self.socket.settimeout(WAIT_S)
+        if receive_octets:  # Before the connection, which cannot take back the room that it has promised.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_octets)
+        self.socket.connect(address)
         self._stream = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:

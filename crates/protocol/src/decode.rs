@@ -68,8 +68,10 @@ pub fn decode<'a>(frame: Frame<'a>, version: Version) -> Decoded<Packet<'a>> {
 fn decode_other<'a>(frame: Frame<'a>, version: Version) -> Decoded<Packet<'a>> {
     let mut body = Reader::new(frame.body);
     let kind = frame.first >> 4;
-    // The reserved flags are 0, or 0b0010 for PUBREL, SUBSCRIBE, UNSUBSCRIBE [MQTT-2.1.3-1].
-    if frame.first & 0x0F != if matches!(kind, 6 | 8 | 10) { 2 } else { 0 } {
+    // The reserved flags are 0, or 0b0010 for PUBREL, SUBSCRIBE, UNSUBSCRIBE [MQTT-2.1.3-1]; in 3.1 one of these that
+    // is sent again has DUP set.
+    let meaningful = if version == Version::V31 && matches!(kind, 6 | 8 | 10) { 0x07 } else { 0x0F };
+    if frame.first & meaningful != if matches!(kind, 6 | 8 | 10) { 2 } else { 0 } {
         return Err(Violation::malformed("reserved flags of the fixed header"));
     }
     let packet = match kind {
@@ -105,7 +107,7 @@ fn publish<'a>(frame: Frame<'a>, version: Version) -> Decoded<Publish<'a>> {
     let mut body = Reader::new(frame.body);
     let qos = qos(frame.first >> 1 & 3)?;
     let dup = frame.first & 8 != 0;
-    if dup && qos == QoS::AtMostOnce {
+    if dup && qos == QoS::AtMostOnce && version > Version::V31 {
         return Err(Violation::malformed("DUP with QoS 0")); // [MQTT-3.3.1-2]
     }
     let topic = match body.binary()? {
@@ -126,13 +128,15 @@ fn connect<'a>(body: &mut Reader<'a>) -> Decoded<Connect<'a>> {
     if flags & 4 == 0 && flags & 0x38 != 0 {
         return Err(Violation::malformed("will flags without a will")); // [MQTT-3.1.2-11]
     }
-    if version == Version::V311 && flags & 0xC0 == 0x40 {
+    if version < Version::V5 && flags & 0xC0 == 0x40 {
         return Err(Violation::malformed("password without a user name")); // [MQTT-3.1.2-22] of 3.1.1
     }
     let keep_alive_s = body.u16()?;
     let properties = properties(body, version, carrier::CONNECT)?;
     let client_id = body.string()?;
     let will = if flags & 4 != 0 { Some(will(body, version, flags)?) } else { None };
+    // MQTT 3.1 section 3.1: the flag may announce a user name that is not there, as clients of 3.0 do.
+    let flags = if version == Version::V31 && body.is_empty() { flags & 0x3F } else { flags };
     let username = if flags & 0x80 != 0 { Some(body.string()?) } else { None };
     let password = if flags & 0x40 != 0 { Some(body.binary()?) } else { None };
     let clean_start = flags & 2 != 0;
@@ -141,11 +145,7 @@ fn connect<'a>(body: &mut Reader<'a>) -> Decoded<Connect<'a>> {
 
 fn protocol(body: &mut Reader<'_>) -> Decoded<Version> {
     let unsupported = Violation::new(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, "protocol name or level not supported");
-    match (body.binary()?, body.u8()?) {
-        (b"MQTT", 4) => Ok(Version::V311),
-        (b"MQTT", 5) => Ok(Version::V5),
-        _ => Err(unsupported), // [MQTT-3.1.2-1], [MQTT-3.1.2-2]
-    }
+    Version::from_wire(body.binary()?, body.u8()?).ok_or(unsupported)
 }
 
 fn will<'a>(body: &mut Reader<'a>, version: Version, flags: u8) -> Decoded<Will<'a>> {
@@ -167,7 +167,7 @@ fn connack<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<ConnAck<'a>> 
 /// In MQTT 5 the reason code and the properties may be left out (section 3.4.2.1).
 fn ack<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<Ack<'a>> {
     let packet_id = body.packet_id()?;
-    if version == Version::V311 || body.is_empty() {
+    if version < Version::V5 || body.is_empty() {
         return Ok(Ack::new(packet_id, ReasonCode::SUCCESS));
     }
     let reason = ReasonCode(body.u8()?);
@@ -228,7 +228,7 @@ fn suback<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<
 
 /// An empty body means reason 0 (section 3.14.2.1), and is all there is in 3.1.1.
 fn disconnect<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<Disconnect<'a>> {
-    if version == Version::V311 || body.is_empty() {
+    if version < Version::V5 || body.is_empty() {
         return Ok(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() });
     }
     let reason = ReasonCode(body.u8()?);

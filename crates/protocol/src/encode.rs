@@ -33,6 +33,18 @@ pub fn encode(out: &mut Vec<u8>, version: Version, packet: &Packet<'_>) {
     }
 }
 
+/// How a PUBLISH names its topic (MQTT 5.0 section 3.3.2.3.4).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Naming {
+    /// By the topic.
+    #[default]
+    Topic,
+    /// By the topic, and sets an alias for it.
+    Both,
+    /// By an alias set before.
+    Alias,
+}
+
 /// What makes one encoding of a publication differ from another, besides packet identifier and subscription identifiers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
@@ -42,6 +54,8 @@ pub struct Shape {
     pub qos: QoS,
     /// Retain flag of the delivery.
     pub retain: bool,
+    /// Whether there is an alias; only in 5.0.
+    pub naming: Naming,
 }
 
 /// Where things lie in a PUBLISH just written, counted from its first byte.
@@ -49,6 +63,8 @@ pub struct Shape {
 pub struct Layout {
     /// Of the two bytes of the packet identifier, which are written as 0; 0 where there is none (QoS 0).
     pub packet_id_at: usize,
+    /// Of the two bytes of the topic alias, which are written as 0; 0 where there is none.
+    pub alias_at: usize,
     /// Length of the whole packet, payload included.
     pub len: usize,
 }
@@ -57,12 +73,14 @@ pub struct Layout {
 ///
 /// Returns None, and writes nothing, if the packet would be longer than the wire allows.
 pub fn publish_head(out: &mut Vec<u8>, shape: Shape, publication: &Publication<'_>, ids: &[u32]) -> Option<Layout> {
-    let topic = publication.topic.as_str().as_bytes();
+    let topic = if shape.naming == Naming::Alias { b"" } else { publication.topic.as_str().as_bytes() };
+    let alias_len = if shape.naming == Naming::Topic { 0 } else { 3 };
     let id_len = if shape.qos == QoS::AtMostOnce { 0 } else { 2 };
-    let properties_len = publication.properties.raw().len() + ids.iter().map(|id| 1 + varint_len(*id)).sum::<usize>();
+    let ids_len = ids.iter().map(|id| 1 + varint_len(*id)).sum::<usize>();
+    let properties_len = alias_len + publication.properties.raw().len() + ids_len;
     let section_len = match shape.version {
         Version::V5 => varint_len(properties_len as u32) + properties_len,
-        Version::V311 => 0,
+        Version::V31 | Version::V311 => 0,
     };
     let remaining = 2 + topic.len() + id_len + section_len + publication.payload.len();
     if remaining > VARINT_MAX as usize {
@@ -74,14 +92,19 @@ pub fn publish_head(out: &mut Vec<u8>, shape: Shape, publication: &Publication<'
     put_binary(out, topic);
     let packet_id_at = if id_len == 0 { 0 } else { out.len() - start };
     out.extend_from_slice(&[0, 0][..id_len]);
+    let mut alias_at = 0;
     if shape.version == Version::V5 {
         put_varint(out, properties_len as u32);
+        if alias_len > 0 {
+            alias_at = out.len() + 1 - start;
+            put_property(out, id::TOPIC_ALIAS, Value::Number(0));
+        }
         put_forwarded(out, publication);
         for id in ids {
             put_property(out, id::SUBSCRIPTION_IDENTIFIER, Value::Number(*id));
         }
     }
-    Some(Layout { packet_id_at, len: 1 + varint_len(remaining as u32) + remaining })
+    Some(Layout { packet_id_at, alias_at, len: 1 + varint_len(remaining as u32) + remaining })
 }
 
 fn put_forwarded(out: &mut Vec<u8>, publication: &Publication<'_>) {
@@ -111,7 +134,7 @@ fn publish_packet(out: &mut Vec<u8>, version: Version, packet: &Publish<'_>) {
 #[inline]
 pub fn ack(out: &mut Vec<u8>, version: Version, first: u8, packet: &Ack<'_>) {
     let [high, low] = packet.packet_id.to_be_bytes();
-    if version == Version::V311 || (packet.reason == ReasonCode::SUCCESS && packet.properties.is_empty()) {
+    if version < Version::V5 || (packet.reason == ReasonCode::SUCCESS && packet.properties.is_empty()) {
         out.extend_from_slice(&[first, 2, high, low]);
     } else if packet.properties.is_empty() {
         out.extend_from_slice(&[first, 3, high, low, packet.reason.0]);
@@ -124,7 +147,7 @@ pub fn ack(out: &mut Vec<u8>, version: Version, first: u8, packet: &Ack<'_>) {
 
 fn connect(out: &mut Vec<u8>, packet: &Connect<'_>) {
     let mut body = Vec::with_capacity(64);
-    put_binary(&mut body, b"MQTT");
+    put_binary(&mut body, packet.version.protocol_name());
     body.push(packet.version as u8);
     let mut flags = u8::from(packet.clean_start) << 1;
     if let Some(will) = &packet.will {
@@ -151,7 +174,9 @@ fn connect(out: &mut Vec<u8>, packet: &Connect<'_>) {
 
 fn connack(out: &mut Vec<u8>, version: Version, packet: &ConnAck<'_>) {
     let code = if version == Version::V5 { packet.reason.0 } else { packet.reason.connect_return_code() };
-    let mut body = vec![u8::from(packet.session_present), code];
+    // The flag came with 3.1.1; in 3.1 the byte is reserved.
+    let session_present = packet.session_present && version > Version::V31;
+    let mut body = vec![u8::from(session_present), code];
     put_section(&mut body, version, packet.properties);
     put_packet(out, 0x20, &body);
 }
@@ -182,15 +207,16 @@ fn suback(out: &mut Vec<u8>, version: Version, first: u8, packet: &SubAck<'_>) {
     if version == Version::V5 {
         body.extend(packet.reasons.iter().map(|reason| reason.0));
     } else if first == 0x90 {
-        // 3.1.1 knows one failure code [MQTT-3.9.3-2].
-        body.extend(packet.reasons.iter().map(|reason| reason.0.min(0x80)));
+        // 3.1.1 knows one failure code [MQTT-3.9.3-2]; 3.1 knows none, so the least promise stands for it.
+        let failure = if version == Version::V31 { 0 } else { 0x80 };
+        body.extend(packet.reasons.iter().map(|reason| if reason.is_error() { failure } else { reason.0 }));
     }
     put_packet(out, first, &body);
 }
 
 fn disconnect(out: &mut Vec<u8>, version: Version, first: u8, packet: &Disconnect<'_>) {
     let bare = packet.reason == ReasonCode::SUCCESS && packet.properties.is_empty();
-    if version == Version::V311 || bare {
+    if version < Version::V5 || bare {
         out.extend_from_slice(&[first, 0]);
         return;
     }

@@ -1,6 +1,6 @@
 //! MQTT without I/O: bytes and time in, decisions out.
 //!
-//! Knows the MQTT 3.1.1 and 5.0 specifications. Must not know sockets, clocks, threads, routing tables or Python: `now`
+//! Knows the MQTT 3.1, 3.1.1 and 5.0 specifications. Must not know sockets, clocks, threads, routing tables or Python: `now`
 //! is always an argument, bytes come as slices and leave in buffers that the caller owns. The server's workers, the
 //! command line's client, tests and fuzzers drive it.
 //!

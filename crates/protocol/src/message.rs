@@ -52,7 +52,7 @@ fn without(properties: Properties<'_>, removed: &[u8]) -> Vec<u8> {
 pub struct Origin {
     /// Client identifier of the publisher; empty for a publish from inside.
     pub client_id: Arc<str>,
-    /// When the broker took the message in; Unix time in milliseconds.
+    /// When the broker took the message in: milliseconds of a clock that never jumps, near Unix time.
     pub received_ms: u64,
 }
 
@@ -129,7 +129,12 @@ impl Message {
         self.body.len() + size_of::<Message>()
     }
 
-    /// Whether its expiry interval has elapsed at `now_ms`, Unix time in milliseconds.
+    /// When its expiry interval elapses, on the clock of `received_ms`; None: never.
+    pub fn expires_ms(&self) -> Option<u64> {
+        self.expiry_s.map(|expiry_s| self.origin.received_ms + u64::from(expiry_s) * 1000)
+    }
+
+    /// Whether its expiry interval has elapsed at `now_ms`, on the clock of `received_ms`.
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expiry_s.is_some_and(|expiry_s| self.waited_s(now_ms) >= u64::from(expiry_s))
     }

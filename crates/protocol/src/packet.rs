@@ -10,10 +10,29 @@ use crate::topic::{Filter, Topic};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Version {
+    /// MQTT 3.1
+    V31 = 3,
     /// MQTT 3.1.1
     V311 = 4,
     /// MQTT 5.0
     V5 = 5,
+}
+
+impl Version {
+    /// Every version with the protocol name that stands in its CONNECT; the level is the variant's number.
+    pub const TABLE: [(Version, &'static [u8]); 3] =
+        [(Version::V31, b"MQIsdp"), (Version::V311, b"MQTT"), (Version::V5, b"MQTT")];
+
+    /// Of a CONNECT with this name and level; None where there is none [MQTT-3.1.2-1], [MQTT-3.1.2-2].
+    pub fn from_wire(name: &[u8], level: u8) -> Option<Version> {
+        let row = Version::TABLE.iter().find(|(version, known)| *version as u8 == level && *known == name);
+        row.map(|(version, _)| *version)
+    }
+
+    /// The protocol name in CONNECT.
+    pub fn protocol_name(self) -> &'static [u8] {
+        if self == Version::V31 { b"MQIsdp" } else { b"MQTT" }
+    }
 }
 
 /// Quality of service.

@@ -424,7 +424,7 @@ const REFUSED_CONNECTS: &[Refusal] = &[
     (b"\x10\x00", V5, TRUNCATED, "empty CONNECT"),
     (b"\x10\x07\x00\x04MQTT\x03", V5, UNSUPPORTED, "level 3"),
     (b"\x10\x07\x00\x04MQTT\x06", V5, UNSUPPORTED, "level 6"),
-    (b"\x10\x09\x00\x06MQIsdp\x03", V5, UNSUPPORTED, "MQTT 3.1"),
+    (b"\x10\x09\x00\x06MQIsdp\x04", V5, UNSUPPORTED, "name of 3.1 with the level of 3.1.1"),
     (b"\x10\x07\x00\x04mqtt\x04", V5, UNSUPPORTED, "name in lower case"),
     (
         b"\x10\x0D\x00\x04MQTT\x04\x03\x00\x3C\x00\x01c",

@@ -14,7 +14,7 @@ use whimbrel_protocol::decode::{Split, decode, split};
 use whimbrel_protocol::encode::encode;
 use whimbrel_protocol::{Limits, Packet, Version, Violation};
 
-const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
 fn encoded(version: Version, packet: &Packet<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -336,7 +336,6 @@ fn a_connect_beyond_the_limits_is_refused_with_the_code_of_the_limit() {
         properties: Properties::default(),
     };
     let with_will = Connect { will: Some(will), ..connect(Version::V5, b"") };
-    let method = b"\x15\x00\x01m";
     let default = Limits::default;
     let table = [
         (&with_will, Limits { max_qos_allowed: 0, ..default() }, ReasonCode::QOS_NOT_SUPPORTED),
@@ -348,7 +347,6 @@ fn a_connect_beyond_the_limits_is_refused_with_the_code_of_the_limit() {
         ),
         (&with_will, Limits { max_topic_levels: 0, ..default() }, ReasonCode::TOPIC_NAME_INVALID),
         (&connect(Version::V5, b"\x16\x00\x01d"), default(), ReasonCode::PROTOCOL_ERROR),
-        (&connect(Version::V5, method), default(), ReasonCode::BAD_AUTHENTICATION_METHOD),
     ];
     for (connect, limits, reason) in table {
         assert_eq!(request(connect, &limits).unwrap_err().reason, reason);

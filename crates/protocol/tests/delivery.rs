@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use whimbrel_protocol::session::{Agreed, DropReason, Offered};
 use whimbrel_protocol::{Limits, QoS, Version};
 
-const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 const SIDES: [Side; 2] = [Side::Broker, Side::Client];
 const QOS_1_AND_2: [QoS; 2] = [QoS::AtLeastOnce, QoS::ExactlyOnce];
 

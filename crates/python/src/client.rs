@@ -36,7 +36,11 @@ impl Client {
             client_id: client_id.into(),
             username: username.map(Into::into),
             password: password.map(|password| Secret(password.into())),
-            version: if protocol_version == 4 { Version::V311 } else { Version::V5 },
+            version: match protocol_version {
+                3 => Version::V31,
+                4 => Version::V311,
+                _ => Version::V5,
+            },
             keep_alive_s,
             timeout: Duration::from_millis(timeout_ms),
         };

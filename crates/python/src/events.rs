@@ -10,6 +10,7 @@ use crate::records;
 pub(crate) fn to_python(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
     match event {
         Event::Authenticate(question) => object(py, authenticate(py, *question)),
+        Event::EnhancedAuthenticate(question) => object(py, enhanced_authenticate(py, *question)),
         Event::Authorize(question) => object(py, authorize(*question)),
         Event::Connected(notice) => object(py, connected(*notice)),
         Event::Disconnected(notice) => object(py, disconnected(*notice)),
@@ -47,6 +48,22 @@ fn authenticate(py: Python<'_>, question: event::Authenticate) -> records::Authe
         keep_alive_s: question.keep_alive_s,
         clean_start: question.clean_start,
         is_anonymous_allowed: question.is_anonymous_allowed,
+    }
+}
+
+fn enhanced_authenticate(py: Python<'_>, question: event::EnhancedAuthenticate) -> records::EnhancedAuthenticate {
+    records::EnhancedAuthenticate {
+        ticket: question.ticket,
+        exchange: question.exchange,
+        step: question.step,
+        is_reauthentication: question.is_reauthentication,
+        method: question.method.into(),
+        auth_data: question.auth_data.map(|bytes| PyBytes::new(py, &bytes.0).unbind()),
+        client_id: question.client_id.as_ref().into(),
+        username: question.username.map(String::from),
+        password: question.password.map(|password| PyBytes::new(py, &password.0).unbind()),
+        peer: question.peer,
+        listener: question.listener,
     }
 }
 

@@ -8,6 +8,7 @@
 mod client;
 mod errors;
 mod events;
+mod load;
 mod message;
 mod options;
 mod plane;
@@ -22,8 +23,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CertificateError", module.py().get_type::<errors::CertificateError>())?;
     module.add_class::<plane::DataPlane>()?;
     module.add_class::<client::Client>()?;
+    module.add_class::<load::LoadRun>()?;
     module.add_class::<message::Message>()?;
     module.add_class::<records::Authenticate>()?;
+    module.add_class::<records::EnhancedAuthenticate>()?;
     module.add_class::<records::Authorize>()?;
     module.add_class::<records::Connected>()?;
     module.add_class::<records::Disconnected>()?;

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use whimbrel_protocol::Message as NativeMessage;
 use whimbrel_protocol::properties::{Value, id};
+use whimbrel_server::clock::unix_of;
 
 #[pyclass(frozen, module = "whimbrel._core")]
 pub(crate) struct Message(pub(crate) Arc<NativeMessage>);
@@ -44,7 +45,7 @@ impl Message {
 
     #[getter]
     fn timestamp_ms(&self) -> u64 {
-        self.0.origin.received_ms
+        unix_of(self.0.origin.received_ms)
     }
 
     #[getter]

@@ -1,12 +1,14 @@
 //! Options: read by name from any object that has the attributes of the stub's protocols.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::Limits;
+use whimbrel_protocol::session::QueueRules;
 use whimbrel_server::transport::proxy::Network;
-use whimbrel_server::{LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
+use whimbrel_server::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 
 #[derive(FromPyObject)]
 pub(crate) struct OptionsInput {
@@ -15,6 +17,9 @@ pub(crate) struct OptionsInput {
     listeners: Vec<ListenerInput>,
     zones: Vec<ZoneInput>,
     question_deadline_ms: u32,
+    flapping_max_count: u32,
+    flapping_window_ms: u64,
+    flapping_ban_ms: u64,
     max_retained_messages: usize,
     max_retained_bytes: usize,
 }
@@ -41,6 +46,7 @@ struct ListenerInput {
     websocket_path: Option<String>,
     tls: Option<TlsInput>,
     trusted_proxies: Option<Vec<String>>,
+    max_conn_rate: u32,
 }
 
 #[derive(FromPyObject)]
@@ -50,16 +56,30 @@ pub(crate) struct ZoneInput {
     max_topic_levels: u16,
     max_qos_allowed: u8,
     max_topic_alias: u16,
+    max_topic_alias_out: u16,
     max_inflight: u16,
     receive_maximum: u16,
     max_awaiting_rel: u16,
+    await_rel_timeout_s: u32,
+    retry_interval_ms: u32,
     max_mqueue_len: u32,
+    is_newest_dropped: bool,
+    is_qos0_stored: bool,
+    topic_priorities: Vec<(String, u16)>,
+    default_priority: u16,
     max_subscriptions: u32,
     max_outbox_bytes: u32,
+    server_keepalive_s: u16,
+    response_information: String,
+    force_shutdown_bytes: u32,
     idle_timeout_ms: u32,
+    max_publish_rate: u32,
+    max_bytes_rate: u32,
     session_expiry_s: u32,
     session_expiry_max_s: u32,
+    max_sessions: u32,
     is_retain_available: bool,
+    is_wildcard_available: bool,
 }
 
 impl OptionsInput {
@@ -75,6 +95,11 @@ impl OptionsInput {
             listeners: listeners.collect::<PyResult<_>>()?,
             zones: self.zones.into_iter().map(ZoneInput::convert).collect(),
             question_deadline_ms: self.question_deadline_ms,
+            flapping: (self.flapping_max_count > 0).then_some(Flapping {
+                max_count: self.flapping_max_count,
+                window_ms: self.flapping_window_ms,
+                ban_ms: self.flapping_ban_ms,
+            }),
             retained_messages_max: self.max_retained_messages,
             retained_bytes_max: self.max_retained_bytes,
         })
@@ -120,28 +145,48 @@ impl ListenerInput {
                 tls: self.tls.map(TlsInput::convert).transpose()?,
                 trusted_proxies: self.trusted_proxies.as_deref().map(networks).transpose()?,
             },
+            max_conn_rate: self.max_conn_rate,
         })
     }
 }
 
 impl ZoneInput {
     pub(crate) fn convert(self) -> Limits {
+        let rules = QueueRules {
+            drops_newest: self.is_newest_dropped,
+            stores_qos0: self.is_qos0_stored,
+            max_bytes: self.force_shutdown_bytes as usize,
+            priorities: self.topic_priorities.into_iter().map(|(topic, priority)| (topic.into(), priority)).collect(),
+            default_priority: self.default_priority,
+        };
+        let queue_rules = (rules != QueueRules::default()).then(|| Arc::new(rules));
         Limits {
             max_packet_size_bytes: self.max_packet_size_bytes,
             max_clientid_len: self.max_clientid_len,
             max_topic_levels: self.max_topic_levels,
             max_qos_allowed: self.max_qos_allowed,
             max_topic_alias: self.max_topic_alias,
+            max_topic_alias_out: self.max_topic_alias_out,
             max_inflight: self.max_inflight,
             receive_maximum: self.receive_maximum,
             max_awaiting_rel: self.max_awaiting_rel,
+            await_rel_timeout_s: self.await_rel_timeout_s,
+            retry_interval_ms: self.retry_interval_ms,
             max_mqueue_len: self.max_mqueue_len,
+            queue_rules,
             max_subscriptions: self.max_subscriptions,
             max_outbox_bytes: self.max_outbox_bytes,
+            server_keepalive_s: self.server_keepalive_s,
+            response_information: self.response_information.into(),
+            force_shutdown_bytes: self.force_shutdown_bytes,
             idle_timeout_ms: self.idle_timeout_ms,
+            max_publish_rate: self.max_publish_rate,
+            max_bytes_rate: self.max_bytes_rate,
             session_expiry_s: self.session_expiry_s,
             session_expiry_max_s: self.session_expiry_max_s,
+            max_sessions: self.max_sessions,
             is_retain_available: self.is_retain_available,
+            is_wildcard_available: self.is_wildcard_available,
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Limits, Message, QoS, Topic};
+use whimbrel_server::clock::steady_ms;
 use whimbrel_server::{Broker, Interest};
 
 use crate::errors;
@@ -47,13 +48,21 @@ impl DataPlane {
         self.0.drain().into_iter().map(|event| events::to_python(py, event)).collect()
     }
 
-    #[pyo3(signature = (*, authenticate, authorize, connected, disconnected))]
-    fn set_interest(&self, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) {
+    #[pyo3(signature = (*, authenticate, authorize, connected, disconnected, enhanced_authenticate=false))]
+    fn set_interest(
+        &self,
+        authenticate: bool,
+        authorize: bool,
+        connected: bool,
+        disconnected: bool,
+        enhanced_authenticate: bool,
+    ) {
         let bits = [
             (authenticate, Interest::AUTHENTICATE),
             (authorize, Interest::AUTHORIZE),
             (connected, Interest::CONNECTED),
             (disconnected, Interest::DISCONNECTED),
+            (enhanced_authenticate, Interest::ENHANCED_AUTHENTICATE),
         ];
         let wanted = bits.iter().filter(|(wanted, _)| *wanted);
         self.0.set_interest(Interest(wanted.fold(0, |bits, (_, bit)| bits | bit.0)));
@@ -66,6 +75,20 @@ impl DataPlane {
 
     fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
         self.0.answer_authenticate(ticket, reason_code, is_superuser);
+    }
+
+    fn answer_enhanced(
+        &self,
+        ticket: u64,
+        reason_code: u8,
+        auth_data: Option<&[u8]>,
+        is_superuser: bool,
+    ) -> PyResult<()> {
+        if auth_data.is_some_and(|bytes| bytes.len() > 65_535) {
+            return Err(PyValueError::new_err("auth_data: at most 65,535 bytes"));
+        }
+        self.0.answer_enhanced(ticket, reason_code, auth_data.map(|bytes| Secret(bytes.into())), is_superuser);
+        Ok(())
     }
 
     fn answer_authorize(&self, ticket: u64, reason_codes: Vec<u8>) {
@@ -87,9 +110,7 @@ impl DataPlane {
         let properties = user_section(&user_properties)?;
         let properties = Properties::trusted(&properties);
         let publication = Publication { topic, properties, expiry_s: None, payload };
-        // A clock before 1970 dates the message at 1970.
-        let received_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let origin = Origin { client_id: Arc::from(""), received_ms };
+        let origin = Origin { client_id: Arc::from(""), received_ms: steady_ms() };
         self.0.publish(ticket, Arc::new(Message::new(&publication, qos, retain, origin)));
         Ok(())
     }

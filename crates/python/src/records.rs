@@ -34,6 +34,20 @@ record!(Authenticate {
     is_anonymous_allowed: bool,
 });
 
+record!(EnhancedAuthenticate {
+    ticket: u64,
+    exchange: u64,
+    step: u32,
+    is_reauthentication: bool,
+    method: String,
+    auth_data: Option<Py<PyBytes>>,
+    client_id: String,
+    username: Option<String>,
+    password: Option<Py<PyBytes>>,
+    peer: String,
+    listener: String,
+});
+
 record!(Authorize {
     ticket: u64,
     client_id: String,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 pub use cache::MatchCache;
-pub use matches::{Group, Matches, Target};
+pub use matches::{Audience, Group, Matches, Target};
 pub use retained::{Progress, Retained, StoreOutcome};
 pub use tree::{Entry, Place, Tree};
 

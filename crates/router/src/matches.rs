@@ -6,7 +6,20 @@ use std::sync::Arc;
 
 use whimbrel_protocol::{QoS, Topic};
 
-use crate::tree::Entry;
+use crate::tree::{Entry, Place};
+
+/// Whose messages a target stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Audience {
+    /// Everybody's.
+    All,
+    /// Everybody's but the session's own: every matching subscription asked for No Local [MQTT-3.8.3-3].
+    Others,
+    /// Everybody's but the session's own, for which there is a second target.
+    OthersOfTwo,
+    /// The session's own: only the subscriptions without No Local count.
+    Own,
+}
 
 /// One session (or tap) that wants the topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,8 +30,8 @@ pub struct Target {
     pub epoch: u16,
     /// The highest QoS of the matching subscriptions [MQTT-3.3.5-1].
     pub qos: QoS,
-    /// Every matching subscription asked for No Local.
-    pub no_local: bool,
+    /// Whose messages.
+    pub audience: Audience,
     /// A matching subscription asked for Retain As Published.
     pub retain_as_published: bool,
     /// The identifiers of all matching subscriptions that have one.
@@ -45,6 +58,7 @@ pub struct Matches {
     pub home: Box<[Target]>,
     /// Targets elsewhere.
     pub away: Box<[Group]>,
+    session_count: usize,
 }
 
 impl Matches {
@@ -52,23 +66,24 @@ impl Matches {
     pub fn group(topic: Topic<'_>, generation: u64, home: u16, mut found: Vec<Entry>) -> Matches {
         found.sort_unstable_by_key(|entry| (entry.place, entry.identifier));
         let mut groups: Vec<(u16, Vec<Target>)> = Vec::new();
+        let mut session_count = 0;
         for entries in found.chunk_by(|one, other| one.place == other.place) {
             let owner = entries[0].place.owner;
-            let target = Target::merge(entries);
-            match groups.last_mut() {
-                Some((last, targets)) if *last == owner => targets.push(target),
-                _ => groups.push((owner, vec![target])),
+            session_count += 1;
+            if groups.last().is_none_or(|(last, _)| *last != owner) {
+                groups.push((owner, Vec::new()));
             }
+            groups.last_mut().into_iter().for_each(|(_, targets)| Target::put_merged(entries, targets));
         }
         let at_home = groups.iter().position(|(owner, _)| *owner == home);
         let home = at_home.map(|at| groups.remove(at).1).unwrap_or_default();
         let away = groups.into_iter().map(|(owner, targets)| Group { owner, targets: targets.into() });
-        Matches { topic: topic.as_str().into(), generation, home: home.into(), away: away.collect() }
+        Matches { topic: topic.as_str().into(), generation, home: home.into(), away: away.collect(), session_count }
     }
 
     /// How many sessions and taps.
     pub fn len(&self) -> usize {
-        self.home.len() + self.away.iter().map(|group| group.targets.len()).sum::<usize>()
+        self.session_count
     }
 
     /// Bytes that these matches occupy, roughly.
@@ -87,15 +102,28 @@ impl Matches {
 }
 
 impl Target {
-    fn merge(entries: &[Entry]) -> Target {
-        let place = entries[0].place;
-        let options = || entries.iter().map(|entry| entry.options);
-        let identifiers: Vec<u32> = entries.iter().map(|entry| entry.identifier).filter(|id| *id != 0).collect();
+    /// Appends what the subscriptions of one session come to: one target, or two where only some have No Local.
+    fn put_merged(entries: &[Entry], targets: &mut Vec<Target>) {
+        let own = || entries.iter().filter(|entry| !entry.options.no_local);
+        let audience = match own().count() {
+            count if count == entries.len() => Audience::All,
+            0 => Audience::Others,
+            _ => Audience::OthersOfTwo,
+        };
+        targets.push(Target::merge(entries.iter(), entries[0].place, audience));
+        if audience == Audience::OthersOfTwo {
+            targets.push(Target::merge(own(), entries[0].place, Audience::Own));
+        }
+    }
+
+    fn merge<'a>(entries: impl Iterator<Item = &'a Entry> + Clone, place: Place, audience: Audience) -> Target {
+        let options = || entries.clone().map(|entry| entry.options);
+        let identifiers: Vec<u32> = entries.clone().map(|entry| entry.identifier).filter(|id| *id != 0).collect();
         Target {
             slot: place.slot,
             epoch: place.epoch,
             qos: options().map(|options| options.qos).max().unwrap_or(QoS::AtMostOnce),
-            no_local: options().all(|options| options.no_local),
+            audience,
             retain_as_published: options().any(|options| options.retain_as_published),
             identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
         }

@@ -4,7 +4,7 @@
 //! Does not know who asks. Bounded in messages and bytes: a message over the bound is refused, never an old one lost.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -55,6 +55,8 @@ pub enum StoreOutcome {
 #[derive(Debug)]
 pub struct Retained {
     messages: BTreeMap<ByTopic, ()>,
+    /// Those with an expiry, by its end.
+    expiring: BTreeSet<(u64, ByTopic)>,
     bytes: usize,
     messages_max: usize,
     bytes_max: usize,
@@ -74,7 +76,7 @@ pub enum Progress {
 impl Retained {
     /// Empty; holds at most so many messages and bytes.
     pub fn new(messages_max: usize, bytes_max: usize) -> Retained {
-        Retained { messages: BTreeMap::new(), bytes: 0, messages_max, bytes_max }
+        Retained { messages: BTreeMap::new(), expiring: BTreeSet::new(), bytes: 0, messages_max, bytes_max }
     }
 
     /// How many messages.
@@ -108,13 +110,36 @@ impl Retained {
 
     fn insert(&mut self, message: Arc<Message>) {
         self.bytes += message.size_bytes();
+        if let Some(expires_ms) = message.expires_ms() {
+            self.expiring.insert((expires_ms, ByTopic(Arc::clone(&message))));
+        }
         self.messages.insert(ByTopic(message), ());
     }
 
     fn remove(&mut self, topic: &[u8]) -> Option<Arc<Message>> {
         let (ByTopic(message), ()) = self.messages.remove_entry(topic)?;
         self.bytes -= message.size_bytes();
+        if let Some(expires_ms) = message.expires_ms() {
+            self.expiring.remove(&(expires_ms, ByTopic(Arc::clone(&message))));
+        }
         Some(message)
+    }
+
+    /// Removes up to `budget` messages whose expiry has elapsed at `now_ms` (the clock of `Origin::received_ms`), those
+    /// that were due first before others; how many went.
+    pub fn purge(&mut self, now_ms: u64, budget: usize) -> usize {
+        let mut count = 0;
+        while count < budget && self.next_expiry_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            let Some((_, ByTopic(message))) = self.expiring.pop_first() else { break };
+            self.remove(message.topic_bytes());
+            count += 1;
+        }
+        count
+    }
+
+    /// When the next message expires; None: none will.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiring.first().map(|(due_ms, _)| *due_ms)
     }
 
     /// The retained message of one topic.

@@ -4,14 +4,15 @@
 
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::{QoS, Topic};
+use whimbrel_router::Audience::{self, All, Others, OthersOfTwo, Own};
 use whimbrel_router::{Entry, Matches, Place, Target};
 
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 /// QoS, No Local, Retain As Published, identifier.
 type Subscription = (u8, bool, bool, u32);
-/// Highest QoS, all No Local, any Retain As Published, identifiers of those that have one.
-type Merged = (u8, bool, bool, &'static [u32]);
+/// Highest QoS, whose messages, any Retain As Published, identifiers of those that have one.
+type Merged = (u8, Audience, bool, &'static [u32]);
 
 fn entry(
     (owner, slot, epoch): (u16, u32, u16),
@@ -33,34 +34,38 @@ fn group(home: u16, found: Vec<Entry>) -> Matches {
 }
 
 /// What the subscriptions of one session become.
-fn merged(subscriptions: &[Subscription]) -> Target {
+fn merged(subscriptions: &[Subscription]) -> Vec<Target> {
     let found = subscriptions.iter().map(|subscription| entry((0, 1, 2), *subscription));
     let matches = group(0, found.collect());
-    assert_eq!((matches.home.len(), matches.away.len()), (1, 0));
-    matches.home[0].clone()
+    assert_eq!((matches.len(), matches.away.len()), (1, 0));
+    matches.home.to_vec()
 }
 
 #[test]
-fn overlapping_subscriptions_become_one_target_as_the_table_says() {
-    let table: [(&[Subscription], Merged); 8] = [
-        (&[(1, false, false, 0)], (1, false, false, &[])),
-        (&[(0, false, false, 0), (2, false, false, 0), (1, false, false, 0)], (2, false, false, &[])),
-        (&[(0, true, false, 0)], (0, true, false, &[])),
-        (&[(0, true, false, 0), (0, true, false, 0)], (0, true, false, &[])),
-        (&[(0, true, false, 0), (0, false, false, 0)], (0, false, false, &[])),
-        (&[(0, false, true, 0), (0, false, false, 0)], (0, false, true, &[])),
-        (&[(0, false, false, 9), (0, false, false, 0), (0, false, false, 4)], (0, false, false, &[4, 9])),
-        (&[(1, true, true, 3), (2, true, false, 3)], (2, true, true, &[3, 3])),
+fn overlapping_subscriptions_become_targets_as_the_table_says() {
+    let table: [(&[Subscription], &[Merged]); 11] = [
+        (&[(1, false, false, 0)], &[(1, All, false, &[])]),
+        (&[(0, false, false, 0), (2, false, false, 0), (1, false, false, 0)], &[(2, All, false, &[])]),
+        (&[(0, true, false, 0)], &[(0, Others, false, &[])]),
+        (&[(0, true, false, 0), (0, true, false, 0)], &[(0, Others, false, &[])]),
+        (&[(0, true, false, 0), (0, false, false, 0)], &[(0, OthersOfTwo, false, &[]), (0, Own, false, &[])]),
+        (&[(2, true, false, 0), (1, false, false, 0)], &[(2, OthersOfTwo, false, &[]), (1, Own, false, &[])]),
+        (&[(0, true, true, 7), (1, false, false, 8)], &[(1, OthersOfTwo, true, &[7, 8]), (1, Own, false, &[8])]),
+        (&[(0, true, false, 7), (2, false, true, 0)], &[(2, OthersOfTwo, true, &[7]), (2, Own, true, &[])]),
+        (&[(0, false, true, 0), (0, false, false, 0)], &[(0, All, true, &[])]),
+        (&[(0, false, false, 9), (0, false, false, 0), (0, false, false, 4)], &[(0, All, false, &[4, 9])]),
+        (&[(1, true, true, 3), (2, true, false, 3)], &[(2, Others, true, &[3, 3])]),
     ];
-    for (subscriptions, (qos, no_local, retain_as_published, identifiers)) in table {
-        let expected = Target {
+    for (subscriptions, targets) in table {
+        let target = |(qos, audience, retain_as_published, identifiers): &Merged| Target {
             slot: 1,
             epoch: 2,
-            qos: QOS[usize::from(qos)],
-            no_local,
-            retain_as_published,
-            identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
+            qos: QOS[usize::from(*qos)],
+            audience: *audience,
+            retain_as_published: *retain_as_published,
+            identifiers: (!identifiers.is_empty()).then(|| (*identifiers).into()),
         };
+        let expected: Vec<Target> = targets.iter().map(target).collect();
         assert_eq!(merged(subscriptions), expected, "{subscriptions:?}");
     }
 }

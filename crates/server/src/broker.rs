@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::{Filter, Limits, Message, QoS, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
@@ -57,9 +58,10 @@ impl Broker {
     pub fn start(options: &Options) -> Result<Broker, StartError> {
         let listeners = options.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let retained = Retained::new(options.retained_messages_max, options.retained_bytes_max);
-        let shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
+        let mut shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
             .map_err(StartError::Resources)?;
         shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
+        shared.flapping = options.flapping;
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
@@ -136,6 +138,11 @@ impl Broker {
     /// Answers a question about a CONNECT; 0 lets the client in.
     pub fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
         self.post_to_ticket(ticket, Mail::Authenticated { ticket, reason_code, is_superuser });
+    }
+
+    /// Answers a question of an exchange: 0 lets the client in, 0x18 goes on with `auth_data`, an error refuses.
+    pub fn answer_enhanced(&self, ticket: u64, reason_code: u8, auth_data: Option<Secret>, is_superuser: bool) {
+        self.post_to_ticket(ticket, Mail::EnhancedAuthenticated { ticket, reason_code, auth_data, is_superuser });
     }
 
     /// Answers a question about a PUBLISH or SUBSCRIBE; one code for each topic.

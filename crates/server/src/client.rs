@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::connection::{Connection, Received, Role};
@@ -323,10 +323,10 @@ impl Client {
 
     fn on_publish(&mut self, publish: &Publish<'_>) -> Result<(), ClientError> {
         let named = self.connection.name(publish)?;
-        if self.inbound.on_publish(publish.qos, publish.packet_id) == Accepted::Route {
+        if self.inbound.on_publish(publish.qos, publish.packet_id, 0) == Accepted::Route {
             let properties = forwarded_properties(publish.properties);
             let publication = Publication::new(publish, named.topic(), &properties);
-            let received_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+            let received_ms = crate::clock::steady_ms();
             let origin = Origin { client_id: Arc::from(""), received_ms };
             self.messages.push_back(Arc::new(Message::new(&publication, publish.qos, publish.retain, origin)));
         }

@@ -12,6 +12,8 @@ use whimbrel_protocol::connection::handshake::Secret;
 pub enum Event {
     /// Question: may this client enter?
     Authenticate(Box<Authenticate>),
+    /// Question: how does this authentication go on?
+    EnhancedAuthenticate(Box<EnhancedAuthenticate>),
     /// Question: may this client do this?
     Authorize(Box<Authorize>),
     /// Notice.
@@ -76,7 +78,7 @@ pub struct Authenticate {
     pub peer: String,
     /// Label of the listener.
     pub listener: String,
-    /// 4 or 5.
+    /// 3, 4 or 5.
     pub protocol_version: u8,
     /// Seconds.
     pub keep_alive_s: u16,
@@ -84,6 +86,33 @@ pub struct Authenticate {
     pub clean_start: bool,
     /// What happens where nothing answers.
     pub is_anonymous_allowed: bool,
+}
+
+/// One packet of a client in an exchange of its own method.
+#[derive(Debug)]
+pub struct EnhancedAuthenticate {
+    /// Names the question.
+    pub ticket: u64,
+    /// Names the connection among those that live.
+    pub exchange: u64,
+    /// Packets of the client in this exchange before this one.
+    pub step: u32,
+    /// Whether the client is in already and authenticates anew.
+    pub is_reauthentication: bool,
+    /// Authentication Method.
+    pub method: Box<str>,
+    /// Authentication Data.
+    pub auth_data: Option<Secret>,
+    /// Client identifier, assigned ones included.
+    pub client_id: Arc<str>,
+    /// User name of CONNECT.
+    pub username: Option<Box<str>>,
+    /// Password of CONNECT; only in the question about CONNECT itself.
+    pub password: Option<Secret>,
+    /// Address of the peer.
+    pub peer: String,
+    /// Label of the listener.
+    pub listener: String,
 }
 
 /// Publish or subscribe.
@@ -127,7 +156,7 @@ pub struct Connected {
     pub peer: String,
     /// Label of the listener.
     pub listener: String,
-    /// 4 or 5.
+    /// 3, 4 or 5.
     pub protocol_version: u8,
     /// Seconds.
     pub keep_alive_s: u16,
@@ -167,7 +196,7 @@ pub struct ClientRecord {
     pub peer: String,
     /// Label of the last listener.
     pub listener: String,
-    /// 4 or 5.
+    /// 3, 4 or 5.
     pub protocol_version: u8,
     /// Whether a connection is there.
     pub is_connected: bool,

@@ -5,12 +5,16 @@
 
 pub mod broker;
 pub mod client;
+pub mod clock;
 pub mod event;
+mod flapping;
+mod gate;
 pub mod ledger;
 mod listener;
 mod mailbox;
 pub mod options;
 pub mod outlet;
+mod pace;
 mod shared;
 mod socket;
 pub mod tap;
@@ -20,5 +24,5 @@ mod worker;
 
 pub use broker::{Broker, StartError};
 pub use event::Event;
-pub use options::{LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
+pub use options::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 pub use shared::Interest;

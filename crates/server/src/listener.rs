@@ -8,10 +8,12 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, listen, socket_with, sockopt};
 
+use crate::gate::Gate;
 use crate::options::{ListenerKind, ListenerOptions};
 use crate::socket::{Peer, Socket};
 use crate::transport::{Layering, Transport};
@@ -28,6 +30,8 @@ pub(crate) struct Listener {
     pub(crate) layering: Layering,
     descriptor: OwnedFd,
     connections: AtomicU32,
+    gate: Gate,
+    opened: Instant,
 }
 
 /// What accept found.
@@ -40,6 +44,8 @@ pub(crate) enum Accepted {
     Empty,
     /// Out of descriptors or memory; try later.
     Exhausted(Errno),
+    /// Over the listener's rate: those that wait stay where they are; try again after so many milliseconds.
+    TooFast(u64),
 }
 
 impl Listener {
@@ -51,8 +57,19 @@ impl Listener {
             }
             ListenerKind::Unix { path } => bind_unix(path).map_err(|error| (path.display().to_string(), error))?,
         };
-        let (options, label, connections) = (options.clone(), options.label(), AtomicU32::new(0));
-        Ok(Listener { options, label, address, layering, descriptor, connections })
+        let connections = AtomicU32::new(0);
+        let gate = Gate::new(options.max_conn_rate);
+        let opened = Instant::now();
+        Ok(Listener {
+            options: options.clone(),
+            label: options.label(),
+            address,
+            layering,
+            descriptor,
+            connections,
+            gate,
+            opened,
+        })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -61,6 +78,20 @@ impl Listener {
 
     /// Takes one waiting connection.
     pub(crate) fn accept(&self) -> Accepted {
+        if !self.gate.is_limited() {
+            return self.take();
+        }
+        if let Err(wait_us) = self.gate.enter(self.opened.elapsed().as_micros() as u64) {
+            return Accepted::TooFast(wait_us.div_ceil(1000));
+        }
+        let accepted = self.take();
+        if matches!(accepted, Accepted::Empty | Accepted::Exhausted(_)) {
+            self.gate.give_back();
+        }
+        accepted
+    }
+
+    fn take(&self) -> Accepted {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (descriptor, address) = match acceptfrom_with(&self.descriptor, flags) {
             Ok(accepted) => accepted,
@@ -74,7 +105,7 @@ impl Listener {
             self.release();
             return Accepted::Refused;
         }
-        let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::Net);
+        let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::from);
         match self.layering.lay_over(Socket::new(descriptor), &peer) {
             Some(transport) => Accepted::Client(transport, peer),
             None => {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use whimbrel_protocol::Message;
+use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_router::Target;
 
 use crate::worker::Handoff;
@@ -28,6 +29,8 @@ pub(crate) enum Mail {
     Publish { ticket: u64, message: Arc<Message> },
     /// Answer to a question.
     Authenticated { ticket: u64, reason_code: u8, is_superuser: bool },
+    /// Answer to a question.
+    EnhancedAuthenticated { ticket: u64, reason_code: u8, auth_data: Option<Secret>, is_superuser: bool },
     /// Answer to a question.
     Authorized { ticket: u64, reason_codes: Vec<u8> },
     /// A page of clients from a slot on.

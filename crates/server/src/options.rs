@@ -21,10 +21,23 @@ pub struct Options {
     pub zones: Vec<Limits>,
     /// How long a question may stay unanswered; milliseconds.
     pub question_deadline_ms: u32,
+    /// Clients that come and go too often; None: nobody looks.
+    pub flapping: Option<Flapping>,
     /// Retained messages kept at most.
     pub retained_messages_max: usize,
     /// Bytes of retained messages kept at most.
     pub retained_bytes_max: usize,
+}
+
+/// When a client identifier is refused for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Flapping {
+    /// Connections that end within the window.
+    pub max_count: u32,
+    /// Milliseconds, from the first of them.
+    pub window_ms: u64,
+    /// How long it is refused then; milliseconds.
+    pub ban_ms: u64,
 }
 
 /// One listener.
@@ -42,6 +55,8 @@ pub struct ListenerOptions {
     pub connections_max: u32,
     /// What lies between the socket and MQTT.
     pub layers: LayerOptions,
+    /// Connections taken in a second; 0: no limit.
+    pub max_conn_rate: u32,
 }
 
 /// What lies between a listener's sockets and MQTT; nothing by default.

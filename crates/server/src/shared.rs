@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::ledger::Block;
 use crate::listener::Listener;
 use crate::mailbox::{Mail, Mailbox};
+use crate::options::Flapping;
 use crate::outlet::Outlet;
 use crate::tap::Taps;
 
@@ -29,6 +30,8 @@ impl Interest {
     pub const CONNECTED: Interest = Interest(4);
     /// Notices of their end.
     pub const DISCONNECTED: Interest = Interest(8);
+    /// Questions about each packet of an enhanced authentication.
+    pub const ENHANCED_AUTHENTICATE: Interest = Interest(16);
 }
 
 /// The broker's common ground.
@@ -42,7 +45,10 @@ pub(crate) struct Shared {
     pub(crate) listeners: Vec<Listener>,
     zones: RwLock<Vec<Arc<Limits>>>,
     question_deadline_ms: AtomicU64,
+    pub(crate) flapping: Option<Flapping>,
     running: AtomicUsize,
+    /// Sessions that may outlive their connection.
+    pub(crate) kept: AtomicUsize,
     pub(crate) assigned: AtomicU64,
     interest: AtomicU8,
     interest_epoch: AtomicU32,
@@ -67,7 +73,9 @@ impl Shared {
             listeners,
             zones: RwLock::new(zones.iter().cloned().map(Arc::new).collect()),
             question_deadline_ms: AtomicU64::new(0),
+            flapping: None,
             running: AtomicUsize::new(usize::from(workers)),
+            kept: AtomicUsize::new(0),
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.
             assigned: AtomicU64::new(hasher.hash_one("assigned")),
             interest: AtomicU8::new(0),

@@ -13,6 +13,14 @@ pub(crate) enum Subject {
     Client(u32, u16),
     /// A session: slot and epoch.
     Session(u32, u16),
+    /// A listener that rests, by index.
+    Listener(u16),
+    /// A session whose QoS 2 messages wait for PUBREL: slot and epoch.
+    AwaitRel(u32, u16),
+    /// A connection whose unacknowledged messages are sent again: slot and epoch.
+    Retry(u32, u16),
+    /// A connection that waits for tokens: slot and epoch. One entry a wait, and none outlives it.
+    Paced(u32, u16),
 }
 
 /// The heap of one worker.

@@ -1,7 +1,7 @@
 """The command `whimbrel`. A spoke: it knows settings, the app and the management line, and says things to people.
 
-Exit codes: 0; 1 where the machine or the broker refused; 2 for what has to be written differently; 27 where `sub -W`
-ran out (mosquitto_sub's code); 130 after Ctrl-C.
+Exit codes: 0; 1 where the machine or the broker refused or `bench` found faults; 2 for what has to be written
+differently; 27 where `sub -W` ran out (mosquitto_sub's code); 130 after Ctrl-C.
 """
 
 import errno
@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from whimbrel.cli.bench import bench
 from whimbrel.cli.control import ctl
 from whimbrel.cli.messages import pub, sub
 from whimbrel.cli.operator import check, config, start, version
@@ -51,5 +52,5 @@ def main() -> None:
     """Whimbrel, an MQTT broker."""
 
 
-for _command in (start, check, config, version, pub, sub, ctl):
+for _command in (start, check, config, version, pub, sub, bench, ctl):
     main.add_command(_command)

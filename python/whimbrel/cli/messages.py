@@ -40,7 +40,7 @@ _CONNECTION: Final = (
         help="Password, on the first line of FILE.",
     ),
     click.option(
-        "-V", "--protocol", type=click.Choice(["4", "5"]), default="5", show_default=True, help="MQTT version."
+        "-V", "--protocol", type=click.Choice(["3", "4", "5"]), default="5", show_default=True, help="MQTT version."
     ),
     click.option("-q", "--qos", type=click.IntRange(0, 2), default=0, show_default=True, help="Quality of service."),
 )

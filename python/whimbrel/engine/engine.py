@@ -20,7 +20,15 @@ from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, Star
 
 if TYPE_CHECKING:
     from whimbrel._core import Kicked, LogLine, Published, Stopped, TapBatch
-    from whimbrel.engine.records import Authenticate, Authorize, ClientPage, Connected, DataPlane, Disconnected
+    from whimbrel.engine.records import (
+        Authenticate,
+        Authorize,
+        ClientPage,
+        Connected,
+        DataPlane,
+        Disconnected,
+        EnhancedAuthenticate,
+    )
 
 # Replies awaited at once; further callers wait for a free slot, in order.
 REQUESTS_MAX = 1_024
@@ -31,7 +39,7 @@ STOP_SLACK_S = 1.0
 TAP_CAPACITY = 1_000
 _OPEN_FILES = "; raise the limit of open files: ulimit -n, or LimitNOFILE= in the systemd unit"
 _RESOURCES = {errno.EMFILE: _OPEN_FILES, errno.ENFILE: "; raise fs.file-max with sysctl"}
-_POINTS = ("authenticate", "authorize", "connected", "disconnected")
+_POINTS = ("authenticate", "enhanced_authenticate", "authorize", "connected", "disconnected")
 
 _log = logging.getLogger("whimbrel.engine")
 _plane_log = logging.getLogger("whimbrel.plane")
@@ -41,6 +49,7 @@ class Attendant(Protocol):
     """Who takes the questions and notices, one batch per drain and kind. Its methods must return at once."""
 
     def authenticate(self, batch: "list[Authenticate]") -> None: ...
+    def enhanced_authenticate(self, batch: "list[EnhancedAuthenticate]") -> None: ...
     def authorize(self, batch: "list[Authorize]") -> None: ...
     def connected(self, batch: "list[Connected]") -> None: ...
     def disconnected(self, batch: "list[Disconnected]") -> None: ...
@@ -66,6 +75,7 @@ class Engine:
                 "ClientPage": self._on_reply,
                 "Connected": self._batches["connected"].append,
                 "Disconnected": self._batches["disconnected"].append,
+                "EnhancedAuthenticate": self._batches["enhanced_authenticate"].append,
                 "Kicked": self._on_reply,
                 "LogLine": _on_log_line,
                 "Published": self._on_reply,
@@ -124,10 +134,22 @@ class Engine:
         """From now on `attendant` gets the questions and notices. Until then the data plane answers for itself."""
         self._attendant = attendant
 
-    def set_interest(self, *, authenticate: bool, authorize: bool, connected: bool, disconnected: bool) -> None:
+    def set_interest(
+        self,
+        *,
+        authenticate: bool,
+        authorize: bool,
+        connected: bool,
+        disconnected: bool,
+        enhanced_authenticate: bool = False,
+    ) -> None:
         """Declare which questions and notices may leave the data plane from now on."""
         self._plane.set_interest(
-            authenticate=authenticate, authorize=authorize, connected=connected, disconnected=disconnected
+            authenticate=authenticate,
+            authorize=authorize,
+            connected=connected,
+            disconnected=disconnected,
+            enhanced_authenticate=enhanced_authenticate,
         )
 
     def reload(self, options: Options) -> None:
@@ -137,6 +159,20 @@ class Engine:
     def answer_authenticate(self, question: "Authenticate", reason_code: int, *, is_superuser: bool = False) -> None:
         """Let the client in (0) or refuse it with a CONNACK reason code. A late answer is ignored."""
         self._plane.answer_authenticate(question.ticket, reason_code, is_superuser)
+
+    def answer_enhanced(
+        self,
+        question: "EnhancedAuthenticate",
+        reason_code: int,
+        *,
+        auth_data: bytes | None = None,
+        is_superuser: bool = False,
+    ) -> None:
+        """Let the client in (0), go on with the exchange (0x18), or refuse. A late answer is ignored.
+
+        Raises ValueError for more than 65,535 bytes of `auth_data`.
+        """
+        self._plane.answer_enhanced(question.ticket, reason_code, auth_data, is_superuser)
 
     def answer_authorize(self, question: "Authorize", reason_codes: Sequence[int]) -> None:
         """Answer with one reason code per topic of the question; 0 allows. A late answer is ignored."""

@@ -4,13 +4,17 @@ Pure: frozen values in, frozen values out. The field names are the contract with
 `Options`, `ListenerOptions`, `ZoneOptions`); nothing here checks ranges, the settings have.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from whimbrel.settings import Listener, Mqtt, Settings, TcpBind, Tls
 
 # The data plane gives up on a question this long after the hooks should have, so that their answer comes first.
 QUESTION_SLACK_MS = 1_000
+
+# Below and above every priority that a topic can be given.
+DEFAULT_PRIORITIES: Final = {"lowest": 0, "highest": 256}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class ListenerOptions:
     zone: int
     is_anonymous_allowed: bool
     connections_max: int
+    max_conn_rate: int
     websocket_path: str | None = None
     tls: TlsOptions | None = None
     trusted_proxies: tuple[str, ...] | None = None
@@ -53,16 +58,30 @@ class ZoneOptions:
     max_topic_levels: int
     max_qos_allowed: int
     max_topic_alias: int
+    max_topic_alias_out: int
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int
+    await_rel_timeout_s: int
+    retry_interval_ms: int
     max_mqueue_len: int
+    is_newest_dropped: bool
+    is_qos0_stored: bool
+    topic_priorities: Sequence[tuple[str, int]]
+    default_priority: int
     max_subscriptions: int
     max_outbox_bytes: int
+    server_keepalive_s: int
+    response_information: str
+    force_shutdown_bytes: int
     idle_timeout_ms: int
+    max_publish_rate: int
+    max_bytes_rate: int
     session_expiry_s: int
     session_expiry_max_s: int
+    max_sessions: int
     is_retain_available: bool
+    is_wildcard_available: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +93,9 @@ class Options:
     listeners: tuple[ListenerOptions, ...]
     zones: tuple[ZoneOptions, ...]
     question_deadline_ms: int
+    flapping_max_count: int
+    flapping_window_ms: int
+    flapping_ban_ms: int
     max_retained_messages: int
     max_retained_bytes: int
 
@@ -87,6 +109,9 @@ def from_settings(settings: Settings) -> Options:
         listeners=tuple(_listener(listener, numbers) for listener in settings.listeners),
         zones=(_zone(settings.mqtt), *map(_zone, settings.zones.values())),
         question_deadline_ms=settings.hooks.deadline_ms + QUESTION_SLACK_MS,
+        flapping_max_count=settings.flapping.max_count if settings.flapping.is_enabled else 0,
+        flapping_window_ms=settings.flapping.window_ms,
+        flapping_ban_ms=settings.flapping.ban_ms,
         max_retained_messages=settings.retained.max_messages,
         max_retained_bytes=settings.retained.max_bytes,
     )
@@ -104,6 +129,7 @@ def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
         zone=0 if listener.zone is None else zones[listener.zone],
         is_anonymous_allowed=listener.is_anonymous_allowed,
         connections_max=listener.max_connections,
+        max_conn_rate=listener.max_conn_rate,
         websocket_path=listener.path,
         tls=None if listener.tls is None else _tls(listener.tls),
         trusted_proxies=listener.trusted_proxies,
@@ -127,14 +153,28 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         max_topic_levels=mqtt.max_topic_levels,
         max_qos_allowed=mqtt.max_qos_allowed,
         max_topic_alias=mqtt.max_topic_alias,
+        max_topic_alias_out=mqtt.max_topic_alias_out,
         max_inflight=mqtt.max_inflight,
         receive_maximum=mqtt.receive_maximum,
         max_awaiting_rel=mqtt.max_awaiting_rel,
+        await_rel_timeout_s=mqtt.await_rel_timeout_s,
+        retry_interval_ms=mqtt.retry_interval_ms,
         max_mqueue_len=mqtt.max_mqueue_len,
+        is_newest_dropped=mqtt.mqueue_drop_policy == "newest",
+        is_qos0_stored=mqtt.is_qos0_stored,
+        topic_priorities=mqtt.mqueue_priorities,
+        default_priority=DEFAULT_PRIORITIES[mqtt.mqueue_default_priority],
         max_subscriptions=mqtt.max_subscriptions,
         max_outbox_bytes=mqtt.max_outbox_bytes,
+        server_keepalive_s=mqtt.server_keepalive_s,
+        response_information=mqtt.response_information,
+        force_shutdown_bytes=mqtt.force_shutdown_bytes,
         idle_timeout_ms=mqtt.idle_timeout_ms,
+        max_publish_rate=mqtt.max_publish_rate,
+        max_bytes_rate=mqtt.max_bytes_rate,
         session_expiry_s=mqtt.session_expiry_s,
         session_expiry_max_s=mqtt.session_expiry_max_s,
+        max_sessions=mqtt.max_sessions,
         is_retain_available=mqtt.is_retain_available,
+        is_wildcard_available=mqtt.is_wildcard_available,
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from whimbrel.engine.records import Authenticate, Authorize, Connected, Disconnected
+    from whimbrel.engine.records import Authenticate, Authorize, Connected, Disconnected, EnhancedAuthenticate
 
 
 class Reason(enum.IntEnum):
@@ -29,14 +29,19 @@ class Reason(enum.IntEnum):
     SERVER_UNAVAILABLE = 0x88
     SERVER_BUSY = 0x89
     BANNED = 0x8A
+    BAD_AUTHENTICATION_METHOD = 0x8C
     QUOTA_EXCEEDED = 0x97
 
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Yes. `is_superuser` (authenticate only) lets the client do everything without further questions."""
+    """Yes. `is_superuser` (authenticate only) lets the client do everything without further questions.
+
+    `auth_data` (enhanced_authenticate only) goes with the success to the client: at most 65,535 bytes, None for none.
+    """
 
     is_superuser: bool = False
+    auth_data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,16 @@ class Deny:
     def __post_init__(self) -> None:
         # A plain number is welcome; a success code would let the client in by mistake, so it is refused here.
         object.__setattr__(self, "reason", Reason(self.reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Not yet (enhanced_authenticate only): the client gets AUTH with `auth_data`, and its answer is asked about.
+
+    At most 65,535 bytes, None for none.
+    """
+
+    auth_data: bytes | None = None
 
 
 class _Ignore(enum.Enum):
@@ -80,6 +95,18 @@ class AuthenticateHook(Protocol):
     async def __call__(self, question: "Authenticate", /) -> Answer: ...
 
 
+class EnhancedAuthenticateHook(Protocol):
+    """Question: how does this authentication go on? (MQTT 5.0, section 4.12)
+
+    Asked for a CONNECT that names a method, instead of `authenticate`, and for each AUTH that follows; later again when
+    the client authenticates anew. `question.step` counts from 0, `question.exchange` names the connection: keep what an
+    exchange must remember under it, bounded, because a client may go away without a word. Default where every hook
+    ignores it: refuse with 0x8C. A hook that raises or misses the deadline refuses with 0x88.
+    """
+
+    async def __call__(self, question: "EnhancedAuthenticate", /) -> Answer | Continue: ...
+
+
 class AuthorizeHook(Protocol):
     """Question: may this client publish to this topic, or subscribe to these filters?
 
@@ -103,8 +130,8 @@ class DisconnectedHook(Protocol):
     async def __call__(self, batch: "Sequence[Disconnected]", /) -> None: ...
 
 
-Hook: TypeAlias = AuthenticateHook | AuthorizeHook | ConnectedHook | DisconnectedHook
+Hook: TypeAlias = AuthenticateHook | EnhancedAuthenticateHook | AuthorizeHook | ConnectedHook | DisconnectedHook
 
-QUESTIONS: Final = ("authenticate", "authorize")
+QUESTIONS: Final = ("authenticate", "authorize", "enhanced_authenticate")
 NOTICES: Final = ("connected", "disconnected")
 POINTS: Final = QUESTIONS + NOTICES

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from whimbrel.errors import HookError
 from whimbrel.hooks.guard import Guard
-from whimbrel.hooks.points import IGNORE, Allow, Answer, Deny, Each, Reason
+from whimbrel.hooks.points import IGNORE, Allow, Answer, Continue, Deny, Each, Reason
 
 if TYPE_CHECKING:
     from whimbrel.engine.engine import Engine
-    from whimbrel.engine.records import Authenticate, Authorize
+    from whimbrel.engine.records import Authenticate, Authorize, EnhancedAuthenticate
 
 IN_PROGRESS_MAX = 1_000
 
@@ -32,6 +32,10 @@ _AUTHORIZE_REASONS: Final = {
 }
 _UNAVAILABLE: Final = Deny(Reason.SERVER_UNAVAILABLE)
 _NOT_AUTHORIZED: Final = Deny(Reason.NOT_AUTHORIZED)
+_NO_METHOD: Final = Deny(Reason.BAD_AUTHENTICATION_METHOD)
+# MQTT 5.0, section 3.15.2.1.
+_CONTINUE_CODE: Final = 0x18
+_AUTH_DATA_MAX: Final = 65_535
 # Not a verdict, so the data plane does not remember it.
 _UNDECIDED: Final = Deny(Reason.IMPLEMENTATION_SPECIFIC)
 
@@ -69,6 +73,14 @@ class Questions:
                 self._start(self._authenticate(question))
             else:
                 self._engine.answer_authenticate(question, Reason.SERVER_BUSY)
+
+    def enhanced_authenticate(self, batch: "list[EnhancedAuthenticate]") -> None:
+        """Start on a batch of questions; the answers go to the engine."""
+        for question in batch:
+            if self._admits():
+                self._start(self._enhanced_authenticate(question))
+            else:
+                self._engine.answer_enhanced(question, Reason.SERVER_BUSY)
 
     def authorize(self, batch: "list[Authorize]") -> None:
         """Start on a batch of questions; the answers go to the engine."""
@@ -117,6 +129,20 @@ class Questions:
         is_superuser = isinstance(answer, Allow) and answer.is_superuser
         self._engine.answer_authenticate(question, _code(answer), is_superuser=is_superuser)
 
+    async def _enhanced_authenticate(self, question: "EnhancedAuthenticate") -> None:
+        deadline = self._deadline()
+        answer: Answer | Continue = IGNORE
+        for guard in self._guards("enhanced_authenticate"):
+            answer = await guard.call(question, deadline=deadline, read=_enhanced, failed=_UNAVAILABLE)
+            if answer is not IGNORE:
+                break
+        if answer is IGNORE:
+            answer = _NO_METHOD
+        code = _CONTINUE_CODE if isinstance(answer, Continue) else _code(answer)
+        auth_data = answer.auth_data if isinstance(answer, Allow | Continue) else None
+        is_superuser = isinstance(answer, Allow) and answer.is_superuser
+        self._engine.answer_enhanced(question, code, auth_data=auth_data, is_superuser=is_superuser)
+
     async def _authorize(self, question: "Authorize") -> None:
         deadline = self._deadline()
         answers: list[Answer] = [IGNORE] * len(question.topics)
@@ -134,6 +160,14 @@ def _answer(result: object) -> Answer:
     if result is IGNORE or isinstance(result, Allow | Deny):
         return result
     raise HookError(f"it returned {type(result).__name__}, but the answers are Allow(), Deny() and IGNORE")
+
+
+def _enhanced(result: object) -> Answer | Continue:
+    answer = result if isinstance(result, Continue) else _answer(result)
+    auth_data = answer.auth_data if isinstance(answer, Allow | Continue) else None
+    if auth_data is not None and len(auth_data) > _AUTH_DATA_MAX:
+        raise HookError(f"its auth_data has {len(auth_data)} bytes, but a packet carries at most {_AUTH_DATA_MAX}")
+    return answer
 
 
 def _answers(result: object, count: int) -> Sequence[Answer]:

@@ -16,9 +16,11 @@ from whimbrel.hooks.points import (
     AuthorizeHook,
     ConnectedHook,
     DisconnectedHook,
+    EnhancedAuthenticateHook,
 )
 
 AuthenticateT = TypeVar("AuthenticateT", bound=AuthenticateHook)
+EnhancedAuthenticateT = TypeVar("EnhancedAuthenticateT", bound=EnhancedAuthenticateHook)
 AuthorizeT = TypeVar("AuthorizeT", bound=AuthorizeHook)
 ConnectedT = TypeVar("ConnectedT", bound=ConnectedHook)
 DisconnectedT = TypeVar("DisconnectedT", bound=DisconnectedHook)
@@ -41,6 +43,7 @@ class Interest:
     authorize: bool
     connected: bool
     disconnected: bool
+    enhanced_authenticate: bool = False
 
 
 class Registry:
@@ -78,6 +81,11 @@ class Registry:
     def authenticate(self, hook: AuthenticateT) -> AuthenticateT:
         """Register for `authenticate`; usable as a decorator."""
         self.register("authenticate", hook)
+        return hook
+
+    def enhanced_authenticate(self, hook: EnhancedAuthenticateT) -> EnhancedAuthenticateT:
+        """Register for `enhanced_authenticate`; usable as a decorator."""
+        self.register("enhanced_authenticate", hook)
         return hook
 
     def authorize(self, hook: AuthorizeT) -> AuthorizeT:

@@ -18,7 +18,7 @@ from whimbrel.hooks.registry import Registration, Registry
 
 if TYPE_CHECKING:
     from whimbrel.engine.engine import Engine
-    from whimbrel.engine.records import Authenticate, Authorize, Connected, Disconnected
+    from whimbrel.engine.records import Authenticate, Authorize, Connected, Disconnected, EnhancedAuthenticate
 
 # Notices that are under way when the broker stops may take this long.
 STOP_WAIT_S = 0.5
@@ -73,6 +73,10 @@ class Runner:
     def authenticate(self, batch: "list[Authenticate]") -> None:
         """A batch of questions from the engine."""
         self._questions.authenticate(batch)
+
+    def enhanced_authenticate(self, batch: "list[EnhancedAuthenticate]") -> None:
+        """A batch of questions from the engine."""
+        self._questions.enhanced_authenticate(batch)
 
     def authorize(self, batch: "list[Authorize]") -> None:
         """A batch of questions from the engine."""
@@ -130,6 +134,7 @@ class Runner:
             authorize=interest.authorize,
             connected=interest.connected,
             disconnected=interest.disconnected,
+            enhanced_authenticate=interest.enhanced_authenticate,
         )
 
     @staticmethod

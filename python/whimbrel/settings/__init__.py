@@ -10,6 +10,7 @@ A new setting is one row in `table` and one field in `model`. Knows no engine, n
 from whimbrel.settings.assemble import Effective, explain, from_mapping, load
 from whimbrel.settings.model import (
     Auth,
+    Flapping,
     Hooks,
     Listener,
     Log,
@@ -29,6 +30,7 @@ __all__ = [
     "Auth",
     "Changes",
     "Effective",
+    "Flapping",
     "Hooks",
     "Listener",
     "Log",

@@ -14,6 +14,7 @@ from whimbrel.settings import sources
 from whimbrel.settings.merge import Checked, Merged, merge
 from whimbrel.settings.model import (
     Auth,
+    Flapping,
     Hooks,
     Listener,
     Log,
@@ -115,6 +116,7 @@ def _build(merged: Merged) -> Settings:
         mqtt=Mqtt(**_section(merged, "mqtt")),
         zones=MappingProxyType({key[1]: _zone(merged, key) for key in merged.instances_of("zones")}),
         hooks=Hooks(**_section(merged, "hooks")),
+        flapping=Flapping(**_section(merged, "flapping")),
         retained=Retained(**_section(merged, "retained")),
         log=Log(**_section(merged, "log")),
     )
@@ -138,6 +140,7 @@ def _listener(merged: Merged, key: Key, bind: TcpBind | UnixBind) -> Listener:
         bind=_resolved(merged, bind),
         zone=merged.value(*key, "zone"),
         max_connections=merged.value(*key, "max_connections"),
+        max_conn_rate=merged.value(*key, "max_conn_rate"),
         is_anonymous_allowed=bind.is_local if allow_anonymous is None else allow_anonymous,
         path=merged.value(*key, "path"),
         tls=_tls(merged, key) if key[1] in TLS_KINDS else None,

@@ -65,6 +65,7 @@ class Listener:
     bind: TcpBind | UnixBind
     zone: str | None
     max_connections: int
+    max_conn_rate: int
     is_anonymous_allowed: bool
     path: str | None = None
     tls: Tls | None = None
@@ -101,6 +102,16 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Flapping:
+    """When a client that comes and goes is refused, and for how long."""
+
+    is_enabled: bool
+    max_count: int
+    window_ms: int
+    ban_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retained:
     """Bounds of the retained messages of the whole broker."""
 
@@ -124,16 +135,30 @@ class Mqtt:
     max_topic_levels: int
     max_qos_allowed: int
     max_topic_alias: int
+    max_topic_alias_out: int
     max_inflight: int
     receive_maximum: int
     max_awaiting_rel: int
+    await_rel_timeout_s: int
+    retry_interval_ms: int
     max_mqueue_len: int
+    mqueue_drop_policy: str
+    mqueue_priorities: tuple[tuple[str, int], ...]
+    mqueue_default_priority: str
+    is_qos0_stored: bool
     max_subscriptions: int
     max_outbox_bytes: int
+    server_keepalive_s: int
+    response_information: str
+    force_shutdown_bytes: int
     idle_timeout_ms: int
+    max_publish_rate: int
+    max_bytes_rate: int
     session_expiry_s: int
     session_expiry_max_s: int
+    max_sessions: int
     is_retain_available: bool
+    is_wildcard_available: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,5 +173,6 @@ class Settings:
     mqtt: Mqtt
     zones: Mapping[str, Mqtt]
     hooks: Hooks
+    flapping: Flapping
     retained: Retained
     log: Log

@@ -244,6 +244,65 @@ class NodeName(Shape):
         return quoted(value)
 
 
+_PRIORITY_MAX: Final = 255
+_PRIORITIES_MAX: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Priorities(Shape):
+    """Topics with a number each, as one text; a topic with a comma in it cannot be named."""
+
+    is_text: ClassVar[bool] = True
+
+    @property
+    def allowed(self) -> str:
+        return (
+            f'up to {_PRIORITIES_MAX} topics, each with a number from 1 to {_PRIORITY_MAX}, such as "alarm/fire=255, '
+            'alarm/water=200"; or ""'
+        )
+
+    def read(self, written: object) -> tuple[tuple[str, int], ...]:
+        text = _text(written).strip()
+        priorities = dict(_priority(entry) for entry in text.split(",")) if text else {}
+        if len(priorities) != (text.count(",") + 1 if text else 0):
+            raise Refusal("a topic is named twice")
+        if len(priorities) > _PRIORITIES_MAX:
+            raise Refusal
+        return tuple(priorities.items())
+
+    def write(self, value: tuple[tuple[str, int], ...]) -> str:
+        return quoted(", ".join(f"{topic}={priority}" for topic, priority in value))
+
+
+def _priority(entry: str) -> tuple[str, int]:
+    topic, number = (part.strip() for part in entry.rpartition("=")[::2])
+    if not topic or "+" in topic or "#" in topic:
+        raise Refusal("write topic=number; a topic is not empty and has no wildcard")
+    if re.fullmatch("[0-9]{1,3}", number) is None or not 1 <= int(number) <= _PRIORITY_MAX:
+        raise Refusal(f"the number of {quoted(topic)} is not from 1 to {_PRIORITY_MAX}")
+    return topic, int(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Line(Shape):
+    """One line of text, which may be empty."""
+
+    longest: int
+    is_text: ClassVar[bool] = True
+
+    @property
+    def allowed(self) -> str:
+        return f"one line of at most {self.longest} printable characters"
+
+    def read(self, written: object) -> str:
+        if isinstance(written, str) and len(written) <= self.longest and written.isprintable():
+            return str(written)
+        raise Refusal
+
+    def write(self, value: str) -> str:
+        return quoted(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Directory(Shape):
     """A directory; a relative one starts at the working directory of the broker."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from whimbrel.settings.shapes import (
+    DAY,
     GB,
     HOUR,
     KB,
@@ -24,10 +25,12 @@ from whimbrel.settings.shapes import (
     Choice,
     Directory,
     Duration,
+    Line,
     Name,
     Networks,
     NodeName,
     PemFile,
+    Priorities,
     Shape,
     Size,
     SocketPath,
@@ -157,6 +160,14 @@ _LISTENERS: Final = (
         doc="Connections at the same time; the next one is closed at once.",
     ),
     Row(
+        key="listeners.<tcp|tls|ws|wss|unix>.<name>.max_conn_rate",
+        field="max_conn_rate",
+        shape=Whole(0, 1_000_000),
+        default=0,
+        doc="Connections that the listener takes in a second, with a burst of one second; more wait in the kernel's "
+        "backlog. 0: no limit.",
+    ),
+    Row(
         key="listeners.<ws|wss>.<name>.path",
         field="path",
         shape=UrlPath(),
@@ -245,6 +256,34 @@ _BROKER: Final = (
         needs_restart=False,
     ),
     Row(
+        key="flapping.enable",
+        field="is_enabled",
+        shape=Truth(),
+        default=False,
+        doc="Whether a client id whose connections end too often is refused for a while (0x8A).",
+    ),
+    Row(
+        key="flapping.max_count",
+        field="max_count",
+        shape=Whole(2, 1_000_000),
+        default=15,
+        doc="How many connections of a client id may end within flapping.window; the last of them is one too many.",
+    ),
+    Row(
+        key="flapping.window",
+        field="window_ms",
+        shape=Duration(SECOND, DAY),
+        default="1m",
+        doc="The time in which connections that end are counted.",
+    ),
+    Row(
+        key="flapping.ban_time",
+        field="ban_ms",
+        shape=Duration(SECOND, 30 * DAY),
+        default="5m",
+        doc="How long such a client id is refused.",
+    ),
+    Row(
         key="retained.max_messages",
         field="max_messages",
         shape=Whole(1, _U32),
@@ -302,7 +341,14 @@ _MQTT: Final = (
         field="max_topic_alias",
         shape=Whole(0, _U16),
         default=64,
-        doc="Topic aliases of one connection, in each direction (MQTT 5).",
+        doc="Topic aliases that a client may set (MQTT 5).",
+    ),
+    Row(
+        key="mqtt.max_topic_alias_out",
+        field="max_topic_alias_out",
+        shape=Whole(0, 256),
+        default=16,
+        doc="Topic aliases that the broker sets for a client that takes them; up to 1 KB of memory each (MQTT 5).",
     ),
     Row(
         key="mqtt.max_inflight",
@@ -326,11 +372,56 @@ _MQTT: Final = (
         doc="QoS 2 messages of a client that wait for its PUBREL; one more ends an MQTT 3.1.1 connection.",
     ),
     Row(
+        key="mqtt.await_rel_timeout",
+        field="await_rel_timeout_s",
+        shape=Duration(0, DAY, unit_ms=SECOND),
+        default="5m",
+        doc="How long a QoS 2 message of a connected client may wait for PUBREL until its identifier is free again. "
+        "0: for ever.",
+    ),
+    Row(
+        key="mqtt.retry_interval",
+        field="retry_interval_ms",
+        shape=Duration(0, HOUR),
+        default=0,
+        doc="What an MQTT 3.x client has not acknowledged for so long, and for twice as long at most, is sent to it "
+        "again. 0: only when it connects again. MQTT 5 forbids it.",
+    ),
+    Row(
         key="mqtt.max_mqueue_len",
         field="max_mqueue_len",
         shape=Whole(1, _U32),
         default=1000,
         doc="Messages that wait in a session for room in its window or for its client.",
+    ),
+    Row(
+        key="mqtt.mqueue_drop_policy",
+        field="mqueue_drop_policy",
+        shape=Choice(("oldest", "newest")),
+        default="oldest",
+        doc="Which message goes when a queue is full; where topics have priorities, one of the lowest that waits.",
+    ),
+    Row(
+        key="mqtt.mqueue_priorities",
+        field="mqueue_priorities",
+        shape=Priorities(),
+        default="",
+        doc="Topics whose messages leave a queue before others; a higher number goes first, and within one number the "
+        "order is kept. Empty: all messages leave as they came.",
+    ),
+    Row(
+        key="mqtt.mqueue_default_priority",
+        field="mqueue_default_priority",
+        shape=Choice(("lowest", "highest")),
+        default="lowest",
+        doc="Whether all other topics leave behind or before those of mqtt.mqueue_priorities.",
+    ),
+    Row(
+        key="mqtt.store_qos0",
+        field="is_qos0_stored",
+        shape=Truth(),
+        default=False,
+        doc="Whether QoS 0 messages wait for an absent client that has a session.",
     ),
     Row(
         key="mqtt.max_subscriptions",
@@ -347,11 +438,50 @@ _MQTT: Final = (
         doc="Bytes that wait for a slow client's socket.",
     ),
     Row(
+        key="mqtt.force_shutdown_size",
+        field="force_shutdown_bytes",
+        shape=Size(0, 4 * GB - 1),
+        default="0B",
+        doc="Bytes that a client and its session may hold: what waits for its socket and in its queue, the packet that "
+        "it is sending, its topic aliases. Above it the client is disconnected (0x97); the queue alone loses messages "
+        "instead. It should have room for a packet, an outbox and a queue. 0: only each of these is limited.",
+    ),
+    Row(
+        key="mqtt.server_keepalive",
+        field="server_keepalive_s",
+        shape=Duration(0, _U16 * SECOND, unit_ms=SECOND),
+        default="0s",
+        doc="The keep-alive that a client is told to use instead of its own; 0 leaves the choice to it (MQTT 5).",
+    ),
+    Row(
+        key="mqtt.response_information",
+        field="response_information",
+        shape=Line(1024),
+        default="",
+        doc="What a client that asks for it is told to build its response topics from, such as a prefix (MQTT 5).",
+    ),
+    Row(
         key="mqtt.idle_timeout",
         field="idle_timeout_ms",
         shape=Duration(100, HOUR),
         default="15s",
         doc="How long a new connection may take to send its CONNECT.",
+    ),
+    Row(
+        key="mqtt.max_publish_rate",
+        field="max_publish_rate",
+        shape=Whole(0, 10_000_000),
+        default=0,
+        doc="Messages a second that one connection may publish, with a burst of one second; a faster client waits, and "
+        "nothing of it is dropped. 0: no limit.",
+    ),
+    Row(
+        key="mqtt.max_bytes_rate",
+        field="max_bytes_rate",
+        shape=Size(0, 4 * GB - 1),
+        default="0B",
+        doc="Bytes a second that are read from one connection, with a burst of one second; a faster client waits, and "
+        "nothing of it is dropped. 0: no limit.",
     ),
     Row(
         key="mqtt.session_expiry_interval",
@@ -368,11 +498,27 @@ _MQTT: Final = (
         doc="The longest session expiry interval that a client gets (MQTT 5).",
     ),
     Row(
+        key="mqtt.max_sessions",
+        field="max_sessions",
+        shape=Whole(0, _U32),
+        default=1_000_000,
+        doc="Sessions in the whole broker that may outlive their connection. Beyond it an MQTT 5 client is granted a "
+        "session that ends with its connection, and an MQTT 3.1.1 client, which cannot be told so, is refused. The "
+        "number of a zone says when its clients get no more.",
+    ),
+    Row(
         key="mqtt.retain_available",
         field="is_retain_available",
         shape=Truth(),
         default=True,
         doc="Whether clients may retain messages.",
+    ),
+    Row(
+        key="mqtt.wildcard_subscription",
+        field="is_wildcard_available",
+        shape=Truth(),
+        default=True,
+        doc="Whether clients may subscribe to filters with wildcards.",
     ),
 )
 

@@ -1,9 +1,11 @@
 //! Topic aliases that the peer sets (MQTT 5.0 section 3.3.2.3.4).
 //!
-//! Knows one direction of one connection. Bounded by `max_topic_alias`, and nothing is allocated until the first is set.
+//! Knows that direction of one connection. Bounded by `max_topic_alias`, and nothing is allocated until the first is set.
 
 use std::sync::Arc;
 
+use super::Rare;
+use super::outgoing::Outgoing;
 use crate::packet::Publish;
 use crate::primitives::Decoded;
 use crate::properties::id;
@@ -11,9 +13,21 @@ use crate::reason::ReasonCode;
 use crate::topic::Topic;
 use crate::violation::Violation;
 
-/// The aliases set so far; alias `n` is at `n - 1`.
+/// The aliases of both directions.
 #[derive(Default, Debug)]
-pub(super) struct Aliases(Vec<Option<Arc<str>>>);
+pub(super) struct Aliases {
+    /// Set by the peer so far; alias `n` is at `n - 1`.
+    incoming: Vec<Option<Arc<str>>>,
+    /// Set by us.
+    pub(super) outgoing: Outgoing,
+}
+
+impl Aliases {
+    /// Of the topics, which are what a client chooses the length of.
+    pub(super) fn bytes(&self) -> usize {
+        self.incoming.iter().flatten().map(|topic| topic.len()).sum()
+    }
+}
 
 /// A topic, from the packet or from an alias set before.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,7 +50,7 @@ impl Named<'_> {
 }
 
 pub(super) fn name<'a>(
-    aliases: &mut Option<Box<Aliases>>,
+    rare: &mut Option<Box<Rare>>,
     max_topic_alias: u16,
     publish: &Publish<'a>,
 ) -> Decoded<Named<'a>> {
@@ -49,7 +63,7 @@ pub(super) fn name<'a>(
         return Err(Violation::new(ReasonCode::TOPIC_ALIAS_INVALID, "topic alias 0 or above max_topic_alias"));
     }
     let place = alias as usize - 1;
-    let known = &mut aliases.get_or_insert_default().0;
+    let known = &mut rare.get_or_insert_default().aliases.incoming;
     if known.len() <= place {
         known.resize(place + 1, None);
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::authentication::{authentication_bytes, put_authentication};
 use crate::encode::encode;
 use crate::limits::Limits;
 use crate::message::{Message, Origin};
@@ -23,7 +24,7 @@ pub struct Request {
     pub version: Version,
     /// Whether the client wants a new session.
     pub clean_start: bool,
-    /// Keep-alive in seconds.
+    /// The keep-alive in force: ours where we tell one, else the client's; seconds, 0: none.
     pub keep_alive_s: u16,
     /// As asked for, or assigned.
     pub client_id: Arc<str>,
@@ -37,6 +38,10 @@ pub struct Request {
     pub receive_maximum: u16,
     /// The largest packet that the client takes; bytes.
     pub max_packet_bytes: u32,
+    /// Whether CONNACK is to carry response information, where there is some [MQTT-3.1.2-28].
+    pub is_response_wanted: bool,
+    /// Topic aliases that the client takes from us.
+    pub topic_alias_max: u16,
     /// The will, to be published when the connection ends badly.
     pub will: Option<Arc<Message>>,
     /// How long the will waits; seconds.
@@ -45,6 +50,10 @@ pub struct Request {
     pub username: Option<Box<str>>,
     /// Password; never logged.
     pub password: Option<Secret>,
+    /// Method of enhanced authentication.
+    pub auth_method: Option<Box<str>>,
+    /// Its data: the client's, and once it is let in ours for CONNACK.
+    pub auth_data: Option<Secret>,
 }
 
 /// Bytes that must not appear in a log.
@@ -60,7 +69,7 @@ impl std::fmt::Debug for Secret {
 impl Request {
     /// Reads a CONNECT under `limits`; `assigned` makes a client identifier where the client left it empty.
     ///
-    /// The violations carry the code for CONNACK. `now_ms` is Unix time and dates the will.
+    /// The violations carry the code for CONNACK. `now_ms` dates the will.
     pub fn new(
         connect: &Connect<'_>,
         limits: &Limits,
@@ -69,12 +78,8 @@ impl Request {
     ) -> Decoded<Request> {
         let client_id = client_id(connect, limits, assigned)?;
         let properties = connect.properties;
-        if properties.first(id::AUTHENTICATION_METHOD).is_some() {
-            // Enhanced authentication has no provider yet [MQTT-4.12.0-1].
-            let what = "authentication method not supported";
-            return Err(Violation::new(ReasonCode::BAD_AUTHENTICATION_METHOD, what));
-        }
-        if properties.first(id::AUTHENTICATION_DATA).is_some() {
+        let auth_method = properties.text(id::AUTHENTICATION_METHOD);
+        if auth_method.is_none() && properties.first(id::AUTHENTICATION_DATA).is_some() {
             return Err(Violation::protocol("authentication data without a method")); // Section 3.1.2.11.10.
         }
         connect.will.as_ref().map_or(Ok(()), |will| check_will(will, limits))?;
@@ -82,16 +87,20 @@ impl Request {
         Ok(Request {
             version: connect.version,
             clean_start: connect.clean_start,
-            keep_alive_s: connect.keep_alive_s,
+            keep_alive_s: limits.server_keepalive_s(connect.version).unwrap_or(connect.keep_alive_s),
+            is_response_wanted: properties.number(id::REQUEST_RESPONSE_INFORMATION) == Some(1),
             is_client_id_assigned: connect.client_id.is_empty(),
             session_expiry_s: session_expiry_s(connect, limits),
             session_expiry_asked_s: properties.number(id::SESSION_EXPIRY_INTERVAL),
             receive_maximum: properties.number(id::RECEIVE_MAXIMUM).map_or(u16::MAX, |number| number as u16),
             max_packet_bytes: properties.number(id::MAXIMUM_PACKET_SIZE).unwrap_or(u32::MAX),
+            topic_alias_max: properties.number(id::TOPIC_ALIAS_MAXIMUM).map_or(0, |number| number as u16),
             will: connect.will.map(|will| Arc::new(Message::from_will(&will, origin))),
             will_delay_s: connect.will.and_then(|will| will.properties.number(id::WILL_DELAY_INTERVAL)).unwrap_or(0),
             username: connect.username.map(Box::from),
             password: connect.password.map(|password| Secret(password.into())),
+            auth_method: auth_method.map(Box::from),
+            auth_data: authentication_bytes(properties).map(|bytes| Secret(bytes.into())),
             client_id,
         })
     }
@@ -119,20 +128,27 @@ impl Request {
         if !limits.is_retain_available {
             number(id::RETAIN_AVAILABLE, 0);
         }
+        if !limits.is_wildcard_available {
+            number(id::WILDCARD_SUBSCRIPTION_AVAILABLE, 0);
+        }
         number(id::MAXIMUM_PACKET_SIZE, limits.max_packet_size_bytes);
         if limits.max_topic_alias > 0 {
             number(id::TOPIC_ALIAS_MAXIMUM, u32::from(limits.max_topic_alias));
         }
         number(id::SHARED_SUBSCRIPTION_AVAILABLE, 0); // The router has no groups yet.
+        if let Some(keep_alive_s) = limits.server_keepalive_s(self.version) {
+            number(id::SERVER_KEEP_ALIVE, u32::from(keep_alive_s)); // [MQTT-3.1.2-21]
+        }
+        if self.is_response_wanted && !limits.response_information.is_empty() {
+            put_property(raw, id::RESPONSE_INFORMATION, Value::Text(&limits.response_information));
+        }
+        if let Some(method) = &self.auth_method {
+            put_authentication(raw, method, self.auth_data.as_ref().map(|data| &*data.0));
+        }
         if self.is_client_id_assigned {
             put_property(raw, id::ASSIGNED_CLIENT_IDENTIFIER, Value::Text(&self.client_id));
         }
     }
-}
-
-/// Appends a CONNACK that refuses.
-pub fn put_refused(out: &mut Vec<u8>, version: Version, reason: ReasonCode) {
-    put_connack(out, version, false, reason, &[]);
 }
 
 fn put_connack(out: &mut Vec<u8>, version: Version, session_present: bool, reason: ReasonCode, raw: &[u8]) {
@@ -158,6 +174,8 @@ fn client_id(connect: &Connect<'_>, limits: &Limits, assigned: impl FnOnce() -> 
         return invalid("client identifier longer than max_clientid_len");
     }
     match asked {
+        // 1 to 23 characters in 3.1. Nobody gains from the upper bound: EMQ X and mosquitto take longer ones, too.
+        "" if connect.version == Version::V31 => invalid("empty client identifier in MQTT 3.1"),
         "" if connect.version == Version::V311 && !connect.clean_start => {
             invalid("empty client identifier with clean session 0") // [MQTT-3.1.3-8] of 3.1.1
         }
@@ -166,11 +184,11 @@ fn client_id(connect: &Connect<'_>, limits: &Limits, assigned: impl FnOnce() -> 
     }
 }
 
-/// 3.1.1: clean session 1 ends with the connection, 0 is kept for the configured time. MQTT 5: as asked, capped.
+/// 3.1 and 3.1.1: clean session 1 ends with the connection, 0 is kept for the configured time. MQTT 5: as asked, capped.
 fn session_expiry_s(connect: &Connect<'_>, limits: &Limits) -> u32 {
     match connect.version {
-        Version::V311 if connect.clean_start => 0,
-        Version::V311 => limits.session_expiry_s,
+        Version::V31 | Version::V311 if connect.clean_start => 0,
+        Version::V31 | Version::V311 => limits.session_expiry_s,
         Version::V5 => {
             let asked = connect.properties.number(id::SESSION_EXPIRY_INTERVAL).unwrap_or(0);
             asked.min(limits.session_expiry_max_s)

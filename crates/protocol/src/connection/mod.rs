@@ -5,17 +5,24 @@
 //! until `Incomplete`, acting on each packet before the next call; `deadline_ms` after each batch.
 
 mod aliases;
+pub mod authentication;
+mod farewell;
 pub mod handshake;
+pub mod outgoing;
 
 use crate::decode::{Split, decode, split};
+use crate::encode::Naming;
 use crate::limits::Limits;
 use crate::packet::{Packet, Publish, QoS, Version};
 use crate::primitives::Decoded;
 use crate::properties::{Properties, id};
 use crate::reason::ReasonCode;
+use crate::topic::Topic;
 use crate::violation::Violation;
 use aliases::Aliases;
 pub use aliases::Named;
+use authentication::Authentication;
+use outgoing::{Alias, Fingerprint};
 use std::sync::Arc;
 
 /// Which end of the connection we are.
@@ -65,10 +72,19 @@ pub struct Connection {
     heard_ms: u64,
     peer_max_packet_bytes: u32,
     keep_alive_s: u16,
+    aliases_out_max: u16,
     version: Version,
     role: Role,
     phase: Phase,
-    aliases: Option<Box<Aliases>>,
+    is_problem_told: bool, // Request Problem Information
+    rare: Option<Box<Rare>>,
+}
+
+/// What most connections never need, in one allocation.
+#[derive(Default, Debug)]
+struct Rare {
+    aliases: Aliases,
+    authentication: Option<Authentication>,
 }
 
 impl Connection {
@@ -79,10 +95,12 @@ impl Connection {
             heard_ms: now_ms,
             peer_max_packet_bytes: u32::MAX,
             keep_alive_s: 0,
+            aliases_out_max: 0,
             version: Version::V311,
             role,
             phase: Phase::Opening,
-            aliases: None,
+            is_problem_told: true,
+            rare: None,
         }
     }
 
@@ -149,6 +167,10 @@ impl Connection {
             Packet::Connect(connect) => {
                 self.version = connect.version;
                 self.phase = Phase::Deciding;
+                // In force at once: a refusal must fit, too [MQTT-3.1.2-24].
+                let properties = connect.properties;
+                self.peer_max_packet_bytes = properties.number(id::MAXIMUM_PACKET_SIZE).unwrap_or(u32::MAX);
+                self.is_problem_told = properties.number(id::REQUEST_PROBLEM_INFORMATION) != Some(0);
             }
             _ => {}
         }
@@ -168,6 +190,7 @@ impl Connection {
         let fits = match (self.role, self.phase) {
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
             (Role::Server, Phase::Opening) => kind == 1,
+            (Role::Server, Phase::Deciding) if self.awaits_auth() => matches!(kind, 14 | 15),
             (Role::Server, _) => matches!(kind, 3..=8 | 10 | 12 | 14 | 15),
             (Role::Client, Phase::Opening | Phase::Deciding) => matches!(kind, 2 | 15),
             (Role::Client, Phase::Open) => matches!(kind, 3..=7 | 9 | 11 | 13 | 14 | 15),
@@ -197,12 +220,17 @@ impl Connection {
         check_response_topic(publish.properties)
     }
 
+    /// Bytes of the topics that aliases stand for.
+    pub fn alias_bytes(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.aliases.bytes())
+    }
+
     /// The topic of a PUBLISH, with its alias learnt or resolved (section 3.3.2.3.4).
     #[inline]
     pub fn name<'a>(&mut self, publish: &Publish<'a>) -> Decoded<Named<'a>> {
         match publish.topic {
             Some(topic) if publish.properties.is_empty() => Ok(Named::Here(topic)),
-            _ => aliases::name(&mut self.aliases, self.limits.max_topic_alias, publish),
+            _ => aliases::name(&mut self.rare, self.limits.max_topic_alias, publish),
         }
     }
 
@@ -212,6 +240,32 @@ impl Connection {
         self.keep_alive_s = keep_alive_s;
         self.peer_max_packet_bytes = peer_max_packet_bytes;
         self.heard_ms = now_ms;
+    }
+
+    /// The peer takes this many topic aliases (its Topic Alias Maximum); of these we use what the limits allow.
+    pub fn grant_aliases(&mut self, topic_alias_max: u16) {
+        self.aliases_out_max = topic_alias_max.min(self.limits.max_topic_alias_out);
+    }
+
+    /// Whether [`Connection::alias`] may find one.
+    #[inline]
+    pub fn takes_aliases(&self) -> bool {
+        self.aliases_out_max > 0
+    }
+
+    /// How the next PUBLISH with this topic is to name it.
+    pub fn alias(&mut self, topic: Topic<'_>, fingerprint: Fingerprint) -> Alias {
+        match self.aliases_out_max {
+            0 => Alias::NONE,
+            max => self.rare.get_or_insert_default().aliases.outgoing.name(topic, fingerprint, max),
+        }
+    }
+
+    /// A PUBLISH that sets an alias goes out; the peer knows it from then on.
+    pub fn commit_alias(&mut self, topic: Topic<'_>, fingerprint: Fingerprint, alias: Alias) {
+        if let Some(rare) = self.rare.as_mut().filter(|_| alias.naming == Naming::Both) {
+            rare.aliases.outgoing.commit(topic, fingerprint, alias.number);
+        }
     }
 
     /// As a client: sets the version that CONNECT will carry.

@@ -5,6 +5,7 @@
 
 pub mod inbound;
 pub mod outbound;
+pub mod queue;
 pub mod subscriptions;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::packet::Version;
 
 pub use inbound::{Accepted, Inbound};
 pub use outbound::{Delivery, DropReason, Offered, Outbound, Resend, Settled};
+pub use queue::QueueRules;
 pub use subscriptions::Subscriptions;
 
 /// A will and how long it waits after the connection ended.
@@ -47,7 +49,7 @@ impl Agreed {
             window: limits.max_inflight.min(request.receive_maximum),
             awaiting_rel_max: match request.version {
                 Version::V5 => limits.max_awaiting_rel.min(limits.receive_maximum),
-                Version::V311 => u16::MAX,
+                Version::V31 | Version::V311 => u16::MAX,
             },
         }
     }
@@ -77,7 +79,7 @@ impl Session {
             client_id,
             expiry_s: 0,
             inbound: Inbound::new(limits.max_awaiting_rel),
-            outbound: Outbound::new(limits.max_mqueue_len),
+            outbound: Outbound::new(limits.max_mqueue_len, limits.queue_rules.clone()),
             subscriptions: Subscriptions::default(),
             will: None,
         }

@@ -11,6 +11,8 @@ use crate::message::Message;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 
+use super::queue::{Queue, QueueRules};
+
 /// A message on its way to this client.
 #[derive(Clone, Debug)]
 pub struct Delivery {
@@ -31,8 +33,8 @@ pub enum Offered {
     Send(u16),
     /// It waits.
     Queued,
-    /// It waits; the oldest waiting message had to go.
-    QueuedAndEvicted,
+    /// It waits; so many that wait, the oldest unless the zone says otherwise, had to go.
+    QueuedAndEvicted(u32),
     /// It is gone.
     Dropped(DropReason),
 }
@@ -75,16 +77,34 @@ enum Slot {
     Settled,
     AwaitingPuback(Option<Delivery>),
     AwaitingPubrec(Option<Delivery>),
-    AwaitingPubcomp,
+    AwaitingPubcomp { is_fresh: bool }, // PUBREC came after the last look at what is overdue
+}
+
+impl Slot {
+    /// What is sent again for it.
+    fn resend(&self) -> Option<Resend> {
+        match self {
+            Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec(Some(delivery)) => {
+                Some(Resend::Publish(delivery.clone()))
+            }
+            Slot::AwaitingPubcomp { .. } => Some(Resend::PubRel),
+            // Without a body only where nothing is ever sent again.
+            Slot::AwaitingPuback(None) | Slot::AwaitingPubrec(None) | Slot::Settled => None,
+        }
+    }
 }
 
 /// The sending half of a session.
 #[derive(Debug)]
 pub struct Outbound {
     slots: VecDeque<Slot>, // slot i belongs to packet identifier first + i; the first one is never Settled
-    queue: VecDeque<Delivery>,
+    #[allow(clippy::box_collection, reason = "most sessions never queue: 8 bytes instead of 40")]
+    queue: Option<Box<Queue>>,
+    rules: Option<Arc<QueueRules>>,
+    queued: u32, // messages in the queue
     queue_max: u32,
-    resent: usize, // slots from here on were in flight before the present connection and are still to be sent again
+    resent: u16, // slots from here on were in flight before the present connection and are still to be sent again
+    looked: u16, // slots before this one were in flight at the last look at what is overdue
     first: u16,
     unsettled: u16, // slots that are not Settled
     inflight: u16,  // those of them that the present connection was sent
@@ -96,13 +116,16 @@ pub struct Outbound {
 const ID_COUNT: usize = 65_535;
 
 impl Outbound {
-    /// Not connected, nothing queued; at most `queue_max` messages will wait.
-    pub fn new(queue_max: u32) -> Outbound {
+    /// Not connected, nothing queued; at most `queue_max` messages will wait, by `rules`.
+    pub fn new(queue_max: u32, rules: Option<Arc<QueueRules>>) -> Outbound {
         Outbound {
             slots: VecDeque::new(),
-            queue: VecDeque::new(),
+            queue: None,
+            rules,
+            queued: 0,
             queue_max,
             resent: 0,
+            looked: 0,
             first: 1,
             unsettled: 0,
             inflight: 0,
@@ -117,7 +140,31 @@ impl Outbound {
         self.window = window;
         self.keeps_bodies = keeps_bodies;
         self.resent = 0;
+        self.looked = 0;
         self.inflight = 0;
+    }
+
+    /// Bodies are kept even if the session ends with its connection: they may be sent again on it.
+    pub fn keep_bodies(&mut self) {
+        self.keeps_bodies = true;
+    }
+
+    /// What was in flight at the last call of this already and still is, in order; called once an interval (MQTT 3.1.1
+    /// section 4.4, non-normative: a client that lost nothing answers a repetition as the first time).
+    pub fn overdue(&mut self) -> Vec<(u16, Resend)> {
+        let (first, looked) = (self.first, usize::from(self.looked));
+        self.looked = self.resent;
+        let mut overdue = Vec::new();
+        for (place, slot) in self.slots.iter_mut().take(usize::from(self.resent)).enumerate() {
+            if let Slot::AwaitingPubcomp { is_fresh } = slot
+                && std::mem::take(is_fresh)
+            {
+                continue;
+            }
+            let resend = if place < looked { slot.resend() } else { None };
+            overdue.extend(resend.map(|resend| (wrap(first, place), resend)));
+        }
+        overdue
     }
 
     /// The connection is gone; deliveries wait from now on.
@@ -132,19 +179,24 @@ impl Outbound {
 
     /// Messages that wait.
     pub fn queue_len(&self) -> usize {
-        self.queue.len()
+        self.queued as usize
+    }
+
+    /// Bytes of the messages that wait, as they count themselves.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes())
     }
 
     /// Whether a message of QoS 1 or 2 could be sent now.
     #[inline]
     pub fn has_window(&self) -> bool {
-        self.inflight < self.window && self.resent == self.slots.len() && self.slots.len() < ID_COUNT
+        self.inflight < self.window && usize::from(self.resent) == self.slots.len() && self.slots.len() < ID_COUNT
     }
 
     /// Whether something waits for the window: to be sent again or for the first time.
     #[inline]
     pub fn has_waiting(&self) -> bool {
-        !self.queue.is_empty() || self.resent < self.slots.len()
+        self.queued > 0 || usize::from(self.resent) < self.slots.len()
     }
 
     /// Offers a delivery. `has_room` tells whether the connection's outbox takes more; `delivery` is only called if the
@@ -152,10 +204,13 @@ impl Outbound {
     #[inline]
     pub fn offer(&mut self, qos: QoS, has_room: bool, delivery: impl FnOnce() -> Delivery) -> Offered {
         if qos == QoS::AtMostOnce {
+            if self.rules.is_some() && self.must_store_qos0() {
+                return self.enqueue(delivery());
+            }
             let sendable = has_room && self.window > 0;
             return if sendable { Offered::Send(0) } else { Offered::Dropped(DropReason::QoS0) };
         }
-        if has_room && self.queue.is_empty() && self.has_window() {
+        if has_room && self.queued == 0 && self.has_window() {
             let kept = self.keeps_bodies.then(delivery);
             return Offered::Send(self.push(qos, kept));
         }
@@ -166,12 +221,39 @@ impl Outbound {
         if self.queue_max == 0 {
             return Offered::Dropped(DropReason::QueueFull);
         }
-        self.queue.push_back(delivery);
-        if self.queue.len() > self.queue_max as usize {
-            self.queue.pop_front(); // The newest state of a device is worth more than an old one.
-            return Offered::QueuedAndEvicted;
+        let rules = self.rules.as_deref();
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(rules)));
+        queue.push(delivery, rules);
+        self.queued += 1;
+        match self.shed() {
+            0 => Offered::Queued,
+            evicted => Offered::QueuedAndEvicted(evicted),
         }
-        Offered::Queued
+    }
+
+    /// Drops what is too much: messages beyond the queue's length, and while the client is away, beyond its bytes, because
+    /// nothing else could be done about those. Returns how many.
+    pub fn shed(&mut self) -> u32 {
+        let Some(queue) = self.queue.as_mut() else { return 0 };
+        let rules = self.rules.as_deref();
+        let max_bytes = rules.map_or(0, |rules| rules.max_bytes);
+        let is_counted = max_bytes > 0 && self.window == 0;
+        let mut evicted = 0;
+        // Unless the zone says otherwise, the oldest: the newest state of a device is worth more.
+        while self.queued > self.queue_max || (is_counted && queue.bytes() > max_bytes) {
+            if queue.evict(rules).is_none() {
+                break;
+            }
+            self.queued -= 1;
+            evicted += 1;
+        }
+        evicted
+    }
+
+    /// QoS 0 waits for an absent client where the zone says so, and behind what waits already: order is kept.
+    fn must_store_qos0(&self) -> bool {
+        let is_stored = self.rules.as_ref().is_some_and(|rules| rules.stores_qos0);
+        is_stored && (self.window == 0 || self.queued > 0)
     }
 
     #[inline]
@@ -179,7 +261,7 @@ impl Outbound {
         let packet_id = wrap(self.first, self.slots.len());
         let awaiting = if qos == QoS::AtLeastOnce { Slot::AwaitingPuback } else { Slot::AwaitingPubrec };
         self.slots.push_back(awaiting(kept));
-        self.resent = self.slots.len(); // Only called with a window, so everything before was sent.
+        self.resent = self.slots.len() as u16; // Only called with a window, so everything before was sent.
         self.unsettled += 1;
         self.inflight += 1;
         packet_id
@@ -187,15 +269,32 @@ impl Outbound {
 
     /// The next waiting message that may be sent now and its packet identifier, or what was dropped instead.
     pub fn next(&mut self, now_ms: u64) -> Option<Result<(u16, Delivery), DropReason>> {
-        if !self.has_window() {
+        if self.queued == 0 {
             return None;
         }
-        let delivery = self.queue.pop_front()?;
+        let is_qos0 = self.queue.as_ref()?.next_qos() == Some(QoS::AtMostOnce);
+        if self.window == 0 || !(is_qos0 || self.has_window()) {
+            return None; // QoS 0 needs a connection, but no room in the window.
+        }
+        let delivery = self.dequeue()?;
         if delivery.message.is_expired(now_ms) {
             return Some(Err(DropReason::Expired));
         }
+        if is_qos0 {
+            return Some(Ok((0, delivery)));
+        }
         let kept = self.keeps_bodies.then(|| delivery.clone());
         Some(Ok((self.push(delivery.qos, kept), delivery)))
+    }
+
+    fn dequeue(&mut self) -> Option<Delivery> {
+        let queue = self.queue.as_mut()?;
+        let delivery = queue.pop()?;
+        self.queued -= 1;
+        if self.queued == 0 && queue.is_roomy() {
+            self.queue = None;
+        }
+        Some(delivery)
     }
 
     /// PUBACK.
@@ -211,7 +310,7 @@ impl Outbound {
     pub fn on_pubrec(&mut self, packet_id: u16, reason: ReasonCode) -> Settled {
         self.advance(packet_id, |slot| match slot {
             Slot::AwaitingPubrec(_) if reason.is_error() => Some(Slot::Settled),
-            Slot::AwaitingPubrec(_) => Some(Slot::AwaitingPubcomp),
+            Slot::AwaitingPubrec(_) => Some(Slot::AwaitingPubcomp { is_fresh: true }),
             _ => None,
         })
     }
@@ -219,7 +318,7 @@ impl Outbound {
     /// PUBCOMP.
     pub fn on_pubcomp(&mut self, packet_id: u16) -> Settled {
         self.advance(packet_id, |slot| match slot {
-            Slot::AwaitingPubcomp => Some(Slot::Settled),
+            Slot::AwaitingPubcomp { .. } => Some(Slot::Settled),
             _ => None,
         })
     }
@@ -237,7 +336,7 @@ impl Outbound {
         if is_settled {
             self.unsettled -= 1;
             // A client may acknowledge what the connection before sent it.
-            self.inflight = self.inflight.saturating_sub(u16::from(place < self.resent));
+            self.inflight = self.inflight.saturating_sub(u16::from(place < usize::from(self.resent)));
             self.trim();
         }
         Settled::Yes
@@ -248,6 +347,7 @@ impl Outbound {
         while let Some(Slot::Settled) = self.slots.front() {
             self.slots.pop_front();
             self.resent = self.resent.saturating_sub(1);
+            self.looked = self.looked.saturating_sub(1);
             self.first = wrap(self.first, 1);
         }
     }
@@ -255,16 +355,9 @@ impl Outbound {
     /// What the present connection must be sent again next, if the window is open: in the order in which it was first
     /// sent [MQTT-4.6.0-1].
     pub fn next_resend(&mut self) -> Option<(u16, Resend)> {
-        while self.inflight < self.window && self.resent < self.slots.len() {
-            let packet_id = wrap(self.first, self.resent);
-            let resend = match &self.slots[self.resent] {
-                Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec(Some(delivery)) => {
-                    Some(Resend::Publish(delivery.clone()))
-                }
-                Slot::AwaitingPubcomp => Some(Resend::PubRel),
-                // Without a body only in a session that ends with its connection, which nobody resumes.
-                Slot::AwaitingPuback(None) | Slot::AwaitingPubrec(None) | Slot::Settled => None,
-            };
+        while self.inflight < self.window && usize::from(self.resent) < self.slots.len() {
+            let packet_id = wrap(self.first, usize::from(self.resent));
+            let resend = self.slots[usize::from(self.resent)].resend();
             self.resent += 1;
             if let Some(resend) = resend {
                 self.inflight += 1;

@@ -105,7 +105,8 @@ impl Ingredients {
 
     fn of_servers(&self) -> Vec<Packet<'_>> {
         let connack = ConnAck {
-            session_present: self.flags[0],
+            // 3.1 has no place for it.
+            session_present: self.flags[0] && self.version > Version::V31,
             reason: self.reason(),
             properties: self.properties(carrier::CONNACK),
         };
@@ -122,7 +123,7 @@ impl Ingredients {
     fn properties(&self, carrier: u16) -> Properties<'_> {
         match self.version {
             Version::V5 => Properties::trusted(&self.sections[carrier.trailing_zeros() as usize]),
-            Version::V311 => Properties::default(),
+            Version::V31 | Version::V311 => Properties::default(),
         }
     }
 
@@ -130,7 +131,7 @@ impl Ingredients {
     fn reason(&self) -> ReasonCode {
         match self.version {
             Version::V5 => ReasonCode(self.reason),
-            Version::V311 => ReasonCode::SUCCESS,
+            Version::V31 | Version::V311 => ReasonCode::SUCCESS,
         }
     }
 
@@ -166,7 +167,7 @@ impl Ingredients {
     fn publish(&self) -> Publish<'_> {
         let topic = match self.version {
             Version::V5 => self.topic.as_deref().map(|topic| Topic::new(topic).unwrap()),
-            Version::V311 => Some(self.topic()),
+            Version::V31 | Version::V311 => Some(self.topic()),
         };
         let is_acknowledged = self.qos != QoS::AtMostOnce;
         Publish {
@@ -184,7 +185,7 @@ impl Ingredients {
     fn publish_of_client(&self) -> Publish<'_> {
         match self.version {
             Version::V5 => Publish { properties: Properties::trusted(&self.from_client), ..self.publish() },
-            Version::V311 => self.publish(),
+            Version::V31 | Version::V311 => self.publish(),
         }
     }
 
@@ -195,7 +196,7 @@ impl Ingredients {
     fn options(&self, bits: u8) -> SubscriptionOptions {
         let plain = SubscriptionOptions::plain(QoS::from_bits(bits % 3).unwrap());
         match self.version {
-            Version::V311 => plain,
+            Version::V31 | Version::V311 => plain,
             Version::V5 => SubscriptionOptions {
                 no_local: bits & 4 != 0,
                 retain_as_published: bits & 8 != 0,
@@ -227,6 +228,7 @@ impl Ingredients {
     fn suback(&self, codes: &[u8], carrier: u16) -> SubAck<'_> {
         let known = |code: &u8| match self.version {
             Version::V5 => ReasonCode(*code),
+            Version::V31 => ReasonCode(*code % 3),
             Version::V311 => ReasonCode([0, 1, 2, 0x80][usize::from(*code % 4)]),
         };
         SubAck {
@@ -269,7 +271,7 @@ fn filter() -> impl Strategy<Value = String> {
 
 /// All of them, in both versions.
 pub fn ingredients() -> impl Strategy<Value = Ingredients> {
-    let version = prop::sample::select(vec![Version::V311, Version::V5]);
+    let version = prop::sample::select(vec![Version::V31, Version::V311, Version::V5]);
     let qos = prop::sample::select(vec![QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
     let texts = (
         prop::option::of("[^\\x00+#]{1,12}"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_protocol::connection::{Connection, Received, Role};
-use whimbrel_protocol::encode::{Shape, encode, publish_head};
+use whimbrel_protocol::encode::{Naming, Shape, encode, publish_head};
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::packet::{Ack, ConnAck, Connect, Packet, Publish};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
@@ -99,7 +99,7 @@ impl End {
         match offered {
             Offered::Send(packet_id) => self.send_delivery(packet_id, &delivery, false, unix_ms),
             Offered::Queued => {}
-            Offered::QueuedAndEvicted => self.dropped.push(DropReason::QueueFull),
+            Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.dropped.push(DropReason::QueueFull)),
             Offered::Dropped(reason) => self.dropped.push(reason),
         }
         offered
@@ -107,7 +107,7 @@ impl End {
 
     fn send_delivery(&mut self, packet_id: u16, delivery: &Delivery, dup: bool, unix_ms: u64) {
         let version = self.connection.as_ref().expect("sent only while connected").version();
-        let shape = Shape { version, qos: delivery.qos, retain: delivery.retain };
+        let shape = Shape { version, qos: delivery.qos, retain: delivery.retain, naming: Naming::Topic };
         let publication = delivery.message.publication(unix_ms);
         let start = self.outgoing.len();
         let layout = publish_head(&mut self.outgoing, shape, &publication, &[]).expect("a small message");
@@ -200,7 +200,7 @@ impl End {
         let number = u32::from_be_bytes(publish.payload.try_into().unwrap());
         let (packet_id, dup) = (publish.packet_id, publish.dup);
         self.seen.push(Arrival { number, packet_id, dup });
-        if self.session.inbound.on_publish(publish.qos, packet_id) == Accepted::Route {
+        if self.session.inbound.on_publish(publish.qos, packet_id, 0) == Accepted::Route {
             self.accepted.push(number);
         }
         let ack = Ack::new(packet_id, ReasonCode::SUCCESS);
@@ -310,7 +310,7 @@ impl Pair {
 
     /// Whether the pair speaks 3.1.1.
     pub fn is_v311(&self) -> bool {
-        self.version == Version::V311
+        self.version < Version::V5
     }
 
     /// Moves the clock.

@@ -65,7 +65,7 @@ impl Layering {
 
     fn is_trusted(&self, peer: &Peer) -> bool {
         match (&self.proxies, peer) {
-            (Some(proxies), Peer::Net(address)) => proxies.iter().any(|network| network.contains(address.ip())),
+            (Some(proxies), Peer::Net(host, _)) => proxies.iter().any(|network| network.contains(*host)),
             _ => true,
         }
     }

@@ -11,6 +11,7 @@ use super::client::{Arrival, Client};
 use super::{Token, Worker};
 use crate::event::Event;
 use crate::listener::Accepted;
+use crate::pace::Pace;
 use crate::timers::Subject;
 
 /// Connections taken from one listener in one turn; the rest waits for the next, behind the clients that are ready.
@@ -23,16 +24,37 @@ const EXHAUSTED_REST_MS: u64 = 100;
 impl Worker {
     /// Watches the listeners from now on.
     pub(super) fn open_listeners(&mut self) {
+        (0..self.shared.listeners.len()).for_each(|index| self.open_listener(index as u16));
+    }
+
+    fn open_listener(&mut self, index: u16) {
         // Exclusive: one worker wakes for a connection, not all of them.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-        for (index, listener) in self.shared.listeners.iter().enumerate() {
-            let token = Token::Listener(index as u16).pack();
-            if let Err(error) = epoll::add(&self.poll, listener.fd(), token, flags) {
+        let listener = &self.shared.listeners[usize::from(index)];
+        match epoll::add(&self.poll, listener.fd(), Token::Listener(index).pack(), flags) {
+            // One that rested for two reasons is watched again after the first.
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => {
                 let text = format!("{}: worker {} cannot accept: {error}", listener.label, self.index);
                 self.events.push(Event::Log { level: 40, text });
             }
         }
     }
+
+    /// A listener that let in too many may let in more.
+    pub(super) fn wake_listener(&mut self, index: u16) {
+        if self.stop_by_ms.is_none() {
+            self.open_listener(index);
+        }
+    }
+
+    /// More connections come than the listener takes: the kernel keeps them until this worker looks again.
+    fn rest_listener(&mut self, index: u16, wait_ms: u64) {
+        self.counts.listeners_rested += 1;
+        let _ = epoll::delete(&self.poll, self.shared.listeners[usize::from(index)].fd());
+        self.timers.arm(self.now.ms + wait_ms, Subject::Listener(index));
+    }
+
     pub(super) fn unwatch_listeners(&mut self) {
         for listener in &self.shared.listeners {
             // One that is not watched now stays so.
@@ -51,6 +73,7 @@ impl Worker {
                 }
                 Accepted::Refused => self.counts.accepts_refused += 1,
                 Accepted::Empty => return,
+                Accepted::TooFast(wait_ms) => return self.rest_listener(index, wait_ms),
                 Accepted::Exhausted(error) => return self.rest(&listener.label, error),
             }
         }
@@ -81,7 +104,8 @@ impl Worker {
         let epoch = self.next_epoch;
         let listener = arrival.listener;
         let slot = self.clients.insert(Client::new(arrival, connection, epoch, self.now.unix_ms)) as u32;
-        let client = &self.clients[slot as usize];
+        let client = &mut self.clients[slot as usize];
+        client.pace = Pace::new(client.connection.limits(), self.now.ms);
         let token = Token::Client(slot, epoch).pack();
         if epoll::add(&self.poll, client.socket.fd(), token, epoll::EventFlags::IN).is_err() {
             self.clients.remove(slot as usize);

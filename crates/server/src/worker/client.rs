@@ -12,6 +12,7 @@ use whimbrel_router::Matches;
 
 use super::authority::Verdicts;
 use super::outbox::Outbox;
+use crate::pace::Pace;
 use crate::socket::Peer;
 use crate::transport::Transport;
 
@@ -27,6 +28,8 @@ pub(super) struct Client {
     pub(super) needed: usize,
     /// Waits for an answer; nothing is read meanwhile.
     pub(super) parked: Option<Box<Parked>>,
+    /// What it may send in a second, where its zone says so.
+    pub(super) pace: Option<Box<Pace>>,
     /// The matches of the last topic published: publishers repeat themselves.
     pub(super) memo: Option<Rc<Matches>>,
     pub(super) verdicts: Option<Box<Verdicts>>,
@@ -63,8 +66,14 @@ pub(super) enum Question {
     Entry(Box<Request>),
     /// It may; may it leave such a will?
     Will(Box<Request>),
+    /// How does its authentication go on? None: it is in already.
+    Exchange(Option<Box<Request>>),
+    /// Not ours: it was asked for its next AUTH, and is read.
+    Challenged(Box<Request>),
     /// May it do what the first packet of the rest asks for?
     Packet,
+    /// None: it sent faster than its zone allows and waits until it may go on.
+    Tokens,
 }
 
 /// Where a new connection comes from.
@@ -85,6 +94,7 @@ impl Client {
             partial: Vec::new(),
             needed: 0,
             parked: None,
+            pace: None,
             memo: None,
             verdicts: None,
             peer: arrival.peer,
@@ -107,6 +117,12 @@ impl Client {
         self.outbox.len() < self.connection.limits().max_outbox_bytes as usize && !self.is_leaving
     }
 
+    /// Whether it waits for an answer of Python, and must not be read.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| !matches!(parked.question, Question::Challenged(_)))
+    }
+
     /// When it must be looked at; None: never.
     pub(super) fn deadline_ms(&self) -> Option<u64> {
         match &self.parked {
@@ -123,6 +139,8 @@ pub(super) struct End {
     pub(super) word: &'static str,
     /// Sent in CONNACK or DISCONNECT where the version has one and `is_told` says so.
     pub(super) reason: ReasonCode,
+    /// The reason in words, where the client wants them.
+    pub(super) what: &'static str,
     /// Whether the client is told before the socket closes.
     pub(super) is_told: bool,
     /// Whether the client said goodbye, so that its will is not published [MQTT-3.14.4-3].
@@ -130,28 +148,34 @@ pub(super) struct End {
 }
 
 impl End {
-    const fn told(word: &'static str, reason: ReasonCode) -> End {
-        End { word, reason, is_told: true, is_goodbye: false }
+    pub(super) const fn told(word: &'static str, reason: ReasonCode, what: &'static str) -> End {
+        End { word, reason, what, is_told: true, is_goodbye: false }
     }
 
     pub(super) const CLOSED: End =
-        End { word: "tcp_closed", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: false };
+        End { word: "tcp_closed", reason: ReasonCode::SUCCESS, what: "", is_told: false, is_goodbye: false };
     pub(super) const GOODBYE: End =
-        End { word: "normal", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: true };
+        End { word: "normal", reason: ReasonCode::SUCCESS, what: "", is_told: false, is_goodbye: true };
     pub(super) const WITH_WILL: End =
-        End { word: "normal", reason: ReasonCode::DISCONNECT_WITH_WILL, is_told: false, is_goodbye: false };
-    pub(super) const TAKEN_OVER: End = End::told("takeovered", ReasonCode::SESSION_TAKEN_OVER);
-    pub(super) const DISCARDED: End = End::told("discarded", ReasonCode::SESSION_TAKEN_OVER);
-    pub(super) const KICKED: End = End::told("kicked", ReasonCode::ADMINISTRATIVE_ACTION);
-    pub(super) const KEEP_ALIVE: End = End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT);
+        End { word: "normal", reason: ReasonCode::DISCONNECT_WITH_WILL, what: "", is_told: false, is_goodbye: false };
+    pub(super) const TAKEN_OVER: End =
+        End::told("takeovered", ReasonCode::SESSION_TAKEN_OVER, "another connection uses this client identifier");
+    pub(super) const DISCARDED: End =
+        End::told("discarded", ReasonCode::SESSION_TAKEN_OVER, "another connection started this session anew");
+    pub(super) const KICKED: End =
+        End::told("kicked", ReasonCode::ADMINISTRATIVE_ACTION, "an operator ended this session");
+    pub(super) const OVER_BUDGET: End =
+        End::told("memory_exceeded", ReasonCode::QUOTA_EXCEEDED, "more memory than force_shutdown_size");
+    pub(super) const KEEP_ALIVE: End =
+        End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT, "nothing came for 1.5 times the keep-alive");
     /// Nothing was agreed on yet, so nothing is said.
     pub(super) const IDLE: End =
-        End { word: "idle_timeout", reason: ReasonCode::SUCCESS, is_told: false, is_goodbye: false };
-    pub(super) const SHUTDOWN: End = End::told("server_shutdown", ReasonCode::SERVER_SHUTTING_DOWN);
+        End { word: "idle_timeout", reason: ReasonCode::SUCCESS, what: "", is_told: false, is_goodbye: false };
+    pub(super) const SHUTDOWN: End = End::told("server_shutdown", ReasonCode::SERVER_SHUTTING_DOWN, "the broker stops");
 
     /// The client was refused in CONNACK.
-    pub(super) const fn refused(reason: ReasonCode) -> End {
-        End::told("not_authorized", reason)
+    pub(super) fn refused(reason: ReasonCode) -> End {
+        End::told("not_authorized", reason, reason.text())
     }
 }
 
@@ -162,6 +186,6 @@ impl From<Violation> for End {
             ReasonCode::MALFORMED_PACKET => "malformed_packet",
             _ => "protocol_error",
         };
-        End::told(word, violation.reason)
+        End::told(word, violation.reason, violation.what)
     }
 }

@@ -8,12 +8,13 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use whimbrel_protocol::encode::{Layout, Shape, publish_head};
+use whimbrel_protocol::connection::outgoing::{Alias, Fingerprint};
+use whimbrel_protocol::encode::{Layout, Naming, Shape, publish_head};
 use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
 use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Resend};
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
-use whimbrel_router::{Group, Matches, StoreOutcome, Target};
+use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
 
 use super::Worker;
 use super::client::{Client, End};
@@ -31,12 +32,17 @@ use crate::tap::TAPS;
 pub(super) struct Frames {
     bytes: Vec<u8>,
     known: Vec<(Shape, Range<usize>, Layout)>,
+    fingerprint: Option<Fingerprint>,
 }
+
+/// An encoding that one client takes, and the alias to write into it.
+type Fitting = (Range<usize>, Layout, Alias);
 
 impl Frames {
     fn clear(&mut self) {
         self.bytes.clear();
         self.known.clear();
+        self.fingerprint = None;
     }
 
     /// Finds or makes the encoding: its place in `bytes` and its layout. None: longer than the wire allows.
@@ -65,6 +71,70 @@ impl Frames {
             self.known.push((shape, range.clone(), layout));
         }
         Some((range, layout))
+    }
+
+    /// The encoding for one client; None: longer than it takes [MQTT-3.1.2-24].
+    #[inline]
+    fn fit(
+        &mut self,
+        client: &mut Client,
+        shape: Shape,
+        publication: &Publication<'_>,
+        identifiers: Option<&[u32]>,
+    ) -> Option<Fitting> {
+        if client.connection.takes_aliases()
+            && let Some(fitting) = self.fit_aliased(client, shape, publication, identifiers)
+        {
+            return Some(fitting);
+        }
+        let limit = client.connection.peer_max_packet_bytes() as usize;
+        let (range, layout) = self.find(shape, publication, identifiers)?;
+        (layout.len <= limit).then_some((range, layout, Alias::NONE))
+    }
+
+    /// None also where the topic has no alias, or where the packet with it would be too long.
+    fn fit_aliased(
+        &mut self,
+        client: &mut Client,
+        shape: Shape,
+        publication: &Publication<'_>,
+        identifiers: Option<&[u32]>,
+    ) -> Option<Fitting> {
+        let alias = client.connection.alias(publication.topic, self.fingerprint(publication));
+        if alias.naming == Naming::Topic {
+            return None;
+        }
+        let limit = client.connection.peer_max_packet_bytes() as usize;
+        let (range, layout) = self.find(Shape { naming: alias.naming, ..shape }, publication, identifiers)?;
+        (layout.len <= limit).then_some((range, layout, alias))
+    }
+
+    fn fingerprint(&mut self, publication: &Publication<'_>) -> Fingerprint {
+        *self.fingerprint.get_or_insert_with(|| Fingerprint::of(publication.topic))
+    }
+
+    /// Copies an encoding into the client's outbox, with what is personal; an alias that it sets is known from now on.
+    #[inline]
+    fn put(
+        &mut self,
+        (client, spares): (&mut Client, &mut Spares),
+        publication: &Publication<'_>,
+        (range, layout, alias): Fitting,
+        packet_id: u16,
+    ) {
+        let tail = client.outbox.tail(spares);
+        let start = tail.len();
+        tail.extend_from_slice(&self.bytes[range]);
+        if layout.packet_id_at != 0 {
+            let at = start + layout.packet_id_at;
+            tail[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
+        }
+        if layout.alias_at != 0 {
+            let at = start + layout.alias_at;
+            tail[at..at + 2].copy_from_slice(&alias.number.to_be_bytes());
+            let fingerprint = self.fingerprint(publication);
+            client.connection.commit_alias(publication.topic, fingerprint, alias);
+        }
     }
 }
 
@@ -127,9 +197,13 @@ impl Worker {
             self.refuse_publish(slot, publish, verdict);
             return Ok(Step::Next);
         }
+        let now_ms = self.now.ms;
         let Some(seat) = self.seat_of(slot) else { return Ok(Step::Next) };
-        match seat.session.inbound.on_publish(publish.qos, publish.packet_id) {
+        match seat.session.inbound.on_publish(publish.qos, publish.packet_id, now_ms) {
             Accepted::Route => {
+                if publish.qos == QoS::ExactlyOnce {
+                    self.watch_await_rel(slot);
+                }
                 let receivers = self.route_publish(slot, publish, topic);
                 self.acknowledge(slot, publish, if receivers == 0 { NOBODY } else { ReasonCode::SUCCESS });
             }
@@ -213,7 +287,7 @@ impl Worker {
             retain: publish.retain,
             client_id,
             publisher,
-            received_ms: self.now.unix_ms,
+            received_ms: self.now.steady_ms,
             owned: None,
         };
         let matches = self.matches_for(slot, topic);
@@ -238,7 +312,7 @@ impl Worker {
 
     /// Routes a message from inside: a publish by Python, or a will, whose session is the publisher.
     pub(super) fn route_message(&mut self, message: &Arc<Message>, publisher: Option<u32>) -> usize {
-        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now.unix_ms) };
+        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now.steady_ms) };
         let matches = self.cache.find(&self.shared.router, passing.publication.topic);
         self.route(&mut passing, &matches)
     }
@@ -265,6 +339,9 @@ impl Worker {
         let message = passing.owned();
         let mut retained = self.shared.router.retained.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.counts.retained_refused += u64::from(retained.store(message) == StoreOutcome::Refused);
+        let next_ms = retained.next_expiry_ms();
+        drop(retained);
+        next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
     }
 
     fn deliver_away(&mut self, passing: &mut Passing<'_>, group: &Group) {
@@ -297,7 +374,7 @@ impl Worker {
 
     /// Mail from another worker.
     pub(super) fn deliver_mail(&mut self, message: &Arc<Message>, targets: &[Target]) {
-        let mut passing = Passing::from_message(message, self.now.unix_ms);
+        let mut passing = Passing::from_message(message, self.now.steady_ms);
         self.deliver(&mut passing, targets);
     }
 
@@ -314,21 +391,26 @@ impl Worker {
         let Some(seat) = self.sessions.live(target.slot, target.epoch) else {
             return;
         };
-        if target.no_local && passing.publisher == Some(target.slot) {
-            self.counts.delivery_dropped += 1;
-            self.counts.delivery_dropped_no_local += 1;
-            return;
+        if target.audience != Audience::All {
+            let is_own = passing.publisher == Some(target.slot);
+            if is_own && target.audience == Audience::Others {
+                self.counts.delivery_dropped += 1;
+                self.counts.delivery_dropped_no_local += 1;
+            }
+            if is_own != (target.audience == Audience::Own) {
+                return;
+            }
         }
         let qos = passing.qos.min(target.qos);
         let retain = passing.retain && target.retain_as_published;
         let slot = seat.client;
-        let client = slot.and_then(|slot| self.clients.get_mut(slot as usize));
+        let mut client = slot.and_then(|slot| self.clients.get_mut(slot as usize));
         let mut frame = None;
-        if let Some(client) = client.as_deref() {
-            let shape = Shape { version: client.connection.version(), qos, retain };
-            frame = self.frames.find(shape, &passing.publication, identifiers_for(target, shape.version));
-            let limit = client.connection.peer_max_packet_bytes() as usize;
-            if frame.as_ref().is_none_or(|(_, layout)| layout.len > limit) {
+        if let Some(client) = client.as_deref_mut() {
+            let shape = Shape { version: client.connection.version(), qos, retain, naming: Naming::Topic };
+            let identifiers = identifiers_for(target, shape.version);
+            frame = self.frames.fit(client, shape, &passing.publication, identifiers);
+            if frame.is_none() {
                 self.counts.delivery_dropped += 1;
                 self.counts.delivery_dropped_too_large += 1; // [MQTT-3.1.2-25]
                 return;
@@ -342,10 +424,9 @@ impl Worker {
             identifiers: target.identifiers.clone(),
         });
         match (offered, client, frame) {
-            (Offered::Send(packet_id), Some(client), Some((range, layout))) => {
+            (Offered::Send(packet_id), Some(client), Some(fitting)) => {
                 let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
-                let head = &self.frames.bytes[range];
-                put_frame(client, &mut self.spares, head, layout, packet_id);
+                self.frames.put((client, &mut self.spares), &passing.publication, fitting, packet_id);
                 if is_shared {
                     client.outbox.share(&passing.owned());
                 }
@@ -361,14 +442,19 @@ impl Worker {
                     self.mark_dirty(slot);
                 }
             }
-            (offered, ..) => self.count_offer(offered),
+            (offered, client, _) => {
+                let is_budgeted = client.is_some_and(|client| client.connection.limits().force_shutdown_bytes > 0);
+                self.count_offer(offered);
+                // Judged at the end of the turn: nobody may end in the middle of a delivery.
+                slot.filter(|_| is_budgeted).into_iter().for_each(|slot| self.mark_dirty(slot));
+            }
         }
     }
 
     fn count_offer(&mut self, offered: Offered) {
         match offered {
             Offered::Send(_) | Offered::Queued => {}
-            Offered::QueuedAndEvicted => self.count_drop(DropReason::QueueFull),
+            Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.count_drop(DropReason::QueueFull)),
             Offered::Dropped(reason) => self.count_drop(reason),
         }
     }
@@ -388,21 +474,18 @@ impl Worker {
     pub(super) fn send_delivery(&mut self, slot: u32, packet_id: u16, delivery: &Delivery, dup: bool) -> bool {
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
-        let shape = Shape { version, qos: delivery.qos, retain: delivery.retain };
-        let publication = delivery.message.publication(self.now.unix_ms);
+        let shape = Shape { version, qos: delivery.qos, retain: delivery.retain, naming: Naming::Topic };
+        let publication = delivery.message.publication(self.now.steady_ms);
         let identifiers = delivery.identifiers.as_deref().filter(|_| version == Version::V5);
         self.frames.clear();
-        let limit = client.connection.peer_max_packet_bytes() as usize;
-        let found = self.frames.find(shape, &publication, identifiers);
-        let Some((range, layout)) = found.filter(|(_, layout)| layout.len <= limit) else {
+        let Some(fitting) = self.frames.fit(client, shape, &publication, identifiers) else {
             // What was sent once, when the client took larger packets, has been delivered.
             self.counts.delivery_dropped += u64::from(!dup);
             self.counts.delivery_dropped_too_large += u64::from(!dup);
             return false;
         };
-        let frame = &mut self.frames.bytes[range];
-        frame[0] |= u8::from(dup) << 3;
-        put_frame(client, &mut self.spares, frame, layout, packet_id);
+        self.frames.bytes[fitting.0.start] |= u8::from(dup) << 3;
+        self.frames.put((client, &mut self.spares), &publication, fitting, packet_id);
         if publication.payload.len() >= SHARED_MIN_BYTES {
             client.outbox.share(&delivery.message);
         }
@@ -430,8 +513,8 @@ impl Worker {
 
     /// A delivery that this client can never take is settled as if it had been.
     pub(super) fn abandon(&mut self, seat: u32, packet_id: u16) {
-        let Some(seat) = self.sessions.get_mut(seat) else {
-            return;
+        let Some(seat) = self.sessions.get_mut(seat).filter(|_| packet_id != 0) else {
+            return; // QoS 0 has nothing to settle.
         };
         let outbound = &mut seat.session.outbound;
         outbound.on_puback(packet_id);
@@ -449,17 +532,6 @@ const NOBODY: ReasonCode = ReasonCode::NO_MATCHING_SUBSCRIBERS;
 
 fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {
     target.identifiers.as_deref().filter(|_| version == Version::V5)
-}
-
-#[inline]
-fn put_frame(client: &mut Client, spares: &mut Spares, frame: &[u8], layout: Layout, packet_id: u16) {
-    let tail = client.outbox.tail(spares);
-    let start = tail.len();
-    tail.extend_from_slice(frame);
-    if layout.packet_id_at != 0 {
-        let at = start + layout.packet_id_at;
-        tail[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
-    }
 }
 
 #[inline]

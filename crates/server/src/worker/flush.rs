@@ -34,6 +34,7 @@ impl Worker {
             client.is_dirty = false;
             self.pump(slot);
             self.flush(slot);
+            self.check_budget(slot);
         }
         // A pump may have marked clients again; they keep their place for the next turn.
         dirty.append(&mut self.dirty);
@@ -43,7 +44,7 @@ impl Worker {
     /// Encodes waiting messages while window and outbox have room.
     fn pump(&mut self, slot: u32) {
         while self.clients[slot as usize].has_room() {
-            let unix_ms = self.now.unix_ms;
+            let steady_ms = self.now.steady_ms;
             let Some(seat_slot) = self.clients[slot as usize].session else {
                 return;
             };
@@ -53,7 +54,7 @@ impl Worker {
             let Some(seat) = self.sessions.get_mut(seat_slot) else {
                 return;
             };
-            match seat.session.outbound.next(unix_ms) {
+            match seat.session.outbound.next(steady_ms) {
                 None => return,
                 Some(Err(reason)) => self.count_drop(reason),
                 Some(Ok((packet_id, delivery))) => {

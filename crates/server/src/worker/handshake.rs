@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use rustix::event::epoll;
 use whimbrel_protocol::connection::Phase;
-use whimbrel_protocol::connection::handshake::{Request, put_refused};
+use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_protocol::packet::Connect;
 use whimbrel_protocol::session::{Agreed, Session, Will};
 use whimbrel_protocol::{Limits, ReasonCode, Version};
 
 use super::client::{Arrival, Client, End, Parked, Question};
+use super::enhanced::Outcome;
 use super::inbound::Step;
 use super::{Handoff, Worker};
 use crate::event::{Action, Authenticate, Authorize, Connected, Event};
@@ -25,8 +26,11 @@ impl Worker {
         self.counts.client_connect += 1;
         let client = &self.clients[slot as usize];
         let assigned = || self.shared.assign_client_id();
-        let request = Request::new(connect, client.connection.limits(), assigned, self.now.unix_ms)?;
+        let request = Request::new(connect, client.connection.limits(), assigned, self.now.steady_ms)?;
         let request = Box::new(request);
+        if request.auth_method.is_some() {
+            return self.begin_exchange(slot, request);
+        }
         self.counts.client_authenticate += 1;
         if self.shared.wants(Interest::AUTHENTICATE) {
             self.ask_authenticate(slot, request);
@@ -116,7 +120,14 @@ impl Worker {
         };
         if reason != ReasonCode::SUCCESS {
             self.end(slot, End::refused(reason));
-        } else if self.asks_about_will(&request, is_superuser) {
+        } else {
+            self.let_in(slot, request, is_superuser, rest);
+        }
+    }
+
+    /// Somebody vouched for the client; its will may still have to be asked about.
+    pub(super) fn let_in(&mut self, slot: u32, request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
+        if self.asks_about_will(&request, is_superuser) {
             self.ask_will(slot, request);
             self.keep_unread(slot, &rest);
         } else {
@@ -127,17 +138,17 @@ impl Worker {
     /// An answer came (`reasons`: one for each topic, not empty): the client enters, or its packet is handled again.
     pub(super) fn on_authorized(&mut self, ticket: u64, reasons: &[ReasonCode]) {
         let slot = ticket as u32;
-        let is_asked = |question: &Question| !matches!(question, Question::Entry(_));
+        let is_asked = |question: &Question| matches!(question, Question::Will(_) | Question::Packet);
         let Some(parked) = self.unpark(ticket, is_asked) else { return };
         match (parked.question, reasons[0]) {
             (Question::Will(request), ReasonCode::SUCCESS) => self.admit_with(slot, request, false, parked.rest),
             (Question::Will(_), reason) => self.end(slot, End::refused(reason)),
-            (Question::Packet | Question::Entry(_), _) => self.go_on(slot, &parked.rest, Some(reasons)),
+            (_, _) => self.go_on(slot, &parked.rest, Some(reasons)),
         }
     }
 
     /// Takes the client out of its waiting state if it waits for this ticket and for such an answer.
-    fn unpark(&mut self, ticket: u64, is_asked: impl FnOnce(&Question) -> bool) -> Option<Parked> {
+    pub(super) fn unpark(&mut self, ticket: u64, is_asked: impl FnOnce(&Question) -> bool) -> Option<Parked> {
         let client = self.clients.get_mut(ticket as u32 as usize)?;
         let parked = client.parked.take_if(|parked| parked.ticket == ticket && is_asked(&parked.question))?;
         client.connection.heard(self.now.ms); // What the client sent meanwhile could not be read.
@@ -152,23 +163,26 @@ impl Worker {
         match parked.question {
             Question::Entry(_) => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE, false),
             Question::Will(_) => self.on_authorized(ticket, &[ReasonCode::SERVER_UNAVAILABLE]),
+            Question::Exchange(_) => self.on_enhanced(ticket, Outcome::UNANSWERED),
+            Question::Challenged(_) => self.end(slot, End::IDLE),
             Question::Packet => self.on_authorized(ticket, &[ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR]),
+            Question::Tokens => {} // Nobody was asked.
         }
     }
 
-    fn admit_with(&mut self, slot: u32, request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
+    fn admit_with(&mut self, slot: u32, mut request: Box<Request>, is_superuser: bool, rest: Vec<u8>) {
         let owner = self.shared.owner_of(&request.client_id);
         if owner == self.index {
-            self.enter(slot, &request, is_superuser);
+            self.enter(slot, &mut request, is_superuser);
             self.go_on(slot, &rest, None);
         } else {
             self.hand_over(slot, request, is_superuser, rest);
         }
     }
 
-    fn admit(&mut self, slot: u32, request: Box<Request>, is_superuser: bool) -> Step {
+    fn admit(&mut self, slot: u32, mut request: Box<Request>, is_superuser: bool) -> Step {
         if self.shared.owner_of(&request.client_id) == self.index {
-            self.enter(slot, &request, is_superuser);
+            self.enter(slot, &mut request, is_superuser);
             return Step::Next;
         }
         Step::HandOver(request, is_superuser)
@@ -180,17 +194,23 @@ impl Worker {
         let client = self.clients.remove(slot as usize);
         let _ = epoll::delete(&self.poll, client.socket.fd());
         let limits = Arc::clone(client.connection.limits());
-        let Client { socket, peer, listener, connection, .. } = client;
+        let Client { socket, peer, listener, connection, pace, .. } = client;
         let arrival = Arrival { socket, peer, listener, limits };
-        let handoff = Handoff { arrival, connection, request, rest, is_superuser };
+        let handoff = Handoff { arrival, connection, request, rest, pace, is_superuser };
         self.outgoing[usize::from(owner)].push(Mail::Adopt(Box::new(handoff)));
     }
 
-    pub(super) fn adopt(&mut self, handoff: Handoff) {
+    pub(super) fn adopt(&mut self, mut handoff: Handoff) {
         let mut connection = handoff.connection;
         connection.rebase(self.now.ms); // Each worker's clock starts at its own zero.
         let Some(slot) = self.seat(handoff.arrival, connection) else { return };
-        self.enter(slot, &handoff.request, handoff.is_superuser);
+        // What it sent before counts; a client must not get a second burst by belonging here.
+        let pace = handoff.pace.map(|mut pace| {
+            pace.rebase(self.now.ms);
+            pace
+        });
+        self.clients[slot as usize].pace = pace;
+        self.enter(slot, &mut handoff.request, handoff.is_superuser);
         if self.stop_by_ms.is_some() && self.clients.contains(slot as usize) {
             return self.take_leave(slot); // It was on its way when everybody else was told.
         }
@@ -198,10 +218,18 @@ impl Worker {
     }
 
     /// The client is let in: session, CONNACK, what was in flight.
-    fn enter(&mut self, slot: u32, request: &Request, is_superuser: bool) {
+    fn enter(&mut self, slot: u32, request: &mut Request, is_superuser: bool) {
         let limits = Arc::clone(self.clients[slot as usize].connection.limits());
+        if self.is_flapping(&request.client_id) {
+            return self.end(slot, End::refused(ReasonCode::BANNED));
+        }
+        if self.must_refuse_session(request, &limits) {
+            return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
+        }
         let (seat, session_present) = self.open_session(request, &limits);
+        self.keep_or_not(seat, request, &limits);
         self.attach(slot, seat, request, is_superuser);
+        self.resume_exchanges(slot);
         let mut connack = Vec::new();
         request.put_accepted(&mut connack, &limits, session_present);
         if connack.len() > request.max_packet_bytes as usize {
@@ -224,6 +252,7 @@ impl Worker {
         client.session = Some(seat);
         client.is_superuser = is_superuser;
         client.connection.open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
+        client.connection.grant_aliases(request.topic_alias_max);
         let agreed = Agreed::new(request, client.connection.limits());
         let Some(seat) = self.sessions.get_mut(seat) else {
             return;
@@ -295,14 +324,16 @@ impl Worker {
     }
 
     /// Tells a client in CONNACK that it may not enter.
-    pub(super) fn put_refusal(&mut self, slot: u32, reason: ReasonCode) {
+    pub(super) fn put_refusal(&mut self, slot: u32, End { reason, what, .. }: End) {
         let client = &mut self.clients[slot as usize];
         let version = match client.connection.phase() {
             // Refused before its version was known: 3.1.1 is what anybody can read [MQTT-3.1.2-2].
             Phase::Opening => Version::V311,
             _ => client.connection.version(),
         };
-        put_refused(client.outbox.tail(&mut self.spares), version, reason);
+        if !client.connection.put_refused(client.outbox.tail(&mut self.spares), version, reason, what) {
+            return;
+        }
         self.counts.packets_sent += 1;
         self.counts.connack_sent += 1;
         self.counts.client_connack += 1;

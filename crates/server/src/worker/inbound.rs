@@ -33,32 +33,38 @@ pub(super) enum Step {
 impl Worker {
     pub(super) fn read(&mut self, slot: u32) {
         let client = &self.clients[slot as usize];
-        if client.parked.is_some() || !client.has_room() {
+        if client.is_waiting() || !client.has_room() {
             // Level-triggered: without this the loop would be told about the same bytes in every turn.
             return self.watch(slot);
         }
-        if client.needed >= OWN_BUFFER_BYTES {
-            return self.read_large(slot);
+        let Some(allowed) = self.readable_bytes(slot) else { return };
+        // Layers let pass what they have, however much that is: what they held back, no readiness would tell of.
+        let is_plain = self.clients[slot as usize].socket.plain().is_some();
+        let allowed = if is_plain { allowed } else { usize::MAX };
+        if self.clients[slot as usize].needed >= OWN_BUFFER_BYTES {
+            return self.read_large(slot, allowed);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let client = &mut self.clients[slot as usize];
         let held = client.partial.len();
         buffer[..held].copy_from_slice(&client.partial);
-        let moved = client.socket.read(&mut buffer[held..]);
+        let end = buffer.len().min(held.saturating_add(allowed));
+        let moved = client.socket.read(&mut buffer[held..end]);
         if let Some(count) = self.on_read(slot, moved) {
             self.clients[slot as usize].partial = Vec::new();
             self.consume(slot, &buffer[..held + count], None);
         }
         self.buffer = buffer;
+        self.check_budget(slot);
         self.settle(slot);
     }
 
     /// Gathers one large packet; its buffer grows with what arrives, not with what the length field promises.
-    fn read_large(&mut self, slot: u32) {
+    fn read_large(&mut self, slot: u32, allowed: usize) {
         let client = &mut self.clients[slot as usize];
-        // Layers let pass what they have, however much that is.
         let is_plain = client.socket.plain().is_some();
-        let missing = if is_plain { (client.needed - client.partial.len()).min(READ_BYTES) } else { READ_BYTES };
+        let missing = if is_plain { client.needed - client.partial.len() } else { READ_BYTES };
+        let missing = missing.min(READ_BYTES).min(allowed);
         let mut buffer = std::mem::take(&mut self.buffer);
         let moved = client.socket.read(&mut buffer[..missing]);
         if let Some(count) = self.on_read(slot, moved) {
@@ -70,6 +76,7 @@ impl Worker {
             }
         }
         self.buffer = buffer;
+        self.check_budget(slot);
         self.settle(slot);
     }
 
@@ -79,6 +86,9 @@ impl Worker {
             Moved::Bytes(count) => {
                 self.note_proxied(slot);
                 self.counts.bytes_received += count as u64;
+                if let Some(pace) = &mut self.clients[slot as usize].pace {
+                    pace.took_bytes(count);
+                }
                 Some(count)
             }
             Moved::Blocked => None,
@@ -116,6 +126,12 @@ impl Worker {
                 }
                 Err(violation) => return self.end(slot, violation.into()),
             };
+            if let Some(pace) = &mut client.pace
+                && let (Packet::Publish(_), None) = (&packet, answer)
+                && let Err(wait_ms) = pace.take_publish(self.now.ms)
+            {
+                return self.wait_for_tokens(slot, unread, wait_ms);
+            }
             client.connection.heard(self.now.ms);
             self.counts.packets_received += 1;
             match self.on_packet(slot, &packet, answer.take()) {
@@ -155,11 +171,7 @@ impl Worker {
             Packet::PingReq => self.on_pingreq(slot),
             Packet::Connect(connect) => return self.on_connect(slot, connect),
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, disconnect)),
-            Packet::Auth(_) => {
-                self.counts.auth_received += 1;
-                // No method was agreed on in CONNECT [MQTT-4.12.0-6].
-                return Err(Violation::protocol("AUTH without an authentication method").into());
-            }
+            Packet::Auth(auth) => return self.on_auth(slot, auth),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Err(Violation::protocol("packet that only a server sends").into());
             }
@@ -271,7 +283,7 @@ impl Worker {
     pub(super) fn watch(&mut self, slot: u32) {
         let client = &self.clients[slot as usize];
         let mut flags = epoll::EventFlags::empty();
-        flags.set(epoll::EventFlags::IN, client.parked.is_none() && client.has_room());
+        flags.set(epoll::EventFlags::IN, !client.is_waiting() && client.has_room());
         flags.set(epoll::EventFlags::OUT, client.awaits_writable);
         // Fails only for a descriptor that is not watched, and this one is.
         let _ = epoll::modify(&self.poll, client.socket.fd(), Token::Client(slot, client.epoch).pack(), flags);

@@ -32,7 +32,7 @@ impl Worker {
         if client.socket.plain().is_none()
             && let Some(address) = client.socket.take_proxied()
         {
-            client.peer = Peer::Net(address);
+            client.peer = Peer::from(address);
         }
     }
 

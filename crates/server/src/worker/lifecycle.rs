@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use whimbrel_protocol::connection::Phase;
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
-use whimbrel_protocol::packet::{Disconnect, Packet};
-use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::session::DropReason;
-use whimbrel_protocol::{Filter, Message, ReasonCode, Version, encode};
+use whimbrel_protocol::{Filter, Message, ReasonCode};
 use whimbrel_router::Place;
 
 use super::Worker;
@@ -49,6 +47,7 @@ impl Worker {
         self.shared.listeners[usize::from(client.listener)].release();
         let Some(seat) = client.session else { return };
         self.counts.client_disconnected += 1;
+        self.note_end(seat, end);
         self.notice_disconnected(&client, seat, end);
         self.detach(seat, end, record);
     }
@@ -69,12 +68,9 @@ impl Worker {
             Phase::Open => {}
             // Whatever came was not a CONNECT that we can read; only a wrong version is answered [MQTT-3.1.2-2].
             Phase::Opening if end.reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => return,
-            Phase::Opening | Phase::Deciding => return self.put_refusal(slot, end.reason),
+            Phase::Opening | Phase::Deciding => return self.put_refusal(slot, end),
         }
-        let version = client.connection.version();
-        if version == Version::V5 {
-            let packet = Disconnect { reason: end.reason, properties: Properties::default() };
-            encode::encode(client.outbox.tail(&mut self.spares), version, &Packet::Disconnect(packet));
+        if client.connection.put_disconnect(client.outbox.tail(&mut self.spares), end.reason, end.what) {
             self.counts.packets_sent += 1;
             self.counts.disconnect_sent += 1;
         }
@@ -111,12 +107,14 @@ impl Worker {
             self.counts.session_terminated += 1;
             return self.remove_session(slot);
         }
+        let evicted = seat.session.outbound.shed();
         seat.last_seen = record.map(|record| {
             Box::new(ClientRecord { is_connected: false, disconnected_at_ms: unix_ms, outbox_bytes: 0, ..record })
         });
         let now_ms = self.now.ms; // Not the time of day, which may jump.
         seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
         seat.will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
+        (0..evicted).for_each(|_| self.count_drop(DropReason::QueueFull));
         self.attend(slot);
     }
 
@@ -166,6 +164,7 @@ impl Worker {
         let is_due = client.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= self.now.ms);
         match (is_due, client.parked.is_some(), client.connection.phase()) {
             (false, ..) => self.arm(slot),
+            (true, true, _) if self.is_paced(slot) => self.on_tokens(slot, epoch),
             (true, true, _) => self.expire_question(slot),
             (true, false, Phase::Open) => self.end(slot, End::KEEP_ALIVE),
             (true, false, _) => self.end(slot, End::IDLE),
@@ -173,7 +172,7 @@ impl Worker {
     }
 
     fn publish_will(&mut self, message: &Message, publisher: u32) {
-        let message = Arc::new(message.restamped(self.now.unix_ms));
+        let message = Arc::new(message.restamped(self.now.steady_ms));
         self.route_message(&message, Some(publisher));
     }
 
@@ -184,6 +183,7 @@ impl Worker {
         };
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
         self.subscription_count -= seat.session.subscriptions.len() as u64;
+        self.let_go(&mut seat);
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
         self.shared.router.unsubscribe(filters, place);
         for _ in 0..seat.session.outbound.queue_len() {

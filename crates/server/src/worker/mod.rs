@@ -6,23 +6,30 @@
 
 mod accept;
 mod authority;
+mod budget;
 mod client;
 mod delivery;
+mod enhanced;
+mod exchanges;
+mod flapping;
 mod flush;
 mod handshake;
 mod inbound;
+mod keeping;
 mod layers;
 mod lifecycle;
 mod outbox;
+mod pacing;
 mod replay;
 mod requests;
 mod sessions;
 mod subscribing;
+mod sweeping;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll;
@@ -30,9 +37,12 @@ use slab::Slab;
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_router::MatchCache;
 
+use crate::clock;
 use crate::event::Event;
+use crate::flapping::Flaps;
 use crate::ledger::Counts;
 use crate::mailbox::{MAILS_MAX, Mail};
+use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::timers::{Subject, Timers};
 use client::Client;
@@ -47,6 +57,7 @@ pub(crate) struct Handoff {
     connection: whimbrel_protocol::connection::Connection,
     request: Box<Request>,
     rest: Vec<u8>,
+    pace: Option<Box<Pace>>,
     is_superuser: bool,
 }
 
@@ -65,8 +76,10 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 struct Now {
     /// Monotonic, for deadlines.
     ms: u64,
-    /// Unix time, for records and expiry.
+    /// Unix time, for records.
     unix_ms: u64,
+    /// For messages and their expiry; see `clock`.
+    steady_ms: u64,
 }
 
 /// The thread's state.
@@ -81,6 +94,7 @@ pub(crate) struct Worker {
     next_epoch: u16,
     next_ticket: u32,
     sessions: Sessions,
+    flaps: Flaps,
     subscription_count: u64,
     dirty: Vec<u32>,
     spares: Spares,
@@ -98,6 +112,8 @@ pub(crate) struct Worker {
     exhausted_ms: Option<u64>,
     /// When the log was last told of a handshake that failed.
     failed_ms: Option<u64>,
+    /// When to look for retained messages that have expired.
+    sweep_at_ms: Option<u64>,
     /// Listeners are not watched until then: descriptors had run out.
     accept_again_ms: Option<u64>,
     /// Set by `Stop`: when to end at the latest.
@@ -148,11 +164,12 @@ impl Worker {
             poll,
             ready: Vec::with_capacity(EVENTS_MAX),
             started: Instant::now(),
-            now: Now { ms: 0, unix_ms: 0 },
+            now: Now { ms: 0, unix_ms: 0, steady_ms: 0 },
             clients: Slab::new(),
             next_epoch: 0,
             next_ticket: 0,
             sessions: Sessions::default(),
+            flaps: Flaps::default(),
             subscription_count: 0,
             dirty: Vec::new(),
             spares: Spares::default(),
@@ -168,6 +185,7 @@ impl Worker {
             buffer: vec![0; READ_BYTES],
             exhausted_ms: None,
             failed_ms: None,
+            sweep_at_ms: None,
             accept_again_ms: None,
             stop_by_ms: None,
         }
@@ -214,16 +232,20 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.accept_again_ms, self.stop_by_ms].into_iter().flatten().min()?;
+        let due = [self.timers.next_ms(), self.accept_again_ms, self.sweep_at_ms, self.stop_by_ms]
+            .into_iter()
+            .flatten()
+            .min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }
 
     fn read_clocks(&mut self) {
+        let now = Instant::now();
         self.now = Now {
-            ms: self.started.elapsed().as_millis() as u64,
-            // A clock before 1970 dates messages at 1970.
-            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            ms: now.saturating_duration_since(self.started).as_millis() as u64,
+            unix_ms: clock::unix_ms(),
+            steady_ms: clock::steady_at(now),
         };
     }
 
@@ -249,10 +271,10 @@ impl Worker {
             return; // Other workers have enough to do; what is unread now is ready again in the next turn.
         }
         let client = &self.clients[slot as usize];
-        let is_read = client.parked.is_none() && client.has_room();
+        let is_read = !client.is_waiting() && client.has_room();
         if flags.intersects(Flags::HUP | Flags::ERR) && !is_read {
             // Reported whether it is watched or not: a connection that is not read would wake us for ever.
-            self.end(slot, client::End::CLOSED);
+            self.on_hung_up(slot, flags.contains(Flags::ERR));
         } else if flags.intersects(Flags::IN | Flags::HUP | Flags::ERR) {
             self.read(slot);
         }
@@ -263,8 +285,13 @@ impl Worker {
             match subject {
                 Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
                 Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
+                Subject::Listener(index) => self.wake_listener(index),
+                Subject::AwaitRel(slot, epoch) => self.on_await_rel(slot, epoch),
+                Subject::Retry(slot, epoch) => self.on_retry(slot, epoch),
+                Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),
             }
         }
+        self.sweep_if_due();
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
             self.accept_again_ms = None;
             self.open_listeners();
@@ -287,14 +314,15 @@ impl Worker {
                 mailbox.post(mails.drain(..));
             }
         }
-        if !self.events.is_empty() {
-            self.counts.notices_dropped += self.shared.outlet.post(&mut self.events);
-        }
         self.counts.connections_count = self.clients.len() as u64;
         self.counts.sessions_count = self.sessions.len() as u64;
         self.counts.subscriptions_count = self.subscription_count;
         self.counts.route_misses = self.cache.misses;
+        // Before the events: whoever is told that something happened reads counters that know of it.
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
+        if !self.events.is_empty() {
+            self.counts.notices_dropped += self.shared.outlet.post(&mut self.events);
+        }
     }
 
     fn is_peer_congested(&self) -> bool {
@@ -313,7 +341,8 @@ impl Worker {
     }
 
     fn is_done(&self) -> bool {
-        let is_empty = || self.clients.iter().all(|(_, client)| client.outbox.len() == 0);
+        let is_sent = |client: &Client| client.outbox.len() == 0 && !client.socket.has_waiting();
+        let is_empty = || self.clients.iter().all(|(_, client)| is_sent(client));
         self.stop_by_ms.is_some_and(|by_ms| self.now.ms >= by_ms || is_empty())
     }
 

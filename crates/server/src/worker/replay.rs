@@ -130,7 +130,7 @@ impl Worker {
     }
 
     fn replay_one(&mut self, (client, slot): (u32, u32), subscription: &Subscription, message: &Arc<Message>) {
-        if message.is_expired(self.now.unix_ms) {
+        if message.is_expired(self.now.steady_ms) {
             return self.count_drop(DropReason::Expired);
         }
         let qos = message.qos.min(subscription.options.qos);

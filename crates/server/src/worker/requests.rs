@@ -8,6 +8,7 @@ use whimbrel_protocol::ReasonCode;
 
 use super::Worker;
 use super::client::End;
+use super::enhanced::Outcome;
 use crate::event::{ClientRecord, Event};
 use crate::mailbox::Mail;
 
@@ -39,6 +40,12 @@ impl Worker {
             }
             Mail::Authenticated { ticket, reason_code, is_superuser } => {
                 self.on_authenticated(ticket, verdict(reason_code), is_superuser);
+            }
+            Mail::EnhancedAuthenticated { ticket, reason_code, auth_data, is_superuser } => {
+                let reason = ReasonCode(reason_code);
+                let goes_on = reason == ReasonCode::CONTINUE_AUTHENTICATION;
+                let reason = if goes_on { reason } else { verdict(reason_code) };
+                self.on_enhanced(ticket, Outcome { reason, auth_data, is_superuser });
             }
             Mail::Authorized { ticket, reason_codes } => {
                 let reasons: Vec<ReasonCode> = reason_codes.into_iter().map(verdict).collect();

@@ -31,6 +31,10 @@ pub(super) struct Seat {
     pub(super) replays: Option<Box<Replays>>,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
+    /// Whether it is counted as one that may outlive its connection.
+    pub(super) is_kept: bool,
+    /// Whether a reminder of QoS 2 messages that wait for PUBREL is armed.
+    pub(super) is_rel_watched: bool,
 }
 
 /// All of them.
@@ -84,6 +88,8 @@ impl Sessions {
             replays: None,
             epoch: self.next_epoch,
             clean_start: false,
+            is_kept: false,
+            is_rel_watched: false,
         };
         let slot = self.seats.insert(seat) as u32;
         self.by_id.insert(client_id, slot);

@@ -83,6 +83,10 @@ impl Worker {
         let connection = &self.clients[slot as usize].connection;
         let limits = Arc::clone(connection.limits());
         let qos = connection.granted(options.qos);
+        if filter.has_wildcard() && !limits.is_wildcard_available {
+            // SUBACK says it (section 3.9.3); the connection, whose other subscriptions are in order, goes on.
+            return Err(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
+        }
         if filter.level_count() > usize::from(limits.max_topic_levels) {
             return Err(ReasonCode::TOPIC_FILTER_INVALID);
         }

@@ -15,7 +15,7 @@ use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Limits, QoS, Version};
 use whimbrel_server::client::{Client, ClientError, ClientOptions};
 use whimbrel_server::event::ClientRecord;
-use whimbrel_server::{Broker, Event, LayerOptions, ListenerKind, ListenerOptions, Options};
+use whimbrel_server::{Broker, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options};
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +38,7 @@ pub fn loopback() -> ListenerOptions {
         is_anonymous_allowed: true,
         connections_max: 100_000,
         layers: LayerOptions::default(),
+        max_conn_rate: 0,
     }
 }
 
@@ -54,12 +55,22 @@ impl House {
     }
 
     pub fn start_with(workers: u16, limits: Limits, listener: ListenerOptions) -> House {
+        House::start_watching(workers, limits, listener, None)
+    }
+
+    pub fn start_watching(
+        workers: u16,
+        limits: Limits,
+        listener: ListenerOptions,
+        flapping: Option<Flapping>,
+    ) -> House {
         let options = Options {
             node_name: "test".into(),
             workers,
             listeners: vec![listener],
             zones: vec![limits],
             question_deadline_ms: 5_000,
+            flapping,
             retained_messages_max: 1000,
             retained_bytes_max: 1 << 24,
         };
@@ -168,13 +179,18 @@ pub struct Wire {
 impl Wire {
     /// Sends CONNECT with a session that outlives the connection; does not wait for CONNACK.
     pub fn connect(address: &str, client_id: &str, version: Version, clean_start: bool) -> Wire {
-        let stream = TcpStream::connect(address).expect("the broker listens");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut wire = Wire { stream, version, held: Vec::new() };
         let mut raw = Vec::new();
         if version == Version::V5 {
             put_property(&mut raw, id::SESSION_EXPIRY_INTERVAL, Value::Number(600));
         }
+        Wire::connect_with(address, client_id, version, clean_start, &raw)
+    }
+
+    /// Sends CONNECT with these properties; does not wait for CONNACK.
+    pub fn connect_with(address: &str, client_id: &str, version: Version, clean_start: bool, raw: &[u8]) -> Wire {
+        let stream = TcpStream::connect(address).expect("the broker listens");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut wire = Wire { stream, version, held: Vec::new() };
         wire.send(&Packet::Connect(Box::new(Connect {
             version,
             clean_start,
@@ -183,7 +199,7 @@ impl Wire {
             will: None,
             username: None,
             password: None,
-            properties: Properties::trusted(&raw),
+            properties: Properties::trusted(raw),
         })));
         wire
     }

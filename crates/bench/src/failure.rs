@@ -1,27 +1,39 @@
 //! Why a run could not be made. There is nobody to retry: the reader of the sentence is a person.
 
-/// A sentence.
+/// A sentence, and whether another command line would mend it.
 #[derive(Debug)]
-pub struct Failure(String);
+pub struct Failure {
+    /// For a person.
+    pub sentence: String,
+    /// The options cannot be used.
+    pub is_mistake: bool,
+}
 
 /// What everything that may fail returns.
 pub type Outcome<T> = Result<T, Failure>;
 
+impl Failure {
+    /// Of an option out of its range.
+    pub fn mistake(sentence: impl Into<String>) -> Failure {
+        Failure { sentence: sentence.into(), is_mistake: true }
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
+        formatter.write_str(&self.sentence)
     }
 }
 
 impl From<String> for Failure {
     fn from(sentence: String) -> Failure {
-        Failure(sentence)
+        Failure { sentence, is_mistake: false }
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        Failure(error.to_string())
+        error.to_string().into()
     }
 }
 
@@ -33,6 +45,6 @@ impl From<rustix::io::Errno> for Failure {
 
 impl From<whimbrel_protocol::Violation> for Failure {
     fn from(violation: whimbrel_protocol::Violation) -> Failure {
-        Failure(format!("the broker sent what is not MQTT: {violation}"))
+        format!("the broker sent what is not MQTT: {violation}").into()
     }
 }

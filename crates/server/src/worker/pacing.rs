@@ -1,0 +1,77 @@
+//! Connections that send faster than their zone allows: they wait, and nothing of what they send is lost.
+//!
+//! Knows who waits for tokens and until when. A waiting connection is not read, so that its own socket holds the sender
+//! back; it is parked like one whose question is unanswered. How the tokens are counted is [`crate::pace`]'s.
+
+use super::Worker;
+use super::client::{End, Parked, Question};
+use crate::timers::Subject;
+
+/// No question has it.
+const NO_TICKET: u64 = u64::MAX;
+
+impl Worker {
+    /// How many bytes may be read from a connection now; None: none, and it waits.
+    #[inline]
+    pub(super) fn readable_bytes(&mut self, slot: u32) -> Option<usize> {
+        let Some(pace) = &mut self.clients[slot as usize].pace else { return Some(usize::MAX) };
+        match pace.readable_bytes(self.now.ms) {
+            Ok(count) => Some(count),
+            Err(wait_ms) => {
+                self.wait_for_tokens(slot, &[], wait_ms);
+                self.watch(slot);
+                None
+            }
+        }
+    }
+
+    /// The connection is left alone for `wait_ms`; `rest` was read and comes first then.
+    pub(super) fn wait_for_tokens(&mut self, slot: u32, rest: &[u8], wait_ms: u64) {
+        self.counts.connections_paced += 1;
+        let due_ms = self.now.ms + wait_ms;
+        let client = &mut self.clients[slot as usize];
+        let parked = Parked { ticket: NO_TICKET, due_ms, question: Question::Tokens, rest: rest.to_vec() };
+        client.parked = Some(Box::new(parked));
+        // Not the client's own reminder: that one keeps its place for the keep-alive, however often the client waits.
+        self.timers.arm(due_ms, Subject::Paced(slot, client.epoch));
+    }
+
+    pub(super) fn is_paced(&self, slot: u32) -> bool {
+        let parked = self.clients[slot as usize].parked.as_deref();
+        parked.is_some_and(|parked| matches!(parked.question, Question::Tokens))
+    }
+
+    /// A connection's wait may be over.
+    pub(super) fn on_tokens(&mut self, slot: u32, epoch: u16) {
+        let now_ms = self.now.ms;
+        let Some(client) = self.clients.get_mut(slot as usize).filter(|client| client.epoch == epoch) else {
+            return;
+        };
+        let is_over = |parked: &mut Box<Parked>| matches!(parked.question, Question::Tokens) && parked.due_ms <= now_ms;
+        if let Some(parked) = client.parked.take_if(is_over) {
+            self.read_on(slot, &parked.rest);
+        }
+    }
+
+    fn read_on(&mut self, slot: u32, rest: &[u8]) {
+        self.clients[slot as usize].connection.heard(self.now.ms); // It could not be heard meanwhile.
+        if rest.is_empty() {
+            self.arm(slot);
+            self.watch(slot);
+        } else {
+            self.go_on(slot, rest, None);
+        }
+    }
+
+    /// The peer is gone and the connection is not being read. What a paced client sent before it left is still taken: the
+    /// rest of a socket is bounded, and there will be no more.
+    pub(super) fn on_hung_up(&mut self, slot: u32, is_error: bool) {
+        if is_error || !self.is_paced(slot) {
+            return self.end(slot, End::CLOSED);
+        }
+        let client = &mut self.clients[slot as usize];
+        client.pace = None;
+        let parked = client.parked.take();
+        parked.into_iter().for_each(|parked| self.read_on(slot, &parked.rest));
+    }
+}
