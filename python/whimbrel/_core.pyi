@@ -160,6 +160,8 @@ class Message:
     @property
     def payload(self) -> bytes: ...
     @property
+    def size_bytes(self) -> int: ...  # that it occupies, roughly
+    @property
     def qos(self) -> int: ...
     @property
     def retain(self) -> bool: ...
@@ -487,7 +489,8 @@ class Client:
         """Subscribe and return the SUBACK's reason code of each filter."""
     def receive(self, timeout_ms: int) -> Message | None:
         """The next message, or None after the timeout; keeps the connection alive meanwhile."""
-    def disconnect(self) -> None: ...
+    def disconnect(self) -> None:
+        """Say goodbye and wait until the broker has read all. Raises ConnectionError where it was gone before."""
 
 class LoadOptions(Protocol):
     """One run of the load generator; a scenario ignores what it does not need. Rates: each second, 0: closed loop."""

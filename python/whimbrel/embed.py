@@ -5,10 +5,11 @@ no signals; several brokers may run in one process. A broker belongs to the loop
 method here.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from whimbrel.app.assembly import Assembly
 from whimbrel.engine.tap import Tap
@@ -19,10 +20,18 @@ from whimbrel.settings import Changes, from_mapping
 if TYPE_CHECKING:
     from whimbrel.engine.records import ClientRecord
 
-FREE_PORT: Final = "127.0.0.1:0"
+
+class _Standing(str):
+    """A bind that holds where neither the caller nor the settings name one."""
+
+    __slots__ = ()
+
+
+FREE_PORT: Final[str] = _Standing("127.0.0.1:0")
 GRACE_MS: Final = 1_000
 SUBSCRIPTION_CAPACITY: Final = 1_000
 _UNIX: Final = "unix:"
+_DEFAULT_BIND: Final = ("listeners", "tcp", "default", "bind")
 _SCHEMES: Final[Mapping[str, str]] = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
 
 
@@ -30,9 +39,10 @@ class Broker:
     """A broker that lives as long as the `async with` block (or from `start` to `stop`).
 
     `settings` are keys over the defaults, dotted or nested: `{"mqtt.max_qos_allowed": 1}`. `bind` is the address of
-    the listener "tcp:default" ("127.0.0.1:0": a free port) or "unix:/path" for "unix:default"; None means that only
-    the listeners in `settings` are opened. `hooks` maps hook points to async functions; `broker.hook` has decorators
-    for the same. One worker thread, unless `settings` say otherwise.
+    the listener "tcp:default" or "unix:/path" for "unix:default"; None means that only the listeners in `settings` are
+    opened. Without `bind`, "tcp:default" has a free port of 127.0.0.1 unless `settings` give it another address.
+    `hooks` maps hook points to async functions; `broker.hook` has decorators for the same. One worker thread, unless
+    `settings` say otherwise.
 
     Raises SettingsError for wrong settings and HookError for wrong hooks when it is made; StartError when it starts.
     """
@@ -44,26 +54,43 @@ class Broker:
         bind: str | None = FREE_PORT,
         hooks: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
+        if bind is not None and not isinstance(bind, str):
+            raise TypeError(f'bind is {bind!r}; it is text such as "127.0.0.1:1883" or "unix:/path"')
         self._bind = bind
         self._settings = from_mapping(_overrides(settings or {}, bind))
         self._assembly: Assembly | None = None
-        self._has_stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self.hook = Registry()
         for point, hook in (hooks or {}).items():
             self.hook.register(point, hook)
 
     async def start(self) -> None:
         """Bind the listeners and start the worker threads. Raises StartError; WhimbrelError for a second start."""
-        if self._assembly is not None or self._has_stopped:
+        if self._assembly is not None or self._stopping is not None:
             raise WhimbrelError("a Broker starts once; make a new one")
         self._assembly = Assembly.start(self._settings, self.hook)
+        self._loop = asyncio.get_running_loop()
+        self._assembly.open()
 
     async def stop(self) -> None:
-        """Say goodbye to the clients and end the threads; waits for at most a second of grace. Again: no effect."""
-        assembly, self._assembly = self._assembly, None
-        if assembly is not None:
-            self._has_stopped = True
-            await assembly.stop(grace_ms=GRACE_MS)
+        """Say goodbye to the clients and end the threads; waits for at most a second of grace. Again: just waits.
+
+        A caller that is cancelled waits for the end all the same. Raises WhimbrelError on another loop than `start`.
+        """
+        if self._assembly is None and self._stopping is None:
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            raise WhimbrelError("a Broker stops on the event loop that started it")
+        if self._assembly is not None:
+            assembly, self._assembly = self._assembly, None
+            self._stopping = asyncio.create_task(assembly.stop(grace_ms=GRACE_MS))
+        assert self._stopping is not None  # Set where the assembly was taken away.
+        try:
+            await asyncio.shield(self._stopping)
+        except asyncio.CancelledError:
+            await asyncio.wait({self._stopping})
+            raise
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -101,7 +128,7 @@ class Broker:
     async def publish(
         self,
         topic: str,
-        payload: bytes | str = b"",
+        payload: bytes | bytearray | memoryview | str = b"",
         *,
         qos: int = 0,
         retain: bool = False,
@@ -119,10 +146,15 @@ class Broker:
 
         At most `capacity` messages wait for the program, and as many in the broker; beyond that the newest are
         dropped and counted in `.dropped`. Ends with `.close()`, its `async with` block or the broker; leaving the
-        loop alone does not end it. Raises ValueError for an invalid filter.
+        loop alone does not end it. Raises ValueError for an invalid filter and a capacity below 1.
         """
         if not filters:
             raise ValueError("subscribe needs at least one topic filter")
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}; at least one message must be able to wait")
+        for one in filters:
+            if "\0" in one or one.startswith("$share/"):
+                raise ValueError(f"{one!r} is no filter for a program: no null characters, and no shared subscriptions")
         return self._running.engine.open_tap(*filters, capacity=capacity)
 
     async def clients(self) -> "list[ClientRecord]":
@@ -171,8 +203,20 @@ class Broker:
 
 def _overrides(settings: Mapping[str, object], bind: str | None) -> dict[str, object]:
     overrides: dict[str, object] = {"workers": 1, **settings}
-    if bind is None:
+    if bind is None or (isinstance(bind, _Standing) and _names(settings, _DEFAULT_BIND)):
         return overrides
     if bind.startswith(_UNIX):
         return overrides | {"listeners.unix.default.bind": str(Path(bind.removeprefix(_UNIX)).absolute())}
-    return overrides | {"listeners.tcp.default.bind": bind}
+    return overrides | {".".join(_DEFAULT_BIND): str(bind)}
+
+
+def _names(settings: Mapping[str, object], path: tuple[str, ...]) -> bool:
+    """Whether the keys, dotted or nested, lead to `path`."""
+    for key, value in settings.items():
+        parts = tuple(str(key).split("."))
+        if parts == path:
+            return True
+        is_above = parts == path[: len(parts)] and isinstance(value, Mapping)
+        if is_above and _names(cast("Mapping[str, object]", value), path[len(parts) :]):
+            return True
+    return False

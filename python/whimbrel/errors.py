@@ -42,15 +42,16 @@ class StartError(WhimbrelError):
 class ListenFailure(WhimbrelError):
     """One listener could not be bound. `listener` is "tcp:default", `address` as configured, `reason` the kernel's.
 
-    `listener` is empty where the address belongs to none of them.
+    `listener` is empty where the address belongs to none of them; `errno` is 0 where the kernel gave none.
     """
 
-    def __init__(self, *, address: str, listener: str, reason: str) -> None:
+    def __init__(self, *, address: str, listener: str, reason: str, errno: int = 0) -> None:
         where = f"{address} ({listener})" if listener else address
         super().__init__(f"cannot listen on {where}: {reason.lower()}")
         self.address = address
         self.listener = listener
         self.reason = reason
+        self.errno = errno
 
 
 class CertificateFailure(WhimbrelError):

@@ -11,8 +11,8 @@ from typing import Final, TextIO
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-# Control characters would let a client id forge a second record or drive a terminal; the text keeps them visible.
-_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {10: "\\n", 0x2028: "\\n"}
+# A second line would look like a second record; what else a terminal might obey is shown by its number.
+_LINE_ENDS: Final = "\n\u2028"
 
 
 class LineFormatter(logging.Formatter):
@@ -25,7 +25,20 @@ class LineFormatter(logging.Formatter):
             text = f"{text}\n{self.formatException(record.exc_info)}"
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         level = record.levelname.lower()
-        return f"{moment}.{int(record.msecs):03d}Z {level} {record.name}: {text.translate(_CONTROL)}"
+        return f"{moment}.{int(record.msecs):03d}Z {level} {record.name}: {_visible(text)}"
+
+
+def _visible(text: str) -> str:
+    # Control characters would let a client id forge a record or drive a terminal, and so would those that turn the
+    # direction of writing.
+    return text if text.isprintable() else "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def _escape(letter: str) -> str:
+    if letter in _LINE_ENDS:
+        return "\\n"
+    code = ord(letter)
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def configure(level: str, *, stream: TextIO | None = None) -> None:

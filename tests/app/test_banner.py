@@ -18,6 +18,7 @@ def test_it_tells_doors_openness_directory_and_the_first_message() -> None:
         "whimbrel 1.2.3, pid 7, node n@h, 2 workers",
         "listening  tcp:default  127.0.0.1:40123  (open to every program on this machine, without a password)",
         "data       /var/lib/whimbrel",
+        "manage     whimbrel ctl --data-dir /var/lib/whimbrel clients",
         "try it from two other terminals:",
         "  whimbrel sub -h 127.0.0.1 -p 40123 -t 'hello/#' -v",
         "  whimbrel pub -h 127.0.0.1 -p 40123 -t hello/world -m 'it works'",
@@ -30,6 +31,7 @@ def test_a_door_without_anonymous_access_is_called_closed() -> None:
         **{"listeners.tcp.default.bind": "127.0.0.1:0", "auth.allow_anonymous": False},
     )
     assert "(closed: no client may enter until something authenticates it)" in shown[1]
+    assert not any("try it" in line for line in shown), "a closed door is nothing to try"
 
 
 def test_an_open_door_to_the_network_is_called_so_and_tried_locally() -> None:
@@ -43,6 +45,7 @@ def test_an_open_door_to_the_network_is_called_so_and_tried_locally() -> None:
 
 def test_a_unix_socket_is_tried_by_its_path() -> None:
     shown = lines([("unix", "local", "/tmp/a b")], **{"listeners.unix.local.bind": "/tmp/a b"})
+    assert "(open to the programs of this user, without a password)" in shown[1]
     assert "  whimbrel sub --unix '/tmp/a b' -t 'hello/#' -v" in shown
 
 

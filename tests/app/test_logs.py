@@ -37,6 +37,12 @@ def test_a_traceback_and_hostile_text_stay_on_their_line(stream: io.StringIO) ->
     assert "ValueError: a\\nb" in shown
 
 
+def test_what_turns_the_direction_of_writing_or_is_no_unicode_is_shown_by_number(stream: io.StringIO) -> None:
+    logs.configure("debug", stream=stream)
+    logging.getLogger("whimbrel").info("%s", "a\u202eb\udcffc\u00e9")
+    assert stream.getvalue().endswith("a\\u202eb\\udcffc\u00e9\n")
+
+
 def test_the_level_of_the_settings_is_the_lowest_that_is_shown(stream: io.StringIO) -> None:
     logs.configure("warning", stream=stream)
     logging.getLogger("whimbrel").info("no")

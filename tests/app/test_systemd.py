@@ -1,5 +1,6 @@
 """Notifying systemd: one datagram, or nothing."""
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -27,4 +28,22 @@ def test_without_systemd_nothing_happens_and_a_dead_socket_is_only_logged(
     assert caplog.text == ""
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
     notify(READY)
+    assert "cannot notify systemd" in caplog.text
+
+
+def test_a_receiver_that_does_not_read_is_only_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("whimbrel.app.systemd.SEND_WAIT_S", 0.01)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as crowd,
+    ):
+        systemd.bind(str(tmp_path / "notify"))
+        crowd.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                crowd.sendto(b"x", str(tmp_path / "notify"))
+        notify(READY)
     assert "cannot notify systemd" in caplog.text

@@ -78,3 +78,10 @@ def test_the_banner_names_the_command_as_a_neighbour_can_type_it(
     assert invocation(str(installed)) == "whimbrel"
     assert invocation(str(elsewhere)) == f"'{elsewhere}'"
     assert invocation("/somewhere/whimbrel/__main__.py").endswith(" -m whimbrel")
+
+
+@pytest.mark.parametrize("words", [("start",), ("check",), ("config",)])
+def test_an_empty_data_dir_is_a_mistake(home: Path, words: tuple[str, ...]) -> None:
+    result = typed(*words, "--data-dir", "")
+    assert result.exit_code == 2
+    assert "an empty text names no directory" in result.stderr

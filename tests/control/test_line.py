@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -108,10 +109,19 @@ async def test_a_peer_that_says_nothing_is_let_go(tmp_path: Path, monkeypatch: p
 
 async def test_the_socket_is_private_replaces_a_stale_one_and_goes_with_the_server(tmp_path: Path) -> None:
     path = socket_path(tmp_path)
-    path.touch()
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
     async with serving(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not path.exists()
+
+
+async def test_a_file_in_the_socket_s_place_is_kept_and_a_start_error(tmp_path: Path) -> None:
+    socket_path(tmp_path).write_text("mine")
+    with pytest.raises(StartError, match="something that is no socket has its place"):
+        async with serving(tmp_path):
+            pass
+    assert socket_path(tmp_path).read_text() == "mine"
 
 
 async def test_a_path_that_the_kernel_refuses_is_a_start_error(tmp_path: Path) -> None:

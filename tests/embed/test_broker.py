@@ -11,11 +11,14 @@ import pytest
 import whimbrel
 from tests.embed.entering import entered
 from tests.raw_client import DISCONNECT, RawClient
+from tests.raw_packets import connect
 from tests.waiting import until
 from whimbrel.errors import ClientNotFound, StartError
+from whimbrel.hooks.points import Answer
 from whimbrel.settings import SettingsError
 
 ADMINISTRATIVE_ACTION = 0x98
+NO_MATCHING_SUBSCRIBERS, NOT_AUTHORIZED = 0x10, 0x87
 
 
 async def test_a_subscription_is_in_force_as_soon_as_it_is_made(broker: whimbrel.Broker) -> None:
@@ -183,3 +186,111 @@ async def test_a_reload_holds_for_connections_from_then_on(broker: whimbrel.Brok
             assert await asyncio.to_thread(after.subscribe, "a", qos=1) == 0
     with pytest.raises(SettingsError):
         broker.reload({"mqtt.max_qos_allowed": 3})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"listeners.unix.default.bind": "off", "listeners.tcp.default.bind": "off"},
+        {"listeners": {"tcp": {"default": {"bind": "off"}}}},
+        {"listeners.tcp": {"default.bind": "off"}},
+    ],
+)
+async def test_an_address_in_the_settings_wins_unless_bind_is_given(settings: dict[str, object]) -> None:
+    async with whimbrel.Broker(settings) as broker:
+        assert "tcp:default" not in broker.listeners
+    async with whimbrel.Broker({"listeners.tcp.default.bind": "off"}, bind="127.0.0.1:0") as broker:
+        assert "tcp:default" in broker.listeners
+
+
+async def test_settings_of_another_listener_leave_the_free_port() -> None:
+    async with whimbrel.Broker({"listeners.tcp.other.bind": "127.0.0.1:0"}) as broker:
+        assert set(broker.listeners) == {"tcp:default", "tcp:other"}
+
+
+async def test_a_stop_that_is_cancelled_ends_all_the_same_and_a_second_one_waits() -> None:
+    ended = asyncio.Event()
+
+    async def gone(_batch: object) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        ended.set()
+
+    broker = whimbrel.Broker(hooks={"disconnected": gone})
+    await broker.start()
+    async with entered(broker, "c1"):
+        first = asyncio.ensure_future(broker.stop())
+        await asyncio.sleep(0)
+        first.cancel()
+        await broker.stop()
+        assert ended.is_set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_a_stop_on_another_loop_is_refused(broker: whimbrel.Broker) -> None:
+    def elsewhere() -> None:
+        asyncio.run(broker.stop())
+
+    with pytest.raises(whimbrel.WhimbrelError, match="the event loop that started it"):
+        await asyncio.to_thread(elsewhere)
+    assert await broker.publish("a") == 0
+
+
+async def test_the_stop_waits_for_what_it_cancels() -> None:
+    entered_hook, ended = asyncio.Event(), []
+
+    async def never(_question: object) -> Answer:
+        entered_hook.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("hook")
+        return whimbrel.IGNORE
+
+    async with whimbrel.Broker(hooks={"authenticate": never}) as broker:
+        with RawClient((broker.host, broker.port), level=5) as client:
+            client.send_octets(connect("c1", level=5))
+            await entered_hook.wait()
+            await broker.stop()
+            assert ended == ["hook"]
+
+
+async def test_other_hooks_are_asked_again_about_what_is_remembered(broker: whimbrel.Broker) -> None:
+    async def yes(_question: object) -> Answer:
+        return whimbrel.Allow()
+
+    async def no(_question: object) -> Answer:
+        return whimbrel.Deny()
+
+    first = broker.hook.register("authorize", yes)
+    async with entered(broker, "c1") as (client,):
+        assert await asyncio.to_thread(client.publish_confirmed, "a", b"") in (0, NO_MATCHING_SUBSCRIBERS)
+        broker.hook.remove(first)
+        broker.hook.register("authorize", no)
+        assert await asyncio.to_thread(client.publish_confirmed, "a", b"") == NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize(("filters", "capacity"), [(["a"], 0), (["a\0b"], 1), (["$share/g/a"], 1), ([], 1)])
+async def test_a_subscription_that_cannot_work_is_refused(
+    broker: whimbrel.Broker, filters: list[str], capacity: int
+) -> None:
+    with pytest.raises(ValueError, match=r"capacity is 0|is no filter for a program|at least one topic filter"):
+        broker.subscribe(*filters, capacity=capacity)
+
+
+async def test_payloads_may_be_any_octets_and_must_fit_into_a_packet(broker: whimbrel.Broker) -> None:
+    messages = broker.subscribe("a")
+    for payload in (b"x", bytearray(b"x"), memoryview(b"x"), "x"):
+        await broker.publish("a", payload)
+        assert (await anext(messages)).payload == b"x"
+    with pytest.raises(ValueError, match="the payload has 268,435,456 bytes"):
+        await broker.publish("a", bytes(268_435_456))
+    with pytest.raises(ValueError, match="qos is 3; it is 0, 1 or 2"):
+        await broker.publish("a", qos=3)
+
+
+def test_a_bind_that_is_a_number_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="bind is 1883; it is text such as"):
+        whimbrel.Broker(bind=1883)  # type: ignore[arg-type]

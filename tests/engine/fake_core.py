@@ -15,6 +15,7 @@ from typing import Any
 class Message:
     topic: str
     payload: bytes = b""
+    size_bytes: int = 100
     qos: int = 0
     retain: bool = False
     client_id: str = ""

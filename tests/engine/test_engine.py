@@ -12,7 +12,7 @@ from tests.engine.running import running_engine
 from whimbrel.engine import engine as engine_module
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import from_settings
-from whimbrel.errors import EngineError, ListenFailure
+from whimbrel.errors import EngineError, ListenFailure, StartError
 from whimbrel.settings import from_mapping
 
 
@@ -163,3 +163,40 @@ async def test_a_taken_port_names_the_listener_and_the_reason() -> None:
     with pytest.raises(ListenFailure) as failure:
         Engine.start(options, open_plane=taken)
     assert str(failure.value) == "cannot listen on 127.0.0.1:1883 (tcp:default): address already in use"
+
+
+async def test_an_ipv6_listener_is_found_by_its_label() -> None:
+    def taken(_options: object) -> Any:
+        raise OSError(errno.EADDRINUSE, "Address already in use", "::1:1884", 0, "tcp:six")
+
+    options = from_settings(from_mapping({"listeners.tcp.six.bind": "[::1]:1884"}))
+    with pytest.raises(ListenFailure) as failure:
+        Engine.start(options, open_plane=taken)
+    assert str(failure.value) == "cannot listen on [::1]:1884 (tcp:six): address already in use"
+    assert failure.value.errno == errno.EADDRINUSE
+
+
+async def test_too_few_open_files_are_no_fault_of_a_listener() -> None:
+    def exhausted(_options: object) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(StartError) as failure:
+        Engine.start(from_settings(from_mapping({})), open_plane=exhausted)
+    assert str(failure.value) == (
+        "cannot start the data plane: too many open files; raise the limit of open files: ulimit -n, or LimitNOFILE= "
+        "in the systemd unit"
+    )
+
+
+async def test_an_event_that_cannot_be_taken_loses_only_itself(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_engine() as (engine, plane):
+
+        def broken(_batch: object) -> None:
+            raise LookupError("no such row")
+
+        monkeypatch.setattr(engine.open_tap("a"), "feed", broken)
+        assert await engine.publish("a", b"") == 1  # The reply is in the same batch, behind the row.
+        assert plane.published
+    assert "an event of type TapBatch could not be taken" in caplog.text

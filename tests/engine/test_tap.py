@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine.fake_core import Message, TapBatch
 from tests.engine.running import running_engine
-from whimbrel.engine.tap import Tap
+from whimbrel.engine.tap import BYTES_MAX, Tap
 
 
 def tap_of(capacity: int) -> tuple[Tap, list[int]]:
@@ -34,6 +34,22 @@ async def test_a_full_tap_drops_the_newest_and_counts_both_sides() -> None:
     tap, _ = tap_of(2)
     tap.feed(batch(b"1", b"2", b"3", dropped=4))
     assert (await payloads_of(tap), tap.dropped) == ([b"1", b"2"], 5)
+
+
+def sized(*sizes: int) -> Any:
+    messages = [Message(topic="a", payload=str(size).encode(), size_bytes=size) for size in sizes]
+    return cast(Any, TapBatch(tap=7, messages=messages))
+
+
+async def test_large_messages_are_dropped_where_their_bytes_are_too_many() -> None:
+    tap, _ = tap_of(10)
+    tap.feed(sized(BYTES_MAX - 2, 3, 2))
+    tap.feed(sized(1))
+    assert (await payloads_of(tap), tap.dropped) == ([str(BYTES_MAX - 2).encode(), b"2"], 2)
+    tap.feed(sized(BYTES_MAX + 1, 1))
+    assert ((await anext(tap)).size_bytes, tap.dropped) == (BYTES_MAX + 1, 3)
+    tap.feed(sized(BYTES_MAX))
+    assert (len(await tap.batch()), tap.dropped) == (1, 3)
 
 
 async def test_a_batch_may_be_limited() -> None:

@@ -14,24 +14,24 @@ class Clock:
 
 
 def opened(clock: Clock) -> Breaker:
-    breaker = Breaker(clock, failures_max=3, cool_down_s=10)
+    breaker = Breaker(clock, late_max=3, cool_down_s=10)
     for _ in range(3):
-        breaker.failed()
+        breaker.late()
     return breaker
 
 
-def test_consecutive_failures_open_it_and_each_state_is_reported_once() -> None:
-    breaker = Breaker(Clock(), failures_max=3)
-    assert [breaker.failed() for _ in range(4)] == [True, False, True, False]
+def test_missed_deadlines_in_a_row_open_it_and_each_state_is_reported_once() -> None:
+    breaker = Breaker(Clock(), late_max=3)
+    assert [breaker.late() for _ in range(4)] == [True, False, True, False]
     assert breaker.state is State.OPEN
 
 
-def test_a_success_between_failures_starts_the_count_again() -> None:
-    breaker = Breaker(Clock(), failures_max=2)
-    breaker.failed()
+def test_being_in_time_between_them_starts_the_count_again() -> None:
+    breaker = Breaker(Clock(), late_max=2)
+    breaker.late()
     assert breaker.succeeded()
-    breaker.failed()
-    assert breaker.state is State.FAILING
+    breaker.late()
+    assert breaker.state is State.LATE
     assert breaker.admits()
 
 
@@ -60,11 +60,11 @@ def test_a_trial_that_works_closes_it() -> None:
     assert breaker.admits()
 
 
-def test_a_trial_that_fails_starts_the_cool_down_again_without_a_new_report() -> None:
+def test_a_trial_that_is_late_starts_the_cool_down_again_without_a_new_report() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += 11
     breaker.admits()
-    assert not breaker.failed()
+    assert not breaker.late()
     clock.now += 9
     assert not breaker.admits()

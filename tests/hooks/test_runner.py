@@ -12,7 +12,8 @@ from tests.engine.fake_core import Authenticate, Authorize, Connected, DataPlane
 from tests.engine.running import running_engine
 from tests.hooks.test_breaker import Clock
 from tests.waiting import until
-from whimbrel.hooks.breaker import COOL_DOWN_S, FAILURES_MAX
+from whimbrel.hooks.breaker import COOL_DOWN_S, LATE_MAX
+from whimbrel.hooks.guard import LOG_EVERY_S
 from whimbrel.hooks.points import IGNORE, Allow, Answer, Deny, Each, Reason
 from whimbrel.hooks.registry import Registry
 from whimbrel.hooks.runner import Runner
@@ -166,45 +167,95 @@ async def test_questions_beyond_the_bound_are_told_that_the_server_is_busy() -> 
         assert one.runner.counters()["whimbrel.hooks.questions.refused"] == 2
 
 
-async def test_a_hook_that_keeps_failing_is_not_called_until_its_cool_down_is_over() -> None:
+async def test_a_hook_that_keeps_being_late_is_not_called_until_its_cool_down_is_over() -> None:
     calls = []
 
     async def hook(question: Any) -> Answer:
         calls.append(question.ticket)
-        if len(calls) <= FAILURES_MAX:
-            raise LookupError("no such table")
+        return await never(question) if len(calls) <= LATE_MAX else Allow()
+
+    async with bench(HURRIED_MS) as one:
+        one.registry.authenticate(hook)
+        for ticket in range(LATE_MAX + 1):
+            assert await one.answer(Authenticate(ticket=ticket)) == (0x88, False)
+        assert (len(calls), one.runner.counters()["whimbrel.hooks.skipped"]) == (LATE_MAX, 1)
+        one.clock.now += COOL_DOWN_S
+        one.runner.set_deadline(UNHURRIED_MS)
+        assert await one.answer(Authenticate(ticket=99)) == (0, False)
+
+
+async def test_exceptions_that_a_client_can_provoke_lock_nobody_else_out() -> None:
+    async def hook(question: Any) -> Answer:
+        if question.client_id == "bad":
+            raise KeyError(question.client_id)
         return Allow()
 
     async with bench() as one:
         one.registry.authenticate(hook)
-        for ticket in range(FAILURES_MAX + 1):
-            assert await one.answer(Authenticate(ticket=ticket)) == (0x88, False)
-        assert (len(calls), one.runner.counters()["whimbrel.hooks.skipped"]) == (FAILURES_MAX, 1)
-        one.clock.now += COOL_DOWN_S
-        assert await one.answer(Authenticate(ticket=99)) == (0, False)
+        for ticket in range(2 * LATE_MAX):
+            assert await one.answer(Authenticate(ticket=ticket, client_id="bad")) == (0x88, False)
+        assert await one.answer(Authenticate(ticket=99, client_id="good")) == (0, False)
+        counters = one.runner.counters()
+        assert (counters["whimbrel.hooks.failed"], counters["whimbrel.hooks.skipped"]) == (2 * LATE_MAX, 0)
 
 
-async def test_a_failing_hook_is_logged_once_for_each_change_of_state(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_timeout_of_the_hook_s_own_is_an_exception_like_any_other() -> None:
+    async def impatient(_question: Any) -> Answer:
+        raise TimeoutError("the database did not answer")
+
+    async with bench() as one:
+        one.registry.authenticate(impatient)
+        for ticket in range(LATE_MAX + 1):
+            await one.answer(Authenticate(ticket=ticket))
+        assert one.runner.counters()["whimbrel.hooks.skipped"] == 0
+
+
+async def test_a_hook_whose_own_work_was_cancelled_is_answered_and_counted() -> None:
+    async def cancelled(_question: Any) -> Answer:
+        work = asyncio.ensure_future(never(_question))
+        work.cancel()
+        return await work
+
+    async with bench() as one:
+        one.registry.authenticate(cancelled)
+        assert await one.answer(Authenticate(ticket=1)) == (0x88, False)
+        assert one.runner.counters()["whimbrel.hooks.failed"] == 1
+
+
+def hook_lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    return [(r.levelno, r.getMessage()) for r in caplog.records if r.name == "whimbrel.hooks"]
+
+
+async def test_a_failing_hook_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     async with bench() as one:
         one.registry.register("authenticate", failing, name="accounts")
-        for ticket in range(2 * FAILURES_MAX):
+        for ticket in range(5):
             await one.answer(Authenticate(ticket=ticket))
-    about = [(r.levelno, r.getMessage()) for r in caplog.records if r.name == "whimbrel.hooks"]
-    assert about == [
-        (logging.WARNING, "authenticate hook accounts failed: LookupError: no such table"),
-        (
-            logging.ERROR,
-            "authenticate hook accounts failed: LookupError: no such table; it keeps failing and is not called "
-            "for a while",
-        ),
+        one.clock.now += LOG_EVERY_S
+        await one.answer(Authenticate(ticket=99))
+    line = "authenticate hook accounts failed: LookupError: no such table"
+    assert hook_lines(caplog) == [
+        (logging.WARNING, line),
+        (logging.WARNING, f"{line} (4 more since the last such line)"),
     ]
 
 
-async def test_one_hook_s_failures_do_not_touch_another_point() -> None:
-    async with bench() as one:
-        one.registry.authenticate(failing)
+async def test_a_late_hook_is_logged_once_for_each_change_of_state(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench(HURRIED_MS) as one:
+        one.registry.register("authenticate", never, name="accounts")
+        for ticket in range(2 * LATE_MAX):
+            await one.answer(Authenticate(ticket=ticket))
+    assert hook_lines(caplog) == [
+        (logging.WARNING, "authenticate hook accounts missed its deadline"),
+        (logging.ERROR, "authenticate hook accounts keeps missing its deadline and is not called for a while"),
+    ]
+
+
+async def test_one_hook_s_lateness_does_not_touch_another_point() -> None:
+    async with bench(HURRIED_MS) as one:
+        one.registry.authenticate(never)
         one.registry.authorize(answering(Allow()))
-        for ticket in range(FAILURES_MAX):
+        for ticket in range(LATE_MAX):
             await one.answer(Authenticate(ticket=ticket))
         assert await one.answer(Authorize(ticket=99)) == [0]
 

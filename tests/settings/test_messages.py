@@ -8,7 +8,7 @@ import pytest
 
 from tests.settings.conftest import HOME, Written
 from whimbrel.errors import WhimbrelError
-from whimbrel.settings import SettingsError, load
+from whimbrel.settings import SettingsError, from_mapping, load
 
 Refused = Callable[..., str]
 
@@ -350,6 +350,27 @@ def test_a_socket_path_has_107_bytes_at_most(written: Written, refused: Refused)
     )
 
 
+@pytest.mark.parametrize("name", ["control.sock", "./lock"])
+def test_a_listener_stays_away_from_what_the_broker_keeps(name: str, refused: Refused) -> None:
+    assert refused(f'listeners.unix.a.bind = "{name}"') == block(
+        "broker.toml:1:25: listeners.unix.a.bind",
+        f'"{name.removeprefix("./")}", which the broker itself uses in its data directory',
+        "a path of the listener's own",
+        'listeners.unix.a.bind = "a-mqtt.sock"',
+    )
+
+
+def test_a_data_directory_leaves_room_for_the_control_socket(written: Written, refused: Refused) -> None:
+    fits = "/" + "é" * 46 + "x"
+    written(f'node.data_dir = "{fits}"')
+    assert refused(f'node.data_dir = "{fits}x"') == block(
+        "broker.toml:1:17: node.data_dir",
+        f'"{fits}x" (95 bytes)',
+        "a path of at most 94 bytes, as control.sock is in it",
+        'node.data_dir = "/var/lib/whimbrel"',
+    )
+
+
 def test_two_listeners_may_let_the_kernel_choose(written: Written) -> None:
     settings = written('[listeners.tcp]\na.bind = "127.0.0.1:0"\nb.bind = "127.0.0.1:0"')
     assert len(settings.listeners) == 4
@@ -541,3 +562,25 @@ def test_the_error_is_one_of_ours_and_its_exit_code_means_a_mistake() -> None:
         load(file=None, environment=HOME, sets=["workers=0"])
     assert isinstance(caught.value, SettingsError)
     assert caught.value.exit_code == 2
+
+
+def test_only_a_file_has_a_top_above_its_tables() -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_mapping({"mqtt.auth.allow_anonymous": True})
+    assert "[table]" not in str(refused.value)
+
+
+@pytest.mark.parametrize("written", ["off", 1883])
+def test_a_listener_that_is_no_table_is_one_problem(written: object) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_mapping({"listeners.tcp.x": written})
+    (problem,) = refused.value.problems
+    assert problem.key == "listeners.tcp.x"
+
+
+@pytest.mark.parametrize("path", [".", "/", "sub/.."])
+def test_a_unix_listener_needs_the_path_of_a_socket(path: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_mapping({"listeners.unix.a.bind": path, "node.data_dir": "/state"})
+    (problem,) = refused.value.problems
+    assert problem.hint == "that is a directory; write the path of a socket in it"

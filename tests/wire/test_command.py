@@ -1,9 +1,13 @@
 """`whimbrel pub`, `sub` and `ctl` as programs, against the running product."""
 
+import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -46,6 +50,43 @@ def test_lines_of_standard_input_are_messages_in_order(product: Product, name: s
     with subscribing(product, name, "-t", name, "-q", "1", "-C", "3") as subscriber:
         ran("pub", *where(product), "-t", name, "-q", "1", "--stdin-line", stdin="a\nb\nc\n")
         assert subscriber.communicate(timeout=WAIT_S)[0] == "a\nb\nc\n"
+
+
+@contextlib.contextmanager
+def closing_broker(*, wait_for_publish: bool) -> Iterator[tuple[int, list[bytes]]]:
+    """A broker that accepts one client and closes it: its port, and the CONNECT that came."""
+    connects: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(WAIT_S)
+            connects.append(connection.recv(4096))
+            connection.sendall(bytes.fromhex("2003000000"))
+            if wait_for_publish:
+                connection.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1], connects
+        thread.join(WAIT_S)
+
+
+def test_a_broker_that_closes_before_the_goodbye_is_an_error_even_for_qos_0() -> None:
+    with closing_broker(wait_for_publish=True) as (port, _):
+        result = ran("pub", "-p", str(port), "-t", "a", "-m", "x" * 100)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_lines_of_standard_input_may_pause_as_long_as_they_like() -> None:
+    with closing_broker(wait_for_publish=False) as (port, connects):
+        ran("pub", "-p", str(port), "-t", "a", "--stdin-line", stdin="")
+    ((*_, high, low),) = [one[8:12] for one in connects]  # CONNECT: length, "MQTT", level, flags, keep-alive.
+    assert (high, low) == (0, 0)
 
 
 def test_sub_ends_with_27_when_its_time_is_up(product: Product, name: str) -> None:

@@ -74,9 +74,8 @@ impl Client {
         }
     }
 
-    fn disconnect(&self, py: Python<'_>) {
-        // A connection that is gone already needs no goodbye.
-        let _ = self.run(py, NativeClient::disconnect);
+    fn disconnect(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, NativeClient::disconnect)
     }
 }
 

@@ -12,14 +12,17 @@ create_exception!(whimbrel._core, CertificateError, PyValueError, "A listener's 
 pub(crate) fn start(error: StartError) -> PyErr {
     match error {
         StartError::Listen { listener, address, error } => {
-            let reason = error.to_string();
-            let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();
+            let reason = reason(&error);
             // filename2 is the listener's label: OSError's constructor takes (errno, strerror, filename, winerror, filename2).
             ListenError::new_err((error.raw_os_error().unwrap_or(0), reason, address, 0, listener))
         }
         StartError::Certificates { listener, text } => certificates(format!("{listener}: {text}")),
-        StartError::Resources(error) => PyOSError::new_err(error.to_string()),
+        StartError::Resources(error) => PyOSError::new_err((error.raw_os_error().unwrap_or(0), reason(&error))),
     }
+}
+
+fn reason(error: &std::io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 pub(crate) fn certificates(text: String) -> PyErr {

@@ -24,6 +24,11 @@ impl Message {
     }
 
     #[getter]
+    fn size_bytes(&self) -> usize {
+        self.0.size_bytes()
+    }
+
+    #[getter]
     fn qos(&self) -> u8 {
         self.0.qos as u8
     }

@@ -119,7 +119,7 @@ impl Broker {
             let Some(tap) = self.shared.taps.get(*tap) else { continue };
             // A tap only drops while messages wait, so the batch that takes them away can tell of all drops.
             *dropped = tap.take_dropped();
-            tap.release(messages.len());
+            tap.release(messages.len(), messages.iter().map(|message| message.size_bytes()).sum());
         }
         events
     }

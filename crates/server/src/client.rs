@@ -18,6 +18,9 @@ use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::session::{Accepted, Inbound};
 use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Topic, Version, Violation};
 
+/// How long the goodbye looks for what the broker has said before.
+const GOODBYE_NEWS: Duration = Duration::from_millis(100);
+
 /// How to connect.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -218,9 +221,31 @@ impl Client {
         }
     }
 
-    /// Says goodbye.
+    /// Says goodbye and waits until the broker has read everything and closed. An error says that the connection was
+    /// gone before, so that messages of QoS 0 may be lost.
     pub fn disconnect(&mut self) -> Result<(), ClientError> {
-        self.send(&Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() }))
+        // Not without end: a subscriber's messages may come faster than they are read.
+        let news_end = Instant::now() + GOODBYE_NEWS;
+        while Instant::now() < news_end && self.read(Duration::ZERO)? {}
+        self.send(&Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() }))?;
+        self.await_end()
+    }
+
+    fn await_end(&mut self) -> Result<(), ClientError> {
+        let end = Instant::now() + self.timeout;
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::TimedOut("end of the connection"));
+            }
+            match self.stream.read(&mut chunk, left) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if is_passing(error.kind()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn packet_id(&mut self) -> u16 {
@@ -255,11 +280,7 @@ impl Client {
         let count = match self.stream.read(&mut chunk, timeout) {
             Ok(0) => return Err(ClientError::Closed),
             Ok(count) => count,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
-            {
-                return Ok(false);
-            }
+            Err(error) if is_passing(error.kind()) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let mut bytes = std::mem::take(&mut self.buffer);
@@ -316,6 +337,10 @@ impl Client {
             QoS::ExactlyOnce => self.send(&Packet::PubRec(ack)),
         }
     }
+}
+
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 fn connect_packet(options: &ClientOptions) -> Connect<'_> {

@@ -4,6 +4,7 @@
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -150,6 +151,10 @@ fn bind_address(address: SocketAddr) -> Result<OwnedFd, Errno> {
     sockopt::set_socket_reuseaddr(&descriptor, true)?;
     // Accepted sockets inherit it, which saves a call for each connection.
     sockopt::set_tcp_nodelay(&descriptor, true)?;
+    if address.is_ipv6() {
+        // Else [::] would take the IPv4 addresses, too, which the settings name 0.0.0.0.
+        sockopt::set_ipv6_v6only(&descriptor, true)?;
+    }
     bind(&descriptor, &address)?;
     listen(&descriptor, BACKLOG)?;
     Ok(descriptor)
@@ -170,5 +175,47 @@ fn bind_unix(path: &Path) -> std::io::Result<(OwnedFd, String)> {
 }
 
 fn is_refused(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    // A plain file refuses a connection, too; only a socket may be removed, and not what a link points to.
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_socket_is_never_taken_away() {
+        let path = std::env::temp_dir().join(format!("whimbrel-plain-{}", std::process::id()));
+        std::fs::write(&path, "mine").unwrap();
+        let error = bind_unix(&path).unwrap_err();
+        let kept = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((error.kind(), kept.as_str()), (std::io::ErrorKind::AddrInUse, "mine"));
+    }
+
+    #[test]
+    fn a_link_to_a_dead_socket_stays() {
+        let directory = std::env::temp_dir();
+        let socket = directory.join(format!("whimbrel-dead-{}.sock", std::process::id()));
+        let link = directory.join(format!("whimbrel-link-{}.sock", std::process::id()));
+        drop(UnixListener::bind(&socket).unwrap());
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        let error = bind_unix(&link).unwrap_err();
+        let is_kept = link.is_symlink();
+        std::fs::remove_file(&link).unwrap();
+        // The same socket under its own name is a left-over, and replaced.
+        let is_replaced = bind_unix(&socket).is_ok();
+        std::fs::remove_file(&socket).unwrap();
+        assert_eq!((error.kind(), is_kept, is_replaced), (std::io::ErrorKind::AddrInUse, true, true));
+    }
+
+    #[test]
+    fn every_address_of_ipv6_leaves_those_of_ipv4_alone() {
+        // Where this machine has no IPv6 there is nothing to prove.
+        let Ok((descriptor, address)) = bind_tcp("::", 0) else { return };
+        let port = address.parse::<SocketAddr>().unwrap().port();
+        let is_alone = sockopt::ipv6_v6only(&descriptor).unwrap();
+        assert!(is_alone && bind_tcp("0.0.0.0", port).is_ok());
+    }
 }

@@ -3,7 +3,7 @@
 //! Knows the router, the mailboxes, the outlet, the taps, the counters. Holds no session and no socket of a client.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use whimbrel_protocol::Limits;
@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) kept: AtomicUsize,
     pub(crate) assigned: AtomicU64,
     interest: AtomicU8,
+    interest_epoch: AtomicU32,
     hasher: RandomState,
 }
 
@@ -78,6 +79,7 @@ impl Shared {
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.
             assigned: AtomicU64::new(hasher.hash_one("assigned")),
             interest: AtomicU8::new(0),
+            interest_epoch: AtomicU32::new(0),
             hasher,
         })
     }
@@ -153,6 +155,12 @@ impl Shared {
 
     pub(crate) fn set_interest(&self, interest: Interest) {
         self.interest.store(interest.0, Ordering::Relaxed);
+        self.interest_epoch.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Raised by every `set_interest`: other hooks may answer otherwise.
+    pub(crate) fn interest_epoch(&self) -> u32 {
+        self.interest_epoch.load(Ordering::Relaxed)
     }
 
     /// A client identifier that nobody has.

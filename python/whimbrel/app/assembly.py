@@ -3,6 +3,7 @@
 A list, no logic. Used by the command (`foreground`) and by embedding programs (`whimbrel.embed`), on the running loop.
 """
 
+import errno
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Self
@@ -15,13 +16,14 @@ from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
 from whimbrel.settings import Changes, Settings, changes
 
-_OTHER_PORT = "stop the program that uses it, or choose another with --set listeners.{dotted}.bind=127.0.0.1:PORT"
-_ADVICE: Mapping[str, str] = {
-    **dict.fromkeys(("tcp", "tls"), _OTHER_PORT),
-    # Not everybody who starts a broker knows that there is such a listener.
-    **dict.fromkeys(("ws", "wss"), f"{_OTHER_PORT}, or switch the listener off with bind=off"),
-    "unix": "choose another path with --set listeners.{dotted}.bind=/PATH",
+_CHOOSE = "choose another with --set listeners.{dotted}.bind="
+_PORT_ADVICE: Mapping[int, str] = {
+    errno.EADDRINUSE: f"stop the program that uses it, or {_CHOOSE}127.0.0.1:PORT",
+    errno.EADDRNOTAVAIL: f"this machine has no such address; {_CHOOSE}ADDRESS:PORT",
+    errno.EACCES: f"ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); {_CHOOSE}127.0.0.1:PORT",
 }
+_SWITCH_OFF = ", or switch the listener off with bind=off"
+_PATH_ADVICE = "choose another path with --set listeners.{dotted}.bind=/PATH"
 
 
 class Assembly:
@@ -35,7 +37,10 @@ class Assembly:
 
     @classmethod
     def start(cls, settings: Settings, registry: Registry) -> Self:
-        """Bind, start the workers, join the hooks. Needs a running loop. Raises StartError."""
+        """Bind, start the workers, join the hooks; clients wait until `open`. Needs a running loop.
+
+        Raises StartError.
+        """
         try:
             engine = Engine.start(from_settings(settings))
         except ListenFailure as error:
@@ -43,9 +48,11 @@ class Assembly:
         except CertificateFailure as error:
             raise StartError(str(error)) from error
         runner = Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms)
-        assembly = cls(engine, runner, settings)
-        engine.open()  # Only now: the hooks decide about the very first client, too.
-        return assembly
+        return cls(engine, runner, settings)
+
+    def open(self) -> None:
+        """Let clients in. Only now, because the hooks decide about the very first client, too."""
+        self.engine.open()
 
     def reload(self, settings: Settings) -> Changes:
         """Let `settings` hold as far as that goes without a restart; returns what changed and what waits."""
@@ -67,5 +74,10 @@ class Assembly:
 
 
 def _advised(error: ListenFailure) -> str:
-    advice = _ADVICE.get(error.listener.partition(":")[0])
-    return f"{error}; {advice.format(dotted=error.listener.replace(':', '.', 1))}" if advice else str(error)
+    kind, _, name = error.listener.partition(":")
+    if not kind:
+        return str(error)
+    advice = _PATH_ADVICE if kind == "unix" else _PORT_ADVICE.get(error.errno, f"{_CHOOSE}127.0.0.1:PORT")
+    # Not everybody who starts a broker knows that there is such a listener.
+    more = _SWITCH_OFF if kind in ("ws", "wss") else ""
+    return f"{error}; {advice.format(dotted=f'{kind}.{name}')}{more}"

@@ -32,7 +32,8 @@ def banner(settings: Settings, listeners: Sequence[tuple[str, str, str]], facts:
         f"whimbrel {facts.version}, pid {facts.pid}, node {settings.node.name}, {workers}",
         *_listening(settings, listeners),
         f"data       {directory}",
-        *_first_message(listeners, facts.command),
+        *_management(settings, facts.command),
+        *_first_message([one for one in listeners if _is_open(settings, one)], facts.command),
     ]
 
 
@@ -46,7 +47,20 @@ def _openness(listener: Listener) -> str:
         return "closed: no client may enter until something authenticates it"
     if isinstance(listener.bind, TcpBind) and not listener.bind.is_local:
         return "open to everybody who reaches this address, without a password"
+    if listener.kind == "unix":
+        return "open to the programs of this user, without a password"
     return "open to every program on this machine, without a password"
+
+
+def _is_open(settings: Settings, bound: tuple[str, str, str]) -> bool:
+    found = (one.is_anonymous_allowed for one in settings.listeners if (one.kind, one.name) == bound[:2])
+    return next(found, False)
+
+
+def _management(settings: Settings, command: str) -> list[str]:
+    if settings.node.data_dir is None:
+        return []
+    return [f"manage     {command} ctl --data-dir {shlex.quote(str(settings.node.data_dir))} clients"]
 
 
 def _first_message(listeners: Sequence[tuple[str, str, str]], command: str) -> list[str]:

@@ -2,40 +2,72 @@
 
 The lock is an flock on `<data_dir>/lock`, which also holds the owner's process id for the message to the second one.
 The kernel releases it when the process ends, however it ends, so there is no stale lock to remove.
+
+Others must not be able to write there: they could put a link in the lock's place or exchange the control socket.
 """
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from whimbrel.errors import StartError
+from whimbrel.settings.rules import LOCK_NAME
 
-LOCK_NAME = "lock"
 _PID_BYTES_MAX = 32
 
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[Path]:
     """Create `data_dir` where needed (mode 0700) and hold its lock. Raises StartError; nothing is changed then."""
-    descriptor = _open_lock(data_dir)
+    with _refusing(data_dir):
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(data_dir)
+        descriptor = _open_lock(data_dir / LOCK_NAME)
     try:
-        _take(descriptor, data_dir)
+        with _refusing(data_dir):
+            _take(descriptor, data_dir)
         yield data_dir
     finally:
         os.close(descriptor)
 
 
-def _open_lock(data_dir: Path) -> int:
+@contextmanager
+def _refusing(data_dir: Path) -> Iterator[None]:
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise StartError(
             f"cannot use the data directory {data_dir}: {reason}; choose one that you may write with --data-dir"
         ) from error
+
+
+def _check_private(data_dir: Path) -> None:
+    found = data_dir.stat()
+    if found.st_uid != os.geteuid():
+        raise StartError(
+            f"cannot use the data directory {data_dir}: it belongs to user id {found.st_uid}, and the broker runs as "
+            f"{os.geteuid()}; mend it with chown, or choose another directory with --data-dir"
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StartError(
+            f"cannot use the data directory {data_dir}: others may write there (mode {found.st_mode & 0o7777:04o}); "
+            "mend it with chmod go-w, or choose another directory with --data-dir"
+        )
+
+
+def _open_lock(path: Path) -> int:
+    # Never through a link, whose target would be cut off; and without waiting for the other end of a pipe.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{path.name} in it is not a plain file")
+    return descriptor
 
 
 def _take(descriptor: int, data_dir: Path) -> None:
@@ -47,5 +79,8 @@ def _take(descriptor: int, data_dir: Path) -> None:
             f"another broker (pid {owner}) runs on the data directory {data_dir}; "
             "stop it, or choose another directory with --data-dir"
         ) from error
+    # A lock on a file that somebody has removed meanwhile keeps nobody else out.
+    if not os.path.samestat(os.fstat(descriptor), (data_dir / LOCK_NAME).lstat()):
+        raise OSError(errno.ESTALE, f"{LOCK_NAME} in it was replaced during the start")
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

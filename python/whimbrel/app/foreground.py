@@ -1,8 +1,8 @@
 """A broker in the foreground: from `Settings` to the exit of the command.
 
-Order of start: data directory and its lock, data plane with hooks, management line, banner, `ready`. Order of stop:
-management line, clients (drained within `GRACE_MS`), hooks, lock. SIGINT and SIGTERM stop it; a second one ends the
-process at once. SIGHUP reads the settings again. Owns the process's loop and signals, so it belongs to the
+Order of start: data directory and its lock, data plane with hooks, management line, clients, banner, `ready`. Order of
+stop: management line, clients (drained within `GRACE_MS`), hooks, lock. SIGINT and SIGTERM stop it; a second one ends
+the process at once. SIGHUP reads the settings again. Owns the process's loop and signals, so it belongs to the
 command only.
 """
 
@@ -61,6 +61,7 @@ async def _serve(
         if read_again is not None:
             _follow(assembly, read_again)
         async with _controlled(assembly, settings.node.data_dir):
+            assembly.open()
             for line in banner(settings, assembly.engine.listeners(), facts):
                 say(line)
             say("ready")

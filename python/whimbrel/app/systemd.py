@@ -10,6 +10,8 @@ import socket
 
 READY = "READY=1"
 STOPPING = "STOPPING=1"
+# A receiver that does not read must not stop the broker's loop for longer.
+SEND_WAIT_S = 1.0
 
 _log = logging.getLogger("whimbrel.app")
 
@@ -23,6 +25,7 @@ def notify(state: str) -> None:
     target = "\0" + address[1:] if address.startswith("@") else address
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
+            line.settimeout(SEND_WAIT_S)
             line.sendto(state.encode(), target)
     except OSError as error:
         _log.warning("cannot notify systemd: %s", error)

@@ -4,6 +4,8 @@ Exit codes: 0; 1 where the machine or the broker refused or `bench` found faults
 differently; 27 where `sub -W` ran out (mosquitto_sub's code); 130 after Ctrl-C.
 """
 
+import errno
+import os
 import sys
 from typing import Any
 
@@ -27,11 +29,25 @@ class _Command(click.Group):
         except WhimbrelError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(getattr(error, "exit_code", EXIT_REFUSED))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly: whoever read our output has seen enough.
+            _give_up_output()
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {where}{(error.strerror or str(error)).lower()}", err=True)
+            sys.exit(EXIT_REFUSED)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 
 
+def _give_up_output() -> None:
+    # What could not be written is still in the buffer, and the interpreter would try it again at its end.
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @click.group(cls=_Command, context_settings={"max_content_width": 100})
+@click.version_option(package_name="whimbrel", message="whimbrel %(version)s")
 def main() -> None:
     """Whimbrel, an MQTT broker."""
 

@@ -1,10 +1,12 @@
 """`whimbrel pub` and `whimbrel sub`: a message by hand, with the options that mosquitto_pub and _sub made usual."""
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import click
 
@@ -22,6 +24,7 @@ TIMED_OUT: Final = 27
 # Ctrl-C is noticed between two waits, so a wait is short.
 _WAIT_MS: Final = 200
 _REFUSED: Final = 0x80
+_KEEP_ALIVE_S: Final = 60
 
 _CONNECTION: Final = (
     click.option("-h", "--host", default="127.0.0.1", show_default=True, help="Host of the broker."),
@@ -30,6 +33,12 @@ _CONNECTION: Final = (
     click.option("-i", "--id", "client_id", default="", metavar="ID", help="Client id.  [default: broker's choice]"),
     click.option("-u", "--username", help="User name."),
     click.option("-P", "--password", help="Password; visible to others on this machine while the command runs."),
+    click.option(
+        "--password-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Password, on the first line of FILE.",
+    ),
     click.option(
         "-V", "--protocol", type=click.Choice(["3", "4", "5"]), default="5", show_default=True, help="MQTT version."
     ),
@@ -60,10 +69,11 @@ def pub(
     """Publish a message (-m, --file) or one for each line of standard input (--stdin-line)."""
     if [message is not None, is_by_line, file is not None].count(True) != 1:
         raise click.UsageError("give exactly one of -m, --stdin-line and --file")
-    client = _connected(**connection)
+    # Nobody pings while standard input says nothing, and that may be long.
+    client = _connected(**connection, keep_alive_s=0 if is_by_line else _KEEP_ALIVE_S)
     for payload in _payloads(message, file):
         _asked(client.publish, topic, payload, qos=qos, retain=retain)
-    client.disconnect()
+    _asked(client.disconnect)
 
 
 @click.command()
@@ -84,9 +94,9 @@ def sub(
     for number, received in enumerate(_received(client, deadline), start=1):
         _print(received, is_verbose=is_verbose)
         if number == count:
-            client.disconnect()
+            _leave(client)
             return
-    client.disconnect()
+    _leave(client)
     sys.exit(TIMED_OUT)
 
 
@@ -98,21 +108,34 @@ def _connected(
     client_id: str,
     username: str | None,
     password: str | None,
+    password_file: Path | None,
     protocol: str,
+    keep_alive_s: int = _KEEP_ALIVE_S,
 ) -> "Client":
     from whimbrel.engine.client import Client
 
+    octets = _password(password, password_file)
     address = f"unix:{unix}" if unix else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         return Client(
             address,
             client_id=client_id,
             username=username,
-            password=None if password is None else password.encode(),
+            password=octets,
             protocol_version=int(protocol),
+            keep_alive_s=keep_alive_s,
         )
     except (OSError, ValueError) as error:
         raise _Refused(f"cannot connect to {address}: {error}") from error
+
+
+def _password(typed: str | None, file: Path | None) -> bytes | None:
+    if typed is not None and file is not None:
+        raise click.UsageError("give only one of -P and --password-file")
+    if file is not None:
+        with file.open("rb") as lines:
+            return lines.readline().rstrip(b"\r\n")
+    return None if typed is None else os.fsencode(typed)
 
 
 def _asked(call: Callable[..., ResultT], *arguments: Any, **options: Any) -> ResultT:
@@ -124,11 +147,11 @@ def _asked(call: Callable[..., ResultT], *arguments: Any, **options: Any) -> Res
 
 def _payloads(message: str | None, file: Path | None) -> Iterator[bytes]:
     if message is not None:
-        yield message.encode()
+        yield os.fsencode(message)  # The octets that were typed, whether they are text or not.
     elif file is not None:
         yield file.read_bytes()
     else:
-        for line in sys.stdin.buffer:
+        for line in _open_stream(sys.stdin, "input").buffer:
             yield line.rstrip(b"\r\n")
 
 
@@ -147,8 +170,26 @@ def _received(client: "Client", deadline: float | None) -> "Iterator[Message]":
             yield received
 
 
+def _leave(client: "Client") -> None:
+    # What was asked for has been printed; a broker that is gone by now has taken nothing back.
+    with contextlib.suppress(OSError):
+        client.disconnect()
+
+
 def _print(message: "Message", *, is_verbose: bool) -> None:
+    output = _open_stream(sys.stdout, "output")
     if is_verbose:
-        sys.stdout.buffer.write(printable(message.topic).encode() + b" ")
-    sys.stdout.buffer.write(message.payload + b"\n")
-    sys.stdout.buffer.flush()
+        output.buffer.write(printable(message.topic).encode() + b" ")
+    output.buffer.write(_shown(message.payload, is_terminal=output.isatty()) + b"\n")
+    output.buffer.flush()
+
+
+def _shown(payload: bytes, *, is_terminal: bool) -> bytes:
+    # A stranger's payload must not drive a terminal; a file or another program gets the octets as they are.
+    return printable(payload.decode(errors="backslashreplace")).encode() if is_terminal else payload
+
+
+def _open_stream(stream: TextIO | None, name: str) -> TextIO:
+    if stream is None:
+        raise _Refused(f"standard {name} is closed")
+    return stream

@@ -13,6 +13,20 @@ import click
 from whimbrel import logs
 from whimbrel.settings import Settings, explain, load
 
+
+class Directory(click.Path):
+    """A directory that is named: an empty text (an unset shell variable) would mean the current one."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Fails where it is empty."""
+        if value == "":
+            self.fail("an empty text names no directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _SOURCES: Final = (
     click.option(
         "--config",
@@ -23,7 +37,7 @@ _SOURCES: Final = (
     ),
     click.option(
         "--data-dir",
-        type=click.Path(path_type=Path),
+        type=Directory(),
         metavar="DIR",
         help="Where the broker keeps its data; overrides node.data_dir.",
     ),

@@ -10,7 +10,9 @@ two ends. The file mode (0600) is the access control: whoever may open the data 
 
 from pathlib import Path
 
-SOCKET_NAME = "control.sock"
+from whimbrel.settings.rules import CONTROL_SOCKET_NAME
+
+SOCKET_NAME = CONTROL_SOCKET_NAME
 
 
 def socket_path(data_dir: Path) -> Path:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import socket
+import stat
 from pathlib import Path
 
 from whimbrel.control.operations import perform
@@ -121,8 +122,7 @@ async def _send(writer: asyncio.StreamWriter, answer: dict[str, object]) -> None
 
 
 def _bind(path: Path) -> socket.socket:
-    # A socket left over by a broker that was killed; the data directory's lock says that none is running now.
-    path.unlink(missing_ok=True)
+    _clear(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
@@ -133,3 +133,17 @@ def _bind(path: Path) -> socket.socket:
     finally:
         os.umask(mask)
     return bound
+
+
+def _clear(path: Path) -> None:
+    # A socket left over by a broker that was killed; the data directory's lock says that none is running now.
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StartError(
+            f"cannot create the control socket {path}: something that is no socket has its place; move it away, "
+            "or choose another directory with --data-dir"
+        )
+    path.unlink()

@@ -8,6 +8,7 @@ Cost: one wake-up of the loop per batch of events, one dictionary look-up per ev
 """
 
 import asyncio
+import errno
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from whimbrel.engine.options import ListenerOptions, Options
 from whimbrel.engine.tap import Tap
-from whimbrel.errors import CertificateFailure, EngineError, ListenFailure
+from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, StartError, WhimbrelError
 
 if TYPE_CHECKING:
     from whimbrel._core import Kicked, LogLine, Published, Stopped, TapBatch
@@ -36,6 +37,8 @@ REPLY_WAIT_S = 10.0
 # How long after its grace the data plane may take to say that it has stopped.
 STOP_SLACK_S = 1.0
 TAP_CAPACITY = 1_000
+_OPEN_FILES = "; raise the limit of open files: ulimit -n, or LimitNOFILE= in the systemd unit"
+_RESOURCES = {errno.EMFILE: _OPEN_FILES, errno.ENFILE: "; raise fs.file-max with sysctl"}
 _POINTS = ("authenticate", "enhanced_authenticate", "authorize", "connected", "disconnected")
 
 _log = logging.getLogger("whimbrel.engine")
@@ -96,15 +99,15 @@ class Engine:
     def start(cls, options: Options, *, open_plane: "Callable[[Options], DataPlane] | None" = None) -> "Engine":
         """Bind the listeners, start the workers and attach to the running loop.
 
-        Blocks for the binds only. Raises ListenFailure where a listener cannot be bound, CertificateFailure where its
-        certificates cannot be used, ValueError for an option out of range. `open_plane` is the binding's `DataPlane`
-        unless a test brings its own.
+        Blocks for the binds only. Raises ListenFailure where a listener cannot be bound, StartError where the system
+        has no room for the workers, CertificateFailure where a listener's certificates cannot be used, ValueError for
+        an option out of range. `open_plane` is the binding's `DataPlane` unless a test brings its own.
         """
         open_plane = open_plane or _open_plane
         try:
             plane = open_plane(options)
         except OSError as error:
-            raise _listen_failure(error, options) from error
+            raise _start_failure(error, options) from error
         except ValueError as error:
             raise _certificate_failure(error) from error
         return cls(plane, asyncio.get_running_loop())
@@ -267,7 +270,10 @@ class Engine:
         self._counts["whimbrel.engine.events"] += len(events)
         reactions = self._reactions
         for event in events:
-            reactions[type(event)](event)
+            try:
+                reactions[type(event)](event)
+            except Exception:  # noqa: BLE001  The rest of the batch belongs to others, and does not come again.
+                _log.exception("an event of type %s could not be taken", type(event).__name__)
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -336,12 +342,17 @@ def _open_plane(options: Options) -> "DataPlane":
     return DataPlane(options)
 
 
-def _listen_failure(error: OSError, options: Options) -> ListenFailure:
-    address = str(error.filename or "")
-    found = (listener for listener in options.listeners if _address(listener) == address)
+def _start_failure(error: OSError, options: Options) -> WhimbrelError:
+    reason, address = error.strerror or str(error), str(error.filename or "")
+    if not address:
+        return StartError(f"cannot start the data plane: {reason.lower()}{_RESOURCES.get(error.errno or 0, '')}")
+    # The binding's error carries the listener's label; its address is written without the brackets of IPv6.
+    label = str(error.filename2 or "")
+    found = (one for one in options.listeners if label == f"{one.kind}:{one.name}" or _address(one) == address)
     listener = next(found, None)
-    name = f"{listener.kind}:{listener.name}" if listener else ""
-    return ListenFailure(address=address, listener=name, reason=error.strerror or str(error))
+    if listener is not None:
+        label, address = f"{listener.kind}:{listener.name}", _address(listener)
+    return ListenFailure(address=address, listener=label, reason=reason, errno=error.errno or 0)
 
 
 def _certificate_failure(error: ValueError) -> Exception:

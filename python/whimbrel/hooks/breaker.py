@@ -1,14 +1,14 @@
-"""Takes a failing hook out of service for a while, so that it costs its clients no more deadlines.
+"""Takes a late hook out of service for a while, so that it costs its clients no more deadlines.
 
 Pure: time is an argument through `clock`, nothing is logged or awaited here. States of one hook:
 
-    healthy --failure--> failing --`failures_max` in a row--> open --cool-down over--> one trial --> healthy | open
+    healthy --late--> late --`late_max` times in a row--> open --cool-down over--> one trial --> healthy | open
 """
 
 import enum
 from collections.abc import Callable
 
-FAILURES_MAX = 5
+LATE_MAX = 5
 COOL_DOWN_S = 10.0
 
 
@@ -16,21 +16,21 @@ class State(enum.Enum):
     """What is known about a hook."""
 
     HEALTHY = "healthy"
-    FAILING = "failing"
+    LATE = "late"
     OPEN = "open"
 
 
 class Breaker:
-    """Counts one hook's consecutive failures. `clock` gives monotonic seconds."""
+    """Counts how often in a row one hook was late. `clock` gives monotonic seconds."""
 
     def __init__(
-        self, clock: Callable[[], float], *, failures_max: int = FAILURES_MAX, cool_down_s: float = COOL_DOWN_S
+        self, clock: Callable[[], float], *, late_max: int = LATE_MAX, cool_down_s: float = COOL_DOWN_S
     ) -> None:
         self.state = State.HEALTHY
         self._clock = clock
-        self._failures_max = failures_max
+        self._late_max = late_max
         self._cool_down_s = cool_down_s
-        self._failures = 0
+        self._late_count = 0
         self._trial_at = 0.0
 
     def admits(self) -> bool:
@@ -43,15 +43,15 @@ class Breaker:
         return True
 
     def succeeded(self) -> bool:
-        """The hook answered; returns whether that changed the state."""
-        self._failures = 0
+        """The hook was in time; returns whether that changed the state."""
+        self._late_count = 0
         return self._enter(State.HEALTHY)
 
-    def failed(self) -> bool:
-        """The hook raised or was late; returns whether that changed the state."""
-        self._failures += 1
-        if self._failures < self._failures_max:
-            return self._enter(State.FAILING)
+    def late(self) -> bool:
+        """The hook missed its deadline; returns whether that changed the state."""
+        self._late_count += 1
+        if self._late_count < self._late_max:
+            return self._enter(State.LATE)
         self._trial_at = self._clock() + self._cool_down_s
         return self._enter(State.OPEN)
 

@@ -90,10 +90,12 @@ class Questions:
             else:
                 self._engine.answer_authorize(question, [Reason.QUOTA_EXCEEDED] * len(question.topics))
 
-    def cancel(self) -> None:
-        """Give up on what is in progress; the data plane answers by its own default."""
-        for task in self._tasks:
+    def cancel(self) -> set[asyncio.Task[None]]:
+        """Give up on what is in progress, and return it; the data plane answers by its own default."""
+        cancelled = self._tasks.copy()
+        for task in cancelled:
             task.cancel()
+        return cancelled
 
     def _admits(self) -> bool:
         self._counts["whimbrel.hooks.questions"] += 1

@@ -6,7 +6,7 @@ broker's loop.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from whimbrel.hooks.breaker import Breaker
@@ -58,6 +58,7 @@ class Runner:
         self._counts = dict.fromkeys(_COUNTS, 0)
         self._guards: dict[Registration, Guard] = {}
         self._queues: dict[Registration, NoticeQueue] = {}
+        self._leaving: set[asyncio.Task[None]] = set()  # Deliveries to hooks that are no longer registered.
         self._questions = Questions(
             engine, self._at, self._counts, deadline_s=self._deadline_s, in_progress_max=in_progress_max
         )
@@ -97,14 +98,19 @@ class Runner:
             queue.deadline_s = self._deadline_s
 
     async def stop(self) -> None:
-        """Drop the open questions, give running notices half a second, then end. Call it after the engine's stop."""
+        """Drop the open questions, give running notices half a second, and both as long to end.
+
+        Call it after the engine's stop.
+        """
         self._registry.unwatch(self._refresh)
-        self._questions.cancel()
-        tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=STOP_WAIT_S)
-            for task in late:
-                task.cancel()
+        questions = self._questions.cancel()
+        notices = self._delivering(self._queues.values()) | self._leaving
+        late = (await asyncio.wait(notices, timeout=STOP_WAIT_S))[1] if notices else set()
+        for task in late:
+            task.cancel()
+        # What hooks do about their cancellation belongs to the broker's time; but a hook may ignore it.
+        if ending := questions | late:
+            await asyncio.wait(ending, timeout=STOP_WAIT_S)
 
     def _at(self, point: str) -> Sequence[Guard]:
         return [self._guards[registration] for registration in self._registry.at(point)]
@@ -117,7 +123,11 @@ class Runner:
         current = [registration for point in POINTS for registration in self._registry.at(point)]
         # Those that stay keep their guard, and with it what their breaker has learned.
         self._guards = {one: self._guards.get(one) or self._guard(one) for one in current}
+        removed = [queue for one, queue in self._queues.items() if one not in self._guards]
         self._queues = {one: self._queues.get(one) or self._queue(one) for one in current}
+        for task in self._delivering(removed):
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
         interest = self._registry.interest()
         self._engine.set_interest(
             authenticate=interest.authenticate,
@@ -127,8 +137,12 @@ class Runner:
             enhanced_authenticate=interest.enhanced_authenticate,
         )
 
+    @staticmethod
+    def _delivering(queues: Iterable[NoticeQueue]) -> set[asyncio.Task[None]]:
+        return {queue.task for queue in queues if queue.task is not None and not queue.task.done()}
+
     def _guard(self, registration: Registration) -> Guard:
-        return Guard(registration, Breaker(self._clock), self._counts)
+        return Guard(registration, Breaker(self._clock), self._counts, clock=self._clock)
 
     def _queue(self, registration: Registration) -> NoticeQueue:
         guard = self._guards[registration]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from whimbrel.settings.problems import Problem, dotted, shown
 from whimbrel.settings.shapes import Refusal, Shape, Truth, Whole
-from whimbrel.settings.sources import Key, Layer, Raw, bare_or_toml
+from whimbrel.settings.sources import Document, Key, Layer, Raw, bare_or_toml
 from whimbrel.settings.table import Branch, Row, spellings, walk
 
 _PROBLEMS_MAX: Final = 1000
@@ -88,6 +88,8 @@ def _take(merged: Merged, raw: Raw, strays: set[tuple[str, Key]]) -> None:
     elif branch.row is not None:
         _take_value(merged, raw, branch.row)
     elif raw.written != {}:
+        # What was meant to be in the table is not missed, too: one mistake is one problem.
+        merged.broken.add((*raw.key, "bind"))
         merged.problems.append(_not_a_table(raw, branch))
 
 
@@ -133,7 +135,8 @@ def _unknown(raw: Raw, branch: Branch, wrong: Key) -> Problem:
         key=dotted(wrong),
         found=f"unknown key {shown(wrong[-1])}",
         allowed=allowed,
-        hint=_at_the_top(raw.key) or _nearest(raw.key, branch, wrong),
+        # Only in a file does a table swallow the keys below it.
+        hint=(_at_the_top(raw.key) if isinstance(raw.origin, Document) else "") or _nearest(raw.key, branch, wrong),
     )
 
 

@@ -19,6 +19,10 @@ from whimbrel.settings.table import KINDS, TLS_KINDS
 SOCKET_PATH_BYTES_MAX: Final = 107
 """sun_path of unix(7) has 108 bytes, one of them for the end."""
 
+CONTROL_SOCKET_NAME: Final = "control.sock"
+LOCK_NAME: Final = "lock"
+"""What the broker itself keeps in its data directory; listeners stay away from them."""
+
 _ZONES_NAMED_MAX: Final = 10
 
 Rule: TypeAlias = Callable[[Merged], Iterator[Problem]]
@@ -164,6 +168,38 @@ def _socket_problem(merged: Merged, listener: Key, bind: UnixBind) -> Problem | 
     return Problem(origin=merged.origin(*bind_key), key=dotted(bind_key), found=found, allowed=allowed, hint=hint)
 
 
+def _socket_is_not_ours(merged: Merged) -> Iterator[Problem]:
+    data_dir = merged.value("node", "data_dir")
+    ours = {os.path.normpath(data_dir / name) for name in (CONTROL_SOCKET_NAME, LOCK_NAME)} if data_dir else set()
+    for listener, bind in open_listeners(merged):
+        path = socket_path(bind.path, data_dir) if isinstance(bind, UnixBind) else None
+        if path is None or os.path.normpath(path) not in ours:
+            continue
+        yield Problem(
+            origin=merged.origin(*listener, "bind"),
+            key=dotted((*listener, "bind")),
+            found=f"{quoted(str(bind))}, which the broker itself uses in its data directory",
+            allowed="a path of the listener's own",
+            hint=f"{dotted((*listener, 'bind'))} = {quoted(f'{listener[2]}-mqtt.sock')}",
+        )
+
+
+def _data_dir_is_short(merged: Merged) -> Iterator[Problem]:
+    data_dir = merged.value("node", "data_dir")
+    if data_dir is None:
+        return
+    len_max = SOCKET_PATH_BYTES_MAX - len(f"/{CONTROL_SOCKET_NAME}")
+    length = len(os.fsencode(data_dir))
+    if length > len_max:
+        yield Problem(
+            origin=merged.origin("node", "data_dir"),
+            key=dotted(("node", "data_dir")),
+            found=f"{quoted(str(data_dir))} ({length} bytes)",
+            allowed=f"a path of at most {len_max} bytes, as {CONTROL_SOCKET_NAME} is in it",
+            hint='node.data_dir = "/var/lib/whimbrel"',
+        )
+
+
 def _certificate_is_written(merged: Merged) -> Iterator[Problem]:
     for listener, _ in open_listeners(merged):
         for word in ("cert_file", "key_file") if listener[1] in TLS_KINDS else ():
@@ -209,4 +245,6 @@ RULES: Final[tuple[Rule, ...]] = (
     _zone_exists,
     _bind_is_free,
     _socket_path_fits,
+    _socket_is_not_ours,
+    _data_dir_is_short,
 )

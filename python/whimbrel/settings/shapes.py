@@ -405,7 +405,12 @@ class SocketPath(Shape):
         return 'the path of a socket such as "whimbrel.sock" (relative to node.data_dir), or "off"'
 
     def read(self, written: object) -> UnixBind | str:
-        return OFF if written == OFF else UnixBind(path=_path(written))
+        if written == OFF:
+            return OFF
+        path = _path(written)
+        if path.name in ("", ".."):
+            raise Refusal("that is a directory; write the path of a socket in it")
+        return UnixBind(path=path)
 
     def write(self, value: UnixBind | str) -> str:
         return quoted(str(value))

@@ -252,7 +252,7 @@ _BROKER: Final = (
         field="deadline_ms",
         shape=Duration(10, MINUTE),
         default="5s",
-        doc="How long a question to a hook may take before its default answer holds.",
+        doc="How long a question to a hook may take; beyond it a CONNECT is refused with 0x88, all else with 0x83.",
         needs_restart=False,
     ),
     Row(

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from whimbrel.embed import FREE_PORT, Broker
+from whimbrel.errors import WhimbrelError
 
 if TYPE_CHECKING:
     from whimbrel.engine.records import ClientRecord
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT")
 
 WAIT_S = 10.0
+# Tasks of hooks that do not end when they are cancelled are left behind after that.
+CANCEL_WAIT_S = 1.0
 
 
 class BackgroundBroker:
@@ -30,11 +33,16 @@ class BackgroundBroker:
         hooks: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
         self._broker = Broker(settings, bind=bind, hooks=hooks)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="whimbrel", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_started = False
 
     def start(self) -> None:
-        """Start the thread and the broker. Raises StartError."""
+        """Start the thread and the broker. Raises StartError; WhimbrelError for a second start."""
+        if self._has_started:
+            raise WhimbrelError("a BackgroundBroker starts once; make a new one")
+        self._has_started = True
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="whimbrel", daemon=True)
         self._thread.start()
         try:
             self._call(self._broker.start())
@@ -43,7 +51,9 @@ class BackgroundBroker:
             raise
 
     def stop(self) -> None:
-        """Stop the broker and end the thread."""
+        """Stop the broker and end the thread. No effect where it does not run: before the start, or again."""
+        if self._loop is None:
+            return
         try:
             self._call(self._broker.stop())
         finally:
@@ -76,7 +86,7 @@ class BackgroundBroker:
     def publish(
         self,
         topic: str,
-        payload: bytes | str = b"",
+        payload: bytes | bytearray | memoryview | str = b"",
         *,
         qos: int = 0,
         retain: bool = False,
@@ -102,9 +112,28 @@ class BackgroundBroker:
         return self._broker.counters()
 
     def _call(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+        if self._loop is None:
+            coroutine.close()
+            raise WhimbrelError("the broker is not running; use it inside `with BackgroundBroker(...)`")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
 
     def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(WAIT_S)
-        self._loop.close()
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        try:
+            asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(WAIT_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(WAIT_S)
+            loop.close()
+
+
+async def _cancel_others() -> None:
+    """What hooks have left behind would be told of as never finished when the loop is closed."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=CANCEL_WAIT_S)
+    await asyncio.get_running_loop().shutdown_asyncgens()

@@ -26,9 +26,25 @@ struct Verdict {
 
 /// What is remembered.
 #[derive(Default, Debug)]
-pub(super) struct Verdicts(VecDeque<Verdict>);
+pub(super) struct Verdicts {
+    known: VecDeque<Verdict>,
+    epoch: u32,
+}
 
 impl Verdicts {
+    /// Forgets everything where it was learned from other hooks than those of `epoch`.
+    pub(super) fn renew(&mut self, epoch: u32) {
+        if self.epoch != epoch {
+            self.known.clear();
+            self.epoch = epoch;
+        }
+    }
+
+    /// Of which hooks it has learned.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// What was answered about such a publish.
     pub(super) fn find(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Option<ReasonCode> {
         let is_it = |known: &&Verdict| {
@@ -37,7 +53,7 @@ impl Verdicts {
                 && known.retain == publish.retain
                 && *known.topic == *topic
         };
-        self.0.iter().find(is_it).map(|known| known.reason)
+        self.known.iter().find(is_it).map(|known| known.reason)
     }
 
     /// Remembers a yes or a no. Anything else says that nobody could decide, and the next publish asks again.
@@ -46,10 +62,10 @@ impl Verdicts {
         if !is_verdict || topic.len() > TOPIC_LEN_MAX {
             return;
         }
-        if self.0.len() >= VERDICTS_MAX {
-            self.0.pop_front();
+        if self.known.len() >= VERDICTS_MAX {
+            self.known.pop_front();
         }
         let (qos, retain) = (publish.qos as u8, publish.retain);
-        self.0.push_back(Verdict { topic: topic.into(), qos, retain, reason, until_ms: now_ms + VERDICT_LIFE_MS });
+        self.known.push_back(Verdict { topic: topic.into(), qos, retain, reason, until_ms: now_ms + VERDICT_LIFE_MS });
     }
 }

@@ -398,7 +398,7 @@ impl Worker {
             let Some(tap) = self.shared.taps.get(target.slot) else {
                 continue;
             };
-            if !tap.reserve() {
+            if !tap.reserve(message.size_bytes()) {
                 self.counts.taps_dropped += 1;
                 continue;
             }

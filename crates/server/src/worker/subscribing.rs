@@ -180,11 +180,16 @@ impl Worker {
         if client.is_superuser {
             return Some(ReasonCode::SUCCESS);
         }
+        let epoch = self.shared.interest_epoch();
         let verdicts = client.verdicts.get_or_insert_default();
         if let Some(answer) = answer {
-            verdicts.remember(topic.as_str(), publish, answer[0], now_ms);
+            // Asked before the hooks changed, it counts for this message only.
+            if verdicts.epoch() == epoch {
+                verdicts.remember(topic.as_str(), publish, answer[0], now_ms);
+            }
             return Some(answer[0]);
         }
+        verdicts.renew(epoch);
         if let Some(verdict) = verdicts.find(topic.as_str(), publish, now_ms) {
             return Some(verdict);
         }
