@@ -395,13 +395,11 @@ impl Worker {
             return;
         }
         for target in group.targets.iter() {
-            let Some(tap) = self.shared.taps.get(target.slot) else {
-                continue;
-            };
-            if !tap.reserve(message.size_bytes()) {
+            let tap = self.shared.taps.get(target.slot);
+            let Some(tap) = tap.filter(|tap| tap.reserve(message.size_bytes())) else {
                 self.counts.taps_dropped += 1;
                 continue;
-            }
+            };
             match self.events.last_mut() {
                 Some(Event::TapBatch { tap: last, messages, .. }) if *last == tap.id => {
                     messages.push(Arc::clone(&message));
@@ -435,7 +433,9 @@ impl Worker {
 
     #[inline]
     fn deliver_one(&mut self, passing: &mut Passing<'_>, target: &Target) {
-        self.deliver_to::<false>(passing, target, (0, true));
+        if self.deliver_to::<false>(passing, target, (0, true)) == Delivered::Gone {
+            self.count_drop(DropReason::SessionEnded);
+        }
     }
 
     /// `share`: number of the group whose member the target is, and whether it must take the message at any cost.
@@ -617,5 +617,50 @@ fn count_sent(counts: &mut Counts, qos: QoS) {
         QoS::AtMostOnce => counts.qos0_sent += 1,
         QoS::AtLeastOnce => counts.qos1_sent += 1,
         QoS::ExactlyOnce => counts.qos2_sent += 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::Limits;
+    use whimbrel_protocol::properties::Properties;
+    use whimbrel_router::{Retained, Router};
+
+    use super::*;
+    use crate::shared::Shared;
+
+    fn lone_worker() -> Worker {
+        let router = Router::new(Retained::new(1, 1));
+        let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 1).unwrap());
+        let poll = Worker::prepare(&shared, 0).unwrap();
+        Worker::new(&shared, 0, poll)
+    }
+
+    fn message() -> Arc<Message> {
+        let topic = Topic::new("t").unwrap();
+        let publication = Publication { topic, properties: Properties::default(), expiry_s: None, payload: b"x" };
+        let origin = Origin { client_id: "p".into(), received_ms: 0 };
+        Arc::new(Message::new(&publication, QoS::AtLeastOnce, false, origin))
+    }
+
+    fn target(slot: u32) -> Target {
+        let (qos, audience) = (QoS::AtLeastOnce, Audience::All);
+        Target { slot, epoch: 1, qos, audience, retain_as_published: false, identifiers: None }
+    }
+
+    #[test]
+    fn mail_for_a_session_that_has_ended_meanwhile_is_counted() {
+        let mut worker = lone_worker();
+        worker.deliver_mail(&message(), &[target(0)]);
+        assert_eq!((worker.counts.delivery_dropped, worker.counts.delivery_dropped_session_ended), (1, 1));
+    }
+
+    #[test]
+    fn a_message_for_a_tap_that_was_closed_meanwhile_is_counted() {
+        let mut worker = lone_worker();
+        let message = message();
+        let mut passing = Passing::from_message(&message, 0);
+        worker.deliver_away(&mut passing, &Group { owner: TAPS, targets: Arc::from([target(0)]) });
+        assert_eq!(worker.counts.taps_dropped, 1);
     }
 }
