@@ -448,7 +448,6 @@ def test_a_path_that_is_no_file(path: str, found: str, tmp_path: Path, monkeypat
     assert str(caught.value) == block(head, found, "a TOML file that the broker may read")
 
 
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs an endless file")
 def test_an_endless_file_is_read_to_the_limit_only() -> None:
     with pytest.raises(SettingsError, match="more than 1048576 bytes"):
         load(file=Path("/dev/zero"), environment=HOME, sets=())
