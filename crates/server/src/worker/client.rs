@@ -11,9 +11,10 @@ use whimbrel_protocol::{Limits, ReasonCode, Violation};
 use whimbrel_router::Matches;
 
 use super::authority::Verdicts;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Spares};
+use crate::ledger::Counts;
 use crate::pace::Pace;
-use crate::socket::Peer;
+use crate::socket::{Moved, Peer};
 use crate::transport::Transport;
 
 /// One connection.
@@ -121,6 +122,13 @@ impl Client {
     #[inline]
     pub(super) fn is_waiting(&self) -> bool {
         self.parked.as_ref().is_some_and(|parked| !matches!(parked.question, Question::Challenged(_)))
+    }
+
+    /// Writes what the socket takes, and counts it. Whether it is gone shows when it is written or read next.
+    pub(super) fn write_out(&mut self, spares: &mut Spares, counts: &mut Counts) {
+        if let (Moved::Bytes(count), _) = self.outbox.flush(&mut self.socket, spares) {
+            counts.bytes_sent += count as u64;
+        }
     }
 
     /// When it must be looked at; None: never.

@@ -24,7 +24,6 @@ use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::Mail;
 use crate::shared::Interest;
-use crate::socket::Moved;
 use crate::tap::TAPS;
 
 /// The encodings of the publication that is being delivered.
@@ -449,15 +448,8 @@ impl Worker {
         let Some(seat) = self.sessions.live(target.slot, target.epoch) else {
             return Delivered::Gone;
         };
-        if target.audience != Audience::All {
-            let is_own = passing.publisher == Some(target.slot);
-            if is_own && target.audience == Audience::Others {
-                self.counts.delivery_dropped += 1;
-                self.counts.delivery_dropped_no_local += 1;
-            }
-            if is_own != (target.audience == Audience::Own) {
-                return Delivered::Settled;
-            }
+        if target.audience != Audience::All && !is_for(passing, target, &mut self.counts) {
+            return Delivered::Settled;
         }
         let qos = passing.qos.min(target.qos);
         let retain = passing.retain && target.retain_as_published;
@@ -499,9 +491,7 @@ impl Worker {
                 self.counts.messages_delivered += 1;
                 if client.outbox.len() >= FLUSH_EARLY_BYTES && !client.awaits_writable {
                     // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
-                    if let (Moved::Bytes(count), _) = client.outbox.flush(&mut client.socket, &mut self.spares) {
-                        self.counts.bytes_sent += count as u64;
-                    }
+                    client.write_out(&mut self.spares, &mut self.counts);
                 }
                 if let Some(slot) = slot {
                     self.mark_dirty(slot);
@@ -602,6 +592,16 @@ fn is_refused(outbound: &Outbound, qos: QoS, has_room: bool) -> bool {
         QoS::AtMostOnce => !has_room,
         _ => outbound.is_queue_full() && !(has_room && outbound.has_window() && !outbound.has_waiting()),
     }
+}
+
+/// Whether a target that does not stand for everybody's messages stands for this one; No Local is counted.
+fn is_for(passing: &Passing<'_>, target: &Target, counts: &mut Counts) -> bool {
+    let is_own = passing.publisher == Some(target.slot);
+    if is_own && target.audience == Audience::Others {
+        counts.delivery_dropped += 1;
+        counts.delivery_dropped_no_local += 1;
+    }
+    is_own == (target.audience == Audience::Own)
 }
 
 fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {

@@ -16,7 +16,6 @@ use super::client::{Client, End};
 use super::sessions::Seat;
 use crate::event::{ClientRecord, Disconnected, Event};
 use crate::shared::Interest;
-use crate::socket::Moved;
 use crate::timers::Subject;
 
 impl Worker {
@@ -37,9 +36,7 @@ impl Worker {
         }
         let record = self.record_of(slot);
         let mut client = self.clients.remove(slot as usize);
-        if let (Moved::Bytes(count), _) = client.outbox.flush(&mut client.socket, &mut self.spares) {
-            self.counts.bytes_sent += count as u64;
-        }
+        client.write_out(&mut self.spares, &mut self.counts);
         if let Some(text) = client.socket.failure() {
             self.on_failed_handshake(&client, text);
         }
