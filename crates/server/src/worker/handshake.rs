@@ -245,6 +245,9 @@ impl Worker {
         self.arm(slot);
         self.go_on_replaying(seat);
         self.notice_connected(slot, request, session_present);
+        // At once, not at the end of the turn: there is one CONNACK a connection, so nothing is saved by gathering, and
+        // clients that come in crowds go on while this worker reads the next one.
+        self.flush(slot);
     }
 
     fn attach(&mut self, slot: u32, seat_slot: u32, request: &Request, is_superuser: bool) {
@@ -260,7 +263,7 @@ impl Worker {
         seat.client = Some(slot);
         seat.username = request.username.clone();
         seat.clean_start = request.clean_start;
-        (seat.last_seen, seat.will_due_ms, seat.expires_ms) = (None, None, None);
+        seat.away = None;
         seat.session.attach(agreed);
         seat.session.will = request
             .will

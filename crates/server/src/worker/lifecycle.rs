@@ -13,7 +13,7 @@ use whimbrel_router::Place;
 
 use super::Worker;
 use super::client::{Client, End};
-use super::sessions::Seat;
+use super::sessions::{Away, Seat};
 use crate::event::{ClientRecord, Disconnected, Event};
 use crate::shared::Interest;
 use crate::timers::Subject;
@@ -106,12 +106,16 @@ impl Worker {
             return self.remove_session(slot);
         }
         let evicted = seat.session.outbound.shed();
-        seat.last_seen = record.map(|record| {
-            Box::new(ClientRecord { is_connected: false, disconnected_at_ms: unix_ms, outbox_bytes: 0, ..record })
+        let last_seen = record.map(|record| ClientRecord {
+            is_connected: false,
+            disconnected_at_ms: unix_ms,
+            outbox_bytes: 0,
+            ..record
         });
         let now_ms = self.now.ms; // Not the time of day, which may jump.
-        seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
-        seat.will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
+        let expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
+        let will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
+        seat.away = Some(Box::new(Away { last_seen, will_due_ms, expires_ms }));
         (0..evicted).for_each(|_| self.count_drop(DropReason::QueueFull));
         if is_member {
             self.set_online(slot, false);
@@ -126,22 +130,21 @@ impl Worker {
     /// Does what is due for an absent client's session, and arms the reminder for what is not.
     fn attend(&mut self, slot: u32) {
         let now_ms = self.now.ms;
-        let Some(seat) = self.sessions.get_mut(slot) else {
-            return;
-        };
-        if seat.will_due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
-            seat.will_due_ms = None;
+        if let Some(seat) = self.sessions.get_mut(slot)
+            && let Some(_) = seat.away.as_mut().and_then(|away| away.will_due_ms.take_if(|due_ms| *due_ms <= now_ms))
+        {
             let will = seat.session.will.take();
             will.into_iter().for_each(|will| self.publish_will(&will.message, slot));
         }
         let Some(seat) = self.sessions.get_mut(slot) else {
             return;
         };
-        if seat.expires_ms.is_some_and(|due_ms| due_ms <= now_ms) {
+        let Some(away) = &seat.away else { return };
+        if away.expires_ms.is_some_and(|due_ms| due_ms <= now_ms) {
             self.counts.session_terminated += 1;
             return self.remove_session(slot);
         }
-        let Some(due_ms) = [seat.will_due_ms, seat.expires_ms].into_iter().flatten().min() else { return };
+        let Some(due_ms) = away.due_ms() else { return };
         if seat.reminder_ms == 0 || due_ms < seat.reminder_ms {
             seat.reminder_ms = due_ms;
             self.timers.arm(due_ms, Subject::Session(slot, seat.epoch));

@@ -79,7 +79,7 @@ impl Worker {
         if let Some(client) = seat.client {
             return self.record_of(client);
         }
-        let last_seen = seat.last_seen.as_deref()?.clone();
+        let last_seen = seat.away.as_ref()?.last_seen.clone()?;
         let outbound = &seat.session.outbound;
         Some(ClientRecord { inflight: outbound.inflight_count(), mqueue_len: outbound.queue_len(), ..last_seen })
     }
