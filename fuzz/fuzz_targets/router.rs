@@ -87,5 +87,5 @@ fn place(number: u8) -> Place {
 
 fn entry(number: u8, identifier: u8) -> Entry {
     let options = SubscriptionOptions::plain(QoS::AtMostOnce);
-    Entry { place: place(number), options, identifier: u32::from(identifier) }
+    Entry { place: place(number), options, identifier: u32::from(identifier), durable: 0 }
 }

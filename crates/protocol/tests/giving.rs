@@ -18,7 +18,7 @@ fn delivery(number: u32, qos: QoS, share: u32) -> Delivery {
     let publication = Publication { topic, properties, expiry_s: None, payload: payload.as_bytes() };
     let origin = Origin { client_id: "p".into(), received_ms: 0 };
     let message = Arc::new(Message::new(&publication, qos, false, origin));
-    Delivery { message, qos, retain: false, share, identifiers: None }
+    Delivery { message, qos, retain: false, share, identifiers: None, stored: 0 }
 }
 
 fn offer(outbound: &mut Outbound, number: u32, qos: QoS, share: u32) -> Offered {

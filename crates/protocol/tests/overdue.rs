@@ -21,7 +21,8 @@ fn send(outbound: &mut Outbound, qos: QoS) -> u16 {
     let publication = Publication { topic, properties, expiry_s: None, payload: b"" };
     let origin = Origin { client_id: "p".into(), received_ms: 0 };
     let message = Arc::new(Message::new(&publication, qos, false, origin));
-    match outbound.offer(qos, true, || Delivery { message, qos, retain: false, share: 0, identifiers: None }) {
+    match outbound.offer(qos, true, || Delivery { message, qos, retain: false, share: 0, identifiers: None, stored: 0 })
+    {
         Offered::Send(packet_id) => packet_id,
         other => panic!("{other:?}"),
     }

@@ -23,6 +23,7 @@ fn delivery(topic: &str, payload: u8, qos: QoS) -> Delivery {
         qos,
         retain: false,
         identifiers: None,
+        stored: 0,
         share: 0,
     }
 }

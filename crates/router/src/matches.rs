@@ -7,7 +7,7 @@ use std::sync::Arc;
 use whimbrel_protocol::{QoS, Topic};
 
 use crate::share::Share;
-use crate::tree::{Entry, Place};
+use crate::tree::Entry;
 
 /// Whose messages a target stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +35,8 @@ pub struct Target {
     pub audience: Audience,
     /// A matching subscription asked for Retain As Published.
     pub retain_as_published: bool,
+    /// Number under which the store knows the session; 0: it does not.
+    pub durable: u32,
     /// The identifiers of all matching subscriptions that have one.
     pub identifiers: Option<Arc<[u32]>>,
 }
@@ -61,6 +63,8 @@ pub struct Matches {
     pub away: Box<[Group]>,
     /// Groups of which one member each gets the message.
     pub shared: Box<[Arc<Share>]>,
+    /// Whether the store knows one of the targets, so that a message of QoS 1 or 2 must be stored for it.
+    pub has_durable: bool,
     pub(crate) session_count: usize,
 }
 
@@ -80,6 +84,8 @@ impl Matches {
         }
         let at_home = groups.iter().position(|(owner, _)| *owner == home);
         let home = at_home.map(|at| groups.remove(at).1).unwrap_or_default();
+        let is_durable = |target: &Target| target.durable != 0 && target.qos > QoS::AtMostOnce;
+        let has_durable = home.iter().chain(groups.iter().flat_map(|(_, targets)| targets)).any(is_durable);
         let away = groups.into_iter().map(|(owner, targets)| Group { owner, targets: targets.into() });
         Matches {
             topic: topic.as_str().into(),
@@ -87,6 +93,7 @@ impl Matches {
             home: home.into(),
             away: away.collect(),
             shared: Box::default(),
+            has_durable,
             session_count,
         }
     }
@@ -120,21 +127,22 @@ impl Target {
             0 => Audience::Others,
             _ => Audience::OthersOfTwo,
         };
-        targets.push(Target::merge(entries.iter(), entries[0].place, audience));
+        targets.push(Target::merge(entries.iter(), &entries[0], audience));
         if audience == Audience::OthersOfTwo {
-            targets.push(Target::merge(own(), entries[0].place, Audience::Own));
+            targets.push(Target::merge(own(), &entries[0], Audience::Own));
         }
     }
 
-    fn merge<'a>(entries: impl Iterator<Item = &'a Entry> + Clone, place: Place, audience: Audience) -> Target {
+    fn merge<'a>(entries: impl Iterator<Item = &'a Entry> + Clone, first: &Entry, audience: Audience) -> Target {
         let options = || entries.clone().map(|entry| entry.options);
         let identifiers: Vec<u32> = entries.clone().map(|entry| entry.identifier).filter(|id| *id != 0).collect();
         Target {
-            slot: place.slot,
-            epoch: place.epoch,
+            slot: first.place.slot,
+            epoch: first.place.epoch,
             qos: options().map(|options| options.qos).max().unwrap_or(QoS::AtMostOnce),
             audience,
             retain_as_published: options().any(|options| options.retain_as_published),
+            durable: first.durable,
             identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
         }
     }

@@ -58,6 +58,8 @@ pub struct Member {
     pub options: SubscriptionOptions,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
+    /// Number under which the store knows the session; 0: it does not.
+    pub durable: u32,
     /// Of the session, shared by all its memberships.
     pub presence: Arc<Presence>,
     /// Whether the client is connected.
@@ -115,6 +117,7 @@ fn target_of(member: &Member) -> Target {
         qos: member.options.qos,
         audience: Audience::All, // No Local is a protocol error on a shared subscription [MQTT-3.8.3-4].
         retain_as_published: member.options.retain_as_published,
+        durable: member.durable,
         identifiers: (member.identifier != 0).then(|| Arc::from([member.identifier])),
     }
 }
@@ -172,7 +175,7 @@ impl Share {
     /// How it stands in the tree.
     pub fn entry(&self) -> Entry {
         let place = Place { owner: SHARES, slot: self.number, epoch: 0 };
-        Entry { place, options: SubscriptionOptions::plain(QoS::AtMostOnce), identifier: 0 }
+        Entry { place, options: SubscriptionOptions::plain(QoS::AtMostOnce), identifier: 0, durable: 0 }
     }
 
     /// How many members, and how many of them are connected.

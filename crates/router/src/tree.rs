@@ -32,6 +32,8 @@ pub struct Entry {
     pub options: SubscriptionOptions,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
+    /// Number under which the store knows the session; 0: it does not.
+    pub durable: u32,
 }
 
 #[derive(Debug)]

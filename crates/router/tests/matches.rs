@@ -26,6 +26,7 @@ fn entry(
             ..SubscriptionOptions::plain(QOS[usize::from(qos)])
         },
         identifier,
+        durable: 0,
     }
 }
 
@@ -63,6 +64,7 @@ fn overlapping_subscriptions_become_targets_as_the_table_says() {
             qos: QOS[usize::from(*qos)],
             audience: *audience,
             retain_as_published: *retain_as_published,
+            durable: 0,
             identifiers: (!identifiers.is_empty()).then(|| (*identifiers).into()),
         };
         let expected: Vec<Target> = targets.iter().map(target).collect();

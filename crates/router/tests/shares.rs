@@ -30,7 +30,7 @@ fn place_of(choice: &Choice) -> Place {
 
 fn member(number: u32, presence: &Arc<Presence>, is_online: bool) -> Member {
     let options = SubscriptionOptions::plain(QoS::ExactlyOnce);
-    Member { place: place(number), options, identifier: 0, presence: Arc::clone(presence), is_online }
+    Member { place: place(number), options, identifier: 0, durable: 0, presence: Arc::clone(presence), is_online }
 }
 
 fn wish(qos: QoS) -> Wish {

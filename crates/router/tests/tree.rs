@@ -21,6 +21,7 @@ fn entry(number: u32, identifier: u32) -> Entry {
         place: place(number),
         options: SubscriptionOptions::plain(QoS::from_bits(identifier as u8 % 3).unwrap()),
         identifier,
+        durable: 0,
     }
 }
 

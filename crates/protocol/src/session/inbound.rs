@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::released::Released;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 
@@ -22,6 +23,7 @@ pub enum Accepted {
 struct Awaiting {
     packet_id: u16,
     since_s: u32, // rounded up, so that nothing ends early
+    stored: u64,  // the store's slot; 0: none
 }
 
 /// The receiving half of a session.
@@ -57,7 +59,7 @@ impl Inbound {
             }
             Err(place) => {
                 let since_s = now_ms.div_ceil(1000) as u32;
-                self.awaiting_rel.get_or_insert_default().insert(place, Awaiting { packet_id, since_s });
+                self.awaiting_rel.get_or_insert_default().insert(place, Awaiting { packet_id, since_s, stored: 0 });
                 Accepted::Route
             }
         }
@@ -106,6 +108,42 @@ impl Inbound {
     /// A PUBLISH that was accepted is refused after all (a verdict, a full store): its identifier is free again.
     pub fn forget(&mut self, packet_id: u16) {
         self.on_pubrel(packet_id);
+    }
+
+    /// The store knows this identifier under `slot`.
+    pub fn note_stored(&mut self, packet_id: u16, slot: u64) {
+        if let (Ok(place), Some(awaiting_rel)) = (self.find(packet_id), &mut self.awaiting_rel) {
+            awaiting_rel[place].stored = slot;
+        }
+    }
+
+    /// The store's slot for this identifier; 0: none.
+    pub fn stored(&self, packet_id: u16) -> u64 {
+        match (self.find(packet_id), &self.awaiting_rel) {
+            (Ok(place), Some(awaiting_rel)) => awaiting_rel[place].stored,
+            _ => 0,
+        }
+    }
+
+    /// The store's slots for what `expire` would free now.
+    pub fn overdue_stored(&self, now_ms: u64, timeout_s: u32) -> impl Iterator<Item = u64> + '_ {
+        let now_s = (now_ms / 1000) as u32;
+        let all = self.awaiting_rel.iter().flat_map(|all| all.iter());
+        all.filter(move |one| now_s.saturating_sub(one.since_s) >= timeout_s).map(|one| one.stored)
+    }
+
+    /// An identifier that waited when the broker ended; its time counts from `now_ms` on.
+    pub fn restore(&mut self, packet_id: u16, slot: u64, now_ms: u64) {
+        if let Err(place) = self.find(packet_id) {
+            let since_s = now_ms.div_ceil(1000) as u32;
+            let awaiting = Awaiting { packet_id, since_s, stored: slot };
+            self.awaiting_rel.get_or_insert_default().insert(place, awaiting);
+        }
+    }
+
+    pub(super) fn let_go(&mut self, released: &Released) {
+        let all = self.awaiting_rel.iter_mut().flat_map(|all| all.iter_mut());
+        all.for_each(|one| released.push(std::mem::take(&mut one.stored)));
     }
 
     /// QoS 2 messages that wait for PUBREL.

@@ -6,6 +6,7 @@
 pub mod inbound;
 pub mod outbound;
 pub mod queue;
+pub mod released;
 pub mod subscriptions;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::packet::Version;
 pub use inbound::{Accepted, Inbound};
 pub use outbound::{Delivery, DropReason, Offered, Outbound, Resend, Settled};
 pub use queue::QueueRules;
+pub use released::Released;
 pub use subscriptions::Subscriptions;
 
 /// A will and how long it waits after the connection ended.
@@ -83,6 +85,17 @@ impl Session {
             subscriptions: Subscriptions::default(),
             will: None,
         }
+    }
+
+    /// What the store keeps for the session is passed on to `released` as it is needed no longer.
+    pub fn keep(&mut self, released: Released) {
+        self.outbound.keep(released);
+    }
+
+    /// The store keeps nothing for this session any more: whatever it kept is released.
+    pub fn let_go(&mut self) {
+        let Some(released) = self.outbound.let_go() else { return };
+        self.inbound.let_go(&released);
     }
 
     /// A connection takes the session: what it agreed on is in force from now on.

@@ -12,6 +12,7 @@ use crate::packet::QoS;
 use crate::reason::ReasonCode;
 
 use super::queue::{Queue, QueueRules};
+use super::released::Released;
 
 /// A message on its way to this client.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Delivery {
     pub share: u32,
     /// Subscription identifiers of all matching subscriptions [MQTT-3.3.4-3].
     pub identifiers: Option<Arc<[u32]>>,
+    /// The slot under which the store keeps it for this session; 0: it is not stored.
+    pub stored: u64,
 }
 
 impl Delivery {
@@ -86,20 +89,52 @@ pub enum Resend {
 enum Slot {
     Settled,
     AwaitingPuback(Option<Delivery>),
-    AwaitingPubrec(Option<Delivery>),
-    AwaitingPubcomp { is_fresh: bool }, // PUBREC came after the last look at what is overdue
+    AwaitingPubrec { kept: Option<Delivery>, sent: u64 }, // sent: the store's slot for its packet identifier
+    AwaitingPubcomp { is_fresh: bool, stored: u64 }, // is_fresh: PUBREC came after the last look at what is overdue
 }
 
 impl Slot {
+    /// The store's slot for what is not settled yet; 0: none.
+    fn stored(&self) -> u64 {
+        match self {
+            Slot::AwaitingPuback(kept) | Slot::AwaitingPubrec { kept, .. } => {
+                kept.as_ref().map_or(0, |kept| kept.stored)
+            }
+            Slot::AwaitingPubcomp { stored, .. } => *stored,
+            Slot::Settled => 0,
+        }
+    }
+
+    /// Tells where the store may forget it.
+    fn release(&self, released: &Released) {
+        released.push(self.stored());
+        if let Slot::AwaitingPubrec { sent, .. } = self {
+            released.push(*sent);
+        }
+    }
+
+    /// It is not stored from now on.
+    fn forget(&mut self) {
+        match self {
+            Slot::AwaitingPuback(kept) => kept.iter_mut().for_each(|kept| kept.stored = 0),
+            Slot::AwaitingPubrec { kept, sent } => {
+                kept.iter_mut().for_each(|kept| kept.stored = 0);
+                *sent = 0;
+            }
+            Slot::AwaitingPubcomp { stored, .. } => *stored = 0,
+            Slot::Settled => {}
+        }
+    }
+
     /// What is sent again for it.
     fn resend(&self) -> Option<Resend> {
         match self {
-            Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec(Some(delivery)) => {
+            Slot::AwaitingPuback(Some(delivery)) | Slot::AwaitingPubrec { kept: Some(delivery), .. } => {
                 Some(Resend::Publish(delivery.clone()))
             }
             Slot::AwaitingPubcomp { .. } => Some(Resend::PubRel),
             // Without a body only where nothing is ever sent again.
-            Slot::AwaitingPuback(None) | Slot::AwaitingPubrec(None) | Slot::Settled => None,
+            Slot::AwaitingPuback(None) | Slot::AwaitingPubrec { kept: None, .. } | Slot::Settled => None,
         }
     }
 }
@@ -111,7 +146,8 @@ pub struct Outbound {
     #[allow(clippy::box_collection, reason = "most sessions never queue: 8 bytes instead of 40")]
     queue: Option<Box<Queue>>,
     rules: Option<Arc<QueueRules>>,
-    queued: u32, // messages in the queue
+    released: Option<Released>, // where the store keeps what waits
+    queued: u32,                // messages in the queue
     queue_max: u32,
     resent: u16, // slots from here on were in flight before the present connection and are still to be sent again
     looked: u16, // slots before this one were in flight at the last look at what is overdue
@@ -132,6 +168,7 @@ impl Outbound {
             slots: VecDeque::new(),
             queue: None,
             rules,
+            released: None,
             queued: 0,
             queue_max,
             resent: 0,
@@ -166,7 +203,7 @@ impl Outbound {
         self.looked = self.resent;
         let mut overdue = Vec::new();
         for (place, slot) in self.slots.iter_mut().take(usize::from(self.resent)).enumerate() {
-            if let Slot::AwaitingPubcomp { is_fresh } = slot
+            if let Slot::AwaitingPubcomp { is_fresh, .. } = slot
                 && std::mem::take(is_fresh)
             {
                 continue;
@@ -175,6 +212,66 @@ impl Outbound {
             overdue.extend(resend.map(|resend| (wrap(first, place), resend)));
         }
         overdue
+    }
+
+    /// The store keeps the deliveries; those that it may forget are named to `released`.
+    pub fn keep(&mut self, released: Released) {
+        self.released = Some(released);
+    }
+
+    /// The store keeps nothing any more; returns where the rest of the session is to be released.
+    pub fn let_go(&mut self) -> Option<Released> {
+        let released = self.released.take()?;
+        for slot in &mut self.slots {
+            slot.release(&released);
+            slot.forget();
+        }
+        for delivery in self.queue.iter_mut().flat_map(|queue| queue.iter_mut()) {
+            released.push(std::mem::take(&mut delivery.stored));
+        }
+        Some(released)
+    }
+
+    fn release(&self, stored: u64) {
+        self.released.iter().for_each(|released| released.push(stored));
+    }
+
+    /// The store knows under `slot` that this message of QoS 2 has this identifier.
+    pub fn note_sent(&mut self, packet_id: u16, slot: u64) {
+        if let Some(Slot::AwaitingPubrec { sent, .. }) = self.slots.get_mut(distance(self.first, packet_id)) {
+            *sent = slot;
+        }
+    }
+
+    /// The store knows under `slot` that PUBREC came for it.
+    pub fn note_released(&mut self, packet_id: u16, slot: u64) {
+        if let Some(Slot::AwaitingPubcomp { stored, .. }) = self.slots.get_mut(distance(self.first, packet_id)) {
+            *stored = slot;
+        }
+    }
+
+    /// What was in flight when the broker ended, in the order in which it was sent: identifier, message (None: PUBREC had
+    /// come), and the store's slot for that. Only before the first connection.
+    pub fn restore_inflight(&mut self, inflight: impl IntoIterator<Item = (u16, Option<Delivery>, u64)>) {
+        for (packet_id, delivery, slot) in inflight {
+            if self.slots.is_empty() {
+                self.first = packet_id;
+            }
+            let place = distance(self.first, packet_id);
+            while self.slots.len() <= place {
+                self.slots.push_back(Slot::Settled);
+            }
+            self.slots[place] = match delivery {
+                Some(delivery) => Slot::AwaitingPubrec { kept: Some(delivery), sent: slot },
+                None => Slot::AwaitingPubcomp { is_fresh: false, stored: slot },
+            };
+            self.unsettled += 1;
+        }
+    }
+
+    /// A message that waited when the broker ended, behind those before it.
+    pub fn restore_queued(&mut self, delivery: Delivery) {
+        self.append(delivery);
     }
 
     /// The connection is gone; deliveries wait from now on.
@@ -290,6 +387,7 @@ impl Outbound {
 
     fn enqueue(&mut self, delivery: Delivery) -> Offered {
         if self.queue_max == 0 {
+            self.release(delivery.stored);
             return Offered::Dropped(DropReason::QueueFull);
         }
         self.append(delivery);
@@ -309,9 +407,8 @@ impl Outbound {
         let mut evicted = 0;
         // Unless the zone says otherwise, the oldest: the newest state of a device is worth more.
         while self.queued > self.queue_max || (is_counted && queue.bytes() > max_bytes) {
-            if queue.evict(rules).is_none() {
-                break;
-            }
+            let Some(gone) = queue.evict(rules) else { break };
+            self.released.iter().for_each(|released| released.push(gone.stored));
             self.queued -= 1;
             evicted += 1;
         }
@@ -327,8 +424,10 @@ impl Outbound {
     #[inline]
     fn push(&mut self, qos: QoS, kept: Option<Delivery>) -> u16 {
         let packet_id = wrap(self.first, self.slots.len());
-        let awaiting = if qos == QoS::AtLeastOnce { Slot::AwaitingPuback } else { Slot::AwaitingPubrec };
-        self.slots.push_back(awaiting(kept));
+        self.slots.push_back(match qos {
+            QoS::ExactlyOnce => Slot::AwaitingPubrec { kept, sent: 0 },
+            _ => Slot::AwaitingPuback(kept),
+        });
         self.resent = self.slots.len() as u16; // Only called with a window, so everything before was sent.
         self.unsettled += 1;
         self.inflight += 1;
@@ -346,6 +445,7 @@ impl Outbound {
         }
         let delivery = self.dequeue()?;
         if delivery.message.is_expired(now_ms) {
+            self.release(delivery.stored);
             return Some(Err(DropReason::Expired));
         }
         if is_qos0 {
@@ -381,8 +481,8 @@ impl Outbound {
     /// PUBREC; with success a PUBREL must follow, with an error the message is settled [MQTT-4.3.3-4].
     pub fn on_pubrec(&mut self, packet_id: u16, reason: ReasonCode) -> Settled {
         self.advance(packet_id, |slot| match slot {
-            Slot::AwaitingPubrec(_) if reason.is_error() => Some(Slot::Settled),
-            Slot::AwaitingPubrec(_) => Some(Slot::AwaitingPubcomp { is_fresh: true }),
+            Slot::AwaitingPubrec { .. } if reason.is_error() => Some(Slot::Settled),
+            Slot::AwaitingPubrec { .. } => Some(Slot::AwaitingPubcomp { is_fresh: true, stored: 0 }),
             _ => None,
         })
     }
@@ -404,6 +504,9 @@ impl Outbound {
         };
         let Some(next) = step(slot) else { return Settled::InUse };
         let is_settled = matches!(next, Slot::Settled);
+        if let Some(released) = &self.released {
+            slot.release(released);
+        }
         *slot = next;
         if is_settled {
             self.unsettled -= 1;

@@ -82,6 +82,15 @@ impl Queue {
         lane.front().map(|delivery| delivery.qos)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Delivery> {
+        let (one, many) = match &mut self.lanes {
+            Lanes::One(lane) => (Some(lane), None),
+            Lanes::Many(lanes) => (None, Some(lanes)),
+        };
+        let many = many.into_iter().flat_map(|lanes| lanes.values_mut());
+        one.into_iter().chain(many).flatten()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -93,8 +93,14 @@ impl End {
     }
 
     fn offer(&mut self, message: &Arc<Message>, unix_ms: u64) -> Offered {
-        let delivery =
-            Delivery { message: Arc::clone(message), qos: message.qos, retain: false, share: 0, identifiers: None };
+        let delivery = Delivery {
+            message: Arc::clone(message),
+            qos: message.qos,
+            retain: false,
+            share: 0,
+            identifiers: None,
+            stored: 0,
+        };
         let has_room = self.connection.is_some();
         let offered = self.session.outbound.offer(message.qos, has_room, || delivery.clone());
         match offered {

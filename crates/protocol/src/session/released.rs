@@ -1,0 +1,26 @@
+//! Slots of the store that are needed no longer.
+//!
+//! Knows numbers that wait to be passed on. Wherever a session lets go of a stored delivery it says so here, and its worker
+//! tells the store at the end of the turn. Nothing is released by dropping: a broker that ends must not forget anything.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The slots that the sessions of one worker have let go of.
+#[derive(Clone, Default, Debug)]
+pub struct Released(Rc<RefCell<Vec<u64>>>);
+
+impl Released {
+    /// A slot is free; 0 names none.
+    #[inline]
+    pub fn push(&self, slot: u64) {
+        if slot != 0 {
+            self.0.borrow_mut().push(slot);
+        }
+    }
+
+    /// Hands on what has gathered.
+    pub fn drain(&self, mut take: impl FnMut(u64)) {
+        self.0.borrow_mut().drain(..).for_each(&mut take);
+    }
+}
