@@ -144,6 +144,10 @@ class Options(Protocol):
     def max_retained_messages(self) -> int: ...
     @property
     def max_retained_bytes(self) -> int: ...
+    @property
+    def storage_folder(self) -> str | None: ...  # None: everything is in memory
+    @property
+    def is_storage_synced(self) -> bool: ...  # a commit survives the loss of power, not only the end of the process
 
 class ListenError(OSError):
     """A listener could not be bound. `errno` and `strerror` as the kernel said; `filename` is the address."""

@@ -17,6 +17,7 @@ pub(crate) fn start(error: StartError) -> PyErr {
             ListenError::new_err((error.raw_os_error().unwrap_or(0), reason, address, 0, listener))
         }
         StartError::Certificates { listener, text } => certificates(format!("{listener}: {text}")),
+        StartError::Storage { folder, text } => PyValueError::new_err(format!("{}: {text}", folder.display())),
         StartError::Resources(error) => PyOSError::new_err((error.raw_os_error().unwrap_or(0), reason(&error))),
     }
 }

@@ -8,7 +8,9 @@ use pyo3::prelude::*;
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, Strategy};
 use whimbrel_server::transport::proxy::Network;
-use whimbrel_server::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
+use whimbrel_server::{
+    Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions, TlsOptions, Verify,
+};
 
 #[derive(FromPyObject)]
 pub(crate) struct OptionsInput {
@@ -22,6 +24,8 @@ pub(crate) struct OptionsInput {
     flapping_ban_ms: u64,
     max_retained_messages: usize,
     max_retained_bytes: usize,
+    storage_folder: Option<PathBuf>,
+    is_storage_synced: bool,
 }
 
 #[derive(FromPyObject)]
@@ -105,6 +109,10 @@ impl OptionsInput {
             }),
             retained_messages_max: self.max_retained_messages,
             retained_bytes_max: self.max_retained_bytes,
+            storage: self.storage_folder.map(|folder| StorageOptions {
+                folder,
+                durability: if self.is_storage_synced { Durability::Sync } else { Durability::Os },
+            }),
         })
     }
 }

@@ -54,7 +54,8 @@ pub enum StoreOutcome {
 /// The store.
 #[derive(Debug)]
 pub struct Retained {
-    messages: BTreeMap<ByTopic, ()>,
+    /// With the store's slot of each; 0: it is not stored.
+    messages: BTreeMap<ByTopic, u64>,
     /// Those with an expiry, by its end.
     expiring: BTreeSet<(u64, ByTopic)>,
     bytes: usize,
@@ -89,49 +90,60 @@ impl Retained {
         self.messages.is_empty()
     }
 
-    /// Stores, replaces or clears.
+    /// Stores, replaces or clears what no disk keeps.
     pub fn store(&mut self, message: Arc<Message>) -> StoreOutcome {
+        self.store_under(message, 0).0
+    }
+
+    /// Stores, replaces or clears. `slot` is the store's, 0 without one; the slot that is free now comes back, 0 if none is.
+    pub fn store_under(&mut self, message: Arc<Message>, slot: u64) -> (StoreOutcome, u64) {
         let replaced = self.remove(message.topic_bytes());
+        let freed = replaced.as_ref().map_or(0, |(_, slot)| *slot);
         if message.payload().is_empty() {
-            return StoreOutcome::Cleared;
+            return (StoreOutcome::Cleared, freed);
         }
         let full = self.messages.len() >= self.messages_max || self.bytes + message.size_bytes() > self.bytes_max;
         match (full, replaced) {
             (false, _) => {
-                self.insert(message);
-                StoreOutcome::Stored
+                self.insert(message, slot);
+                (StoreOutcome::Stored, freed)
             }
             (true, before) => {
-                before.into_iter().for_each(|before| self.insert(before));
-                StoreOutcome::Refused
+                before.into_iter().for_each(|(before, its)| self.insert(before, its));
+                (StoreOutcome::Refused, slot)
             }
         }
     }
 
-    fn insert(&mut self, message: Arc<Message>) {
+    fn insert(&mut self, message: Arc<Message>, slot: u64) {
         self.bytes += message.size_bytes();
         if let Some(expires_ms) = message.expires_ms() {
             self.expiring.insert((expires_ms, ByTopic(Arc::clone(&message))));
         }
-        self.messages.insert(ByTopic(message), ());
+        self.messages.insert(ByTopic(message), slot);
     }
 
-    fn remove(&mut self, topic: &[u8]) -> Option<Arc<Message>> {
-        let (ByTopic(message), ()) = self.messages.remove_entry(topic)?;
+    fn remove(&mut self, topic: &[u8]) -> Option<(Arc<Message>, u64)> {
+        let (ByTopic(message), slot) = self.messages.remove_entry(topic)?;
         self.bytes -= message.size_bytes();
         if let Some(expires_ms) = message.expires_ms() {
             self.expiring.remove(&(expires_ms, ByTopic(Arc::clone(&message))));
         }
-        Some(message)
+        Some((message, slot))
+    }
+
+    /// As `purge_freeing`, for what no disk keeps.
+    pub fn purge(&mut self, now_ms: u64, budget: usize) -> usize {
+        self.purge_freeing(now_ms, budget, drop)
     }
 
     /// Removes up to `budget` messages whose expiry has elapsed at `now_ms` (the clock of `Origin::received_ms`), those
-    /// that were due first before others; how many went.
-    pub fn purge(&mut self, now_ms: u64, budget: usize) -> usize {
+    /// that were due first before others; how many went. `free` is told each one's slot.
+    pub fn purge_freeing(&mut self, now_ms: u64, budget: usize, mut free: impl FnMut(u64)) -> usize {
         let mut count = 0;
         while count < budget && self.next_expiry_ms().is_some_and(|due_ms| due_ms <= now_ms) {
             let Some((_, ByTopic(message))) = self.expiring.pop_first() else { break };
-            self.remove(message.topic_bytes());
+            self.remove(message.topic_bytes()).into_iter().for_each(|(_, slot)| free(slot));
             count += 1;
         }
         count
@@ -144,7 +156,7 @@ impl Retained {
 
     /// The retained message of one topic.
     pub fn get(&self, topic: Topic<'_>) -> Option<&Arc<Message>> {
-        self.messages.get_key_value(topic.as_str().as_bytes()).map(|(ByTopic(message), ())| message)
+        self.messages.get_key_value(topic.as_str().as_bytes()).map(|(ByTopic(message), _)| message)
     }
 
     /// Whether a visit could find anything; exact for a filter without wildcards.
@@ -173,7 +185,7 @@ impl Retained {
             Some(after) if after >= prefix.as_bytes() => Bound::Excluded(after),
             _ => Bound::Included(prefix.as_bytes()),
         };
-        let range = self.messages.range::<[u8], _>((start, Bound::Unbounded)).map(|(ByTopic(message), ())| message);
+        let range = self.messages.range::<[u8], _>((start, Bound::Unbounded)).map(|(ByTopic(message), _)| message);
         let mut range = range.take_while(|message| message.topic_bytes().starts_with(prefix.as_bytes()));
         let mut reached = after.unwrap_or(prefix.trim_end_matches('/').as_bytes());
         for message in range.by_ref().take(budget) {

@@ -5,19 +5,22 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
+use whimbrel_storage::{Failure, Wake, Writer};
 
+use crate::durable::{Durable, Kept, KeptSession};
 use crate::event::Event;
 use crate::ledger;
 use crate::listener::Listener;
 use crate::mailbox::Mail;
-use crate::options::Options;
+use crate::options::{Options, StorageOptions};
 use crate::shared::{Interest, Shared};
 use crate::tap::TAPS;
 use crate::transport::Layering;
@@ -44,6 +47,13 @@ pub enum StartError {
     },
     /// Descriptors or threads could not be had.
     Resources(std::io::Error),
+    /// The store cannot be used.
+    Storage {
+        /// Its folder.
+        folder: PathBuf,
+        /// A sentence that says why and how to mend it.
+        text: String,
+    },
 }
 
 /// A running data plane.
@@ -62,15 +72,20 @@ impl Broker {
             .map_err(StartError::Resources)?;
         shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
         shared.flapping = options.flapping;
+        let kept = open_store(&mut shared, options)?;
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
         let broker = Broker { shared, threads: Mutex::default() };
-        for (index, poll) in (0..).zip(polls) {
+        let (ready, all_ready) = mpsc::channel();
+        for ((index, poll), duty) in (0..).zip(polls).zip(duties(&broker.shared, kept, options)?) {
             // On failure the broker is dropped, which ends the workers that run already.
-            let thread = spawn(&broker.shared, index, poll).map_err(StartError::Resources)?;
+            let thread = spawn(&broker.shared, (index, poll), duty, ready.clone()).map_err(StartError::Resources)?;
             broker.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
+        drop(ready);
+        // Every session has its seat before anybody publishes; a worker that panicked instead has said so.
+        while all_ready.recv().is_ok() {}
         Ok(broker)
     }
 
@@ -174,7 +189,7 @@ impl Broker {
         let tap = self.shared.taps.open(filters, capacity);
         let place = Place { owner: TAPS, slot: tap.id, epoch: 0 };
         let options = SubscriptionOptions { retain_as_published: true, ..SubscriptionOptions::plain(QoS::ExactlyOnce) };
-        let entry = Entry { place, options, identifier: 0 };
+        let entry = Entry { place, options, identifier: 0, durable: 0 };
         self.shared.router.subscribe(checked(&tap.filters).map(|filter| (filter, entry)));
         Ok(tap.id)
     }
@@ -249,11 +264,89 @@ fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
     Listener::bind(options, layering).map_err(|(address, error)| StartError::Listen { listener, address, error })
 }
 
-fn spawn(shared: &Arc<Shared>, index: u16, poll: OwnedFd) -> std::io::Result<JoinHandle<()>> {
+/// What a worker begins with.
+struct Duty {
+    writer: Option<Writer>,
+    sessions: Vec<KeptSession>,
+    orphans: Vec<u64>,
+}
+
+/// Opens the store, if there is to be one, and puts its retained messages into the router.
+fn open_store(shared: &mut Shared, options: &Options) -> Result<Kept, StartError> {
+    let Some(storage) = &options.storage else { return Ok(Kept::default()) };
+    let failed = |failure: Failure| not_usable(storage, &failure);
+    let store_options = whimbrel_storage::Options {
+        durability: storage.durability,
+        ..whimbrel_storage::Options::new(storage.folder.clone())
+    };
+    let (store, report) = whimbrel_storage::open(store_options).map_err(failed)?;
+    for damage in report.damaged {
+        let text = format!("store: damaged and left out: {damage}");
+        shared.outlet.post(&mut vec![Event::Log { level: 40, text }]);
+    }
+    let (durable, mut kept) = Durable::open(Arc::new(store)).map_err(failed)?;
+    shared.durable = Some(durable);
+    let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
+    for (message, slot) in std::mem::take(&mut kept.retained) {
+        let (_, free) = retained.store_under(message, slot);
+        kept.orphans.extend(Some(free).filter(|free| *free != 0));
+    }
+    drop(retained);
+    Ok(kept)
+}
+
+fn not_usable(storage: &StorageOptions, failure: &Failure) -> StartError {
+    StartError::Storage { folder: storage.folder.clone(), text: failure.to_string() }
+}
+
+/// Each worker's way into the store and the sessions that it owns.
+fn duties(shared: &Arc<Shared>, kept: Kept, options: &Options) -> Result<Vec<Duty>, StartError> {
+    let mut duties = Vec::new();
+    for index in 0..options.workers {
+        let writer = match (&shared.durable, &options.storage) {
+            (Some(durable), Some(storage)) => {
+                let joined = Writer::join(Arc::clone(&durable.store), waker(shared, index));
+                Some(joined.map_err(|failure| not_usable(storage, &failure))?)
+            }
+            _ => None,
+        };
+        duties.push(Duty { writer, sessions: Vec::new(), orphans: Vec::new() });
+    }
+    for session in kept.sessions {
+        let owner = shared.owner_of(&session.client_id);
+        duties[usize::from(owner)].sessions.push(session);
+    }
+    duties[0].orphans = kept.orphans;
+    Ok(duties)
+}
+
+/// Tells a worker that commits are done. The store must not keep the broker alive.
+fn waker(shared: &Arc<Shared>, index: u16) -> Wake {
+    let shared = Arc::downgrade(shared);
+    Arc::new(move || {
+        if let Some(shared) = shared.upgrade() {
+            shared.mailboxes[usize::from(index)].nudge();
+        }
+    })
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    (index, poll): (u16, OwnedFd),
+    duty: Duty,
+    ready: mpsc::Sender<()>,
+) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     let thread = std::thread::Builder::new().name(format!("whimbrel-{index}"));
     thread.spawn(move || {
-        let work = AssertUnwindSafe(|| Worker::new(&shared, index, poll).run());
+        let own = Arc::clone(&shared);
+        let work = AssertUnwindSafe(move || {
+            let mut worker = Worker::new(&own, index, poll);
+            worker.keep_in(duty.writer);
+            worker.restore(duty.sessions, &duty.orphans);
+            drop(ready);
+            worker.run();
+        });
         if catch_unwind(work).is_err() {
             shared.fail(index);
         }

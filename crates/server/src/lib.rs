@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod client;
 pub mod clock;
+mod durable;
 pub mod event;
 mod flapping;
 mod gate;
@@ -24,5 +25,7 @@ mod worker;
 
 pub use broker::{Broker, StartError};
 pub use event::Event;
-pub use options::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
+pub use options::{
+    Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions, TlsOptions, Verify,
+};
 pub use shared::Interest;

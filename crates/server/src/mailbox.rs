@@ -22,7 +22,7 @@ pub(crate) const MAILS_MAX: usize = 16_384;
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// Deliver to sessions of this worker.
-    Deliver(Arc<Message>, Arc<[Target]>),
+    Deliver(Arc<Message>, Arc<[Target]>, Stored),
     /// Deliver to the member of a group that lives here.
     Share(Box<Parcel>),
     /// A connection whose session lives here.
@@ -43,6 +43,15 @@ pub(crate) enum Mail {
     Open,
     /// End, within so many milliseconds.
     Stop { grace_ms: u64 },
+}
+
+/// What the store knows of a message on its way.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Stored {
+    /// Slot of the first durable target; 0: there is none.
+    pub(crate) first_slot: u64,
+    /// Whether at QoS 2 it must not leave before it is stored.
+    pub(crate) is_held: bool,
 }
 
 /// The queue of one worker.
@@ -76,9 +85,7 @@ impl Mailbox {
         waiting.extend(mails);
         self.len.store(waiting.len(), Ordering::Relaxed);
         drop(waiting);
-        if self.is_asleep.swap(false, Ordering::SeqCst) {
-            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-        }
+        self.nudge();
     }
 
     /// Takes everything into `mails`, which must be empty.
@@ -95,6 +102,13 @@ impl Mailbox {
         self.is_closed.store(true, Ordering::SeqCst);
         self.len.store(0, Ordering::Relaxed);
         waiting.clear();
+    }
+
+    /// Wakes the worker if it sleeps: something else than mail is there.
+    pub(crate) fn nudge(&self) {
+        if self.is_asleep.swap(false, Ordering::SeqCst) {
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Announces sleep; false if mail is there already.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use whimbrel_protocol::Limits;
 
+pub use whimbrel_storage::Durability;
+
 use crate::transport::proxy::Network;
 
 /// Everything, frozen.
@@ -27,6 +29,17 @@ pub struct Options {
     pub retained_messages_max: usize,
     /// Bytes of retained messages kept at most.
     pub retained_bytes_max: usize,
+    /// Where what is acknowledged is kept; None: in memory only.
+    pub storage: Option<StorageOptions>,
+}
+
+/// What survives a crash, and where.
+#[derive(Clone, Debug)]
+pub struct StorageOptions {
+    /// The store's folder; made if it is missing.
+    pub folder: PathBuf,
+    /// What it survives.
+    pub durability: Durability,
 }
 
 /// When a client identifier is refused for a while.

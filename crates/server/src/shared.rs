@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_protocol::Limits;
 use whimbrel_router::Router;
 
+use crate::durable::Durable;
 use crate::event::Event;
 use crate::ledger::Block;
 use crate::listener::Listener;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     zones: RwLock<Vec<Arc<Limits>>>,
     question_deadline_ms: AtomicU64,
     pub(crate) flapping: Option<Flapping>,
+    /// What survives a crash; None: nothing does.
+    pub(crate) durable: Option<Durable>,
     running: AtomicUsize,
     /// Sessions that may outlive their connection.
     pub(crate) kept: AtomicUsize,
@@ -74,6 +77,7 @@ impl Shared {
             zones: RwLock::new(zones.iter().cloned().map(Arc::new).collect()),
             question_deadline_ms: AtomicU64::new(0),
             flapping: None,
+            durable: None,
             running: AtomicUsize::new(usize::from(workers)),
             kept: AtomicUsize::new(0),
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.

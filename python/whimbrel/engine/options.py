@@ -100,6 +100,8 @@ class Options:
     flapping_ban_ms: int
     max_retained_messages: int
     max_retained_bytes: int
+    storage_folder: str | None
+    is_storage_synced: bool
 
 
 def from_settings(settings: Settings) -> Options:
@@ -116,7 +118,15 @@ def from_settings(settings: Settings) -> Options:
         flapping_ban_ms=settings.flapping.ban_ms,
         max_retained_messages=settings.retained.max_messages,
         max_retained_bytes=settings.retained.max_bytes,
+        storage_folder=_storage_folder(settings),
+        is_storage_synced=settings.storage.durability == "sync",
     )
+
+
+def _storage_folder(settings: Settings) -> str | None:
+    """None: nothing is stored."""
+    data_dir = settings.node.data_dir
+    return str(data_dir / "store") if data_dir is not None and settings.storage.durability != "off" else None
 
 
 def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:

@@ -240,12 +240,10 @@ _BROKER: Final = (
     Row(
         key="storage.durability",
         field="durability",
-        shape=Choice(
-            ("off",),
-            later=(("sync", "it comes with the durable store"), ("os", "it comes with the durable store")),
-        ),
+        shape=Choice(("sync", "os", "off")),
         default="off",
-        doc="What an acknowledgement promises. off: sessions and retained messages live in memory.",
+        doc="What an acknowledgement promises. sync: what it says survives the loss of power. os: it survives the end of "
+        "the process, however sudden. off: sessions and retained messages live in memory.",
     ),
     Row(
         key="hooks.deadline",

@@ -250,17 +250,21 @@ impl Outbound {
         }
     }
 
-    /// What was in flight when the broker ended, in the order in which it was sent: identifier, message (None: PUBREC had
-    /// come), and the store's slot for that. Only before the first connection.
-    pub fn restore_inflight(&mut self, inflight: impl IntoIterator<Item = (u16, Option<Delivery>, u64)>) {
+    /// What was in flight when the broker ended: identifier, message (None: PUBREC had come), and the store's slot for that.
+    /// Only before the first connection. It is sent again in the order of the identifiers, which were given in a ring.
+    pub fn restore_inflight(&mut self, mut inflight: Vec<(u16, Option<Delivery>, u64)>) {
+        inflight.sort_unstable_by_key(|(packet_id, ..)| *packet_id);
+        let ids = || inflight.iter().map(|(packet_id, ..)| *packet_id);
+        // What is in flight lies close together, so the ring begins behind the widest gap.
+        let before = ids().cycle().skip(inflight.len().saturating_sub(1));
+        let Some((_, first)) = ids().zip(before).map(|(id, before)| (distance(before, id), id)).max() else {
+            return;
+        };
+        self.first = first;
         for (packet_id, delivery, slot) in inflight {
-            if self.slots.is_empty() {
-                self.first = packet_id;
-            }
-            let place = distance(self.first, packet_id);
-            while self.slots.len() <= place {
-                self.slots.push_back(Slot::Settled);
-            }
+            let place = distance(first, packet_id);
+            let length = self.slots.len().max(place + 1);
+            self.slots.resize_with(length, || Slot::Settled);
             self.slots[place] = match delivery {
                 Some(delivery) => Slot::AwaitingPubrec { kept: Some(delivery), sent: slot },
                 None => Slot::AwaitingPubcomp { is_fresh: false, stored: slot },
@@ -551,4 +555,33 @@ fn wrap(first: u16, steps: usize) -> u16 {
 /// How many steps lead from `first` to `packet_id` on the same ring.
 fn distance(first: u16, packet_id: u16) -> usize {
     (usize::from(packet_id) + ID_COUNT - usize::from(first)) % ID_COUNT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restored_identifiers_keep_their_place_in_the_ring() {
+        let table: [(&[u16], u16); 4] =
+            [(&[7], 7), (&[9, 7, 8], 7), (&[2, 65_534, 1, 65_535], 65_534), (&[1, 40_000], 40_000)];
+        for (ids, first) in table {
+            let mut outbound = Outbound::new(10, None);
+            outbound.restore_inflight(ids.iter().map(|id| (*id, None, 0)).collect());
+            assert_eq!(outbound.first, first, "{ids:?}");
+            assert_eq!(outbound.inflight_count(), ids.len());
+            outbound.attach(10, true);
+            let sent: Vec<u16> = std::iter::from_fn(|| outbound.next_resend()).map(|(id, _)| id).collect();
+            let mut expected = ids.to_vec();
+            expected.sort_unstable_by_key(|id| distance(first, *id));
+            assert_eq!(sent, expected);
+        }
+    }
+
+    #[test]
+    fn nothing_restored_leaves_it_as_it_was() {
+        let mut outbound = Outbound::new(10, None);
+        outbound.restore_inflight(Vec::new());
+        assert_eq!((outbound.first, outbound.inflight_count()), (1, 0));
+    }
 }

@@ -39,6 +39,8 @@ pub(super) struct Client {
     /// The reminder that is armed; another one that fires is an old one.
     pub(super) reminder_ms: u64,
     pub(super) session: Option<u32>,
+    /// Packets that wait for the store.
+    pub(super) held: u32,
     pub(super) listener: u16,
     pub(super) epoch: u16,
     pub(super) is_dirty: bool,
@@ -48,6 +50,8 @@ pub(super) struct Client {
     pub(super) is_superuser: bool,
     /// The client was told that the connection ends: what is in the outbox goes out, and nothing else happens.
     pub(super) is_leaving: bool,
+    /// Its outbox is not written until the store has what CONNACK promises.
+    pub(super) is_barred: bool,
 }
 
 /// A connection that waits for an answer.
@@ -102,6 +106,7 @@ impl Client {
             connected_at_ms: unix_ms,
             reminder_ms: 0,
             session: None,
+            held: 0,
             listener: arrival.listener,
             epoch,
             is_dirty: false,
@@ -109,6 +114,7 @@ impl Client {
             is_writable: false,
             is_superuser: false,
             is_leaving: false,
+            is_barred: false,
         }
     }
 
@@ -126,6 +132,9 @@ impl Client {
 
     /// Writes what the socket takes, and counts it. Whether it is gone shows when it is written or read next.
     pub(super) fn write_out(&mut self, spares: &mut Spares, counts: &mut Counts) {
+        if self.is_barred {
+            return; // What CONNACK promises is not stored, so it must not be said.
+        }
         if let (Moved::Bytes(count), _) = self.outbox.flush(&mut self.socket, spares) {
             counts.bytes_sent += count as u64;
         }

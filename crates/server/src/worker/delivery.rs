@@ -18,11 +18,12 @@ use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
 
 use super::Worker;
 use super::client::{Client, End};
+use super::durable::is_stored;
 use super::inbound::Step;
 use super::outbox::{SHARED_MIN_BYTES, Spares};
 use crate::event::Event;
 use crate::ledger::Counts;
-use crate::mailbox::Mail;
+use crate::mailbox::{Mail, Stored};
 use crate::shared::Interest;
 use crate::tap::TAPS;
 
@@ -86,6 +87,18 @@ impl Frames {
         {
             return Some(fitting);
         }
+        self.fit_plain(client, shape, publication, identifiers)
+    }
+
+    /// The same without an alias.
+    #[inline]
+    fn fit_plain(
+        &mut self,
+        client: &Client,
+        shape: Shape,
+        publication: &Publication<'_>,
+        identifiers: Option<&[u32]>,
+    ) -> Option<Fitting> {
         let limit = client.connection.peer_max_packet_bytes() as usize;
         let (range, layout) = self.find(shape, publication, identifiers)?;
         (layout.len <= limit).then_some((range, layout, Alias::NONE))
@@ -158,6 +171,12 @@ pub(super) struct Passing<'a> {
     publisher: Option<u32>,
     received_ms: u64,
     owned: Option<Arc<Message>>,
+    /// Slot of the next durable target in the message's record; 0: there is none.
+    pub(super) next_slot: u64,
+    /// The store's slot of a message of a group, which goes with it from member to member; 0: none.
+    pub(super) parcel_slot: u64,
+    /// Whether at QoS 2 it must not leave before the commit of what was gathered so far.
+    pub(super) is_held: bool,
 }
 
 impl<'a> Passing<'a> {
@@ -170,7 +189,28 @@ impl<'a> Passing<'a> {
             publisher: None,
             received_ms: now_ms,
             owned: Some(Arc::clone(message)),
+            next_slot: 0,
+            parcel_slot: 0,
+            is_held: false,
         }
+    }
+
+    pub(super) fn publication(&self) -> Publication<'a> {
+        self.publication
+    }
+
+    pub(super) fn received_ms(&self) -> u64 {
+        self.received_ms
+    }
+
+    /// The store's slot for this target; 0: none.
+    #[inline]
+    fn take_slot(&mut self, target: &Target) -> u64 {
+        if self.next_slot == 0 || !is_stored(self.qos, target) {
+            return 0;
+        }
+        self.next_slot += 1;
+        self.next_slot - 1
     }
 
     pub(super) fn qos(&self) -> QoS {
@@ -229,11 +269,14 @@ impl Worker {
         let Some(seat) = self.seat_of(slot) else { return Ok(Step::Next) };
         match seat.session.inbound.on_publish(publish.qos, publish.packet_id, now_ms) {
             Accepted::Route => {
+                self.keeper.begin();
                 if publish.qos == QoS::ExactlyOnce {
                     self.watch_await_rel(slot);
+                    self.store_received(slot, publish.packet_id);
                 }
                 let receivers = self.route_publish(slot, publish, topic);
                 self.acknowledge(slot, publish, if receivers == 0 { NOBODY } else { ReasonCode::SUCCESS });
+                self.keeper.begin();
             }
             Accepted::Duplicate => {
                 self.counts.publish_inuse += 1;
@@ -286,6 +329,10 @@ impl Worker {
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
         let ack = Ack::new(publish.packet_id, reason);
+        if self.keeper.has_written() || client.held > 0 {
+            // Behind those before it, also where it promises nothing: their order is kept [MQTT-4.6.0-2].
+            return self.hold(slot, |held| encode::ack(held, version, first, &ack));
+        }
         encode::ack(client.outbox.tail(&mut self.spares), version, first, &ack);
         self.mark_dirty(slot);
     }
@@ -296,7 +343,9 @@ impl Worker {
             && let Some(seat) = self.seat_of(slot)
         {
             // The refusal frees the identifier for the client's next message, so it must be free here, too.
+            let stored = seat.session.inbound.stored(publish.packet_id);
             seat.session.inbound.forget(publish.packet_id);
+            self.keeper.release(stored);
         }
         self.counts.publish_auth_error += u64::from(reason == ReasonCode::NOT_AUTHORIZED);
         self.acknowledge(slot, publish, reason);
@@ -317,6 +366,9 @@ impl Worker {
             publisher,
             received_ms: self.now.steady_ms,
             owned: None,
+            next_slot: 0,
+            parcel_slot: 0,
+            is_held: false,
         };
         let matches = self.matches_for(slot, topic);
         self.route(&mut passing, &matches)
@@ -351,6 +403,10 @@ impl Worker {
         if passing.retain {
             self.retain(passing);
         }
+        if matches.has_durable && passing.qos != QoS::AtMostOnce {
+            self.store_for(passing, matches);
+        }
+        passing.is_held = self.keeper.has_written();
         if matches.is_empty() {
             self.counts.dropped_no_subscribers += 1;
             self.counts.messages_dropped += 1;
@@ -378,17 +434,25 @@ impl Worker {
 
     fn retain(&mut self, passing: &mut Passing<'_>) {
         let message = passing.owned();
+        let slot = self.store_retained(&message);
         let mut retained = self.shared.router.retained.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.counts.retained_refused += u64::from(retained.store(message) == StoreOutcome::Refused);
+        let (outcome, free) = retained.store_under(message, slot);
+        self.counts.retained_refused += u64::from(outcome == StoreOutcome::Refused);
         let next_ms = retained.next_expiry_ms();
         drop(retained);
+        self.keeper.release(free);
         next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
     }
 
     fn deliver_away(&mut self, passing: &mut Passing<'_>, group: &Group) {
         let message = passing.owned();
         if group.owner != TAPS {
-            let mail = Mail::Deliver(message, Arc::clone(&group.targets));
+            let stored = Stored { first_slot: passing.next_slot, is_held: passing.is_held };
+            if passing.next_slot != 0 {
+                let qos = passing.qos;
+                passing.next_slot += group.targets.iter().filter(|target| is_stored(qos, target)).count() as u64;
+            }
+            let mail = Mail::Deliver(message, Arc::clone(&group.targets), stored);
             self.outgoing_len += 1;
             self.outgoing[usize::from(group.owner)].push(mail);
             return;
@@ -412,8 +476,10 @@ impl Worker {
     }
 
     /// Mail from another worker.
-    pub(super) fn deliver_mail(&mut self, message: &Arc<Message>, targets: &[Target]) {
-        let mut passing = Passing::from_message(message, self.now.steady_ms);
+    pub(super) fn deliver_mail(&mut self, message: &Arc<Message>, targets: &[Target], stored: Stored) {
+        let Stored { first_slot, is_held } = stored;
+        let whole = Passing::from_message(message, self.now.steady_ms);
+        let mut passing = Passing { next_slot: first_slot, is_held, ..whole };
         self.deliver(&mut passing, targets);
     }
 
@@ -445,27 +511,38 @@ impl Worker {
         target: &Target,
         (share, is_last_resort): (u32, bool),
     ) -> Delivered {
+        let slot_of_store = if SHARED { passing.parcel_slot } else { passing.take_slot(target) };
         let Some(seat) = self.sessions.live(target.slot, target.epoch) else {
+            if !SHARED {
+                self.keeper.release(slot_of_store);
+            }
             return Delivered::Gone;
         };
         if target.audience != Audience::All && !is_for(passing, target, &mut self.counts) {
+            self.keeper.release(slot_of_store);
             return Delivered::Settled;
         }
         let qos = passing.qos.min(target.qos);
         let retain = passing.retain && target.retain_as_published;
+        let is_held = qos == QoS::ExactlyOnce && (passing.is_held || seat.durable != 0);
         let slot = seat.client;
         let mut client = slot.and_then(|slot| self.clients.get_mut(slot as usize));
         let mut frame = None;
         if let Some(client) = client.as_deref_mut() {
             let shape = Shape { version: client.connection.version(), qos, retain, naming: Naming::Topic };
             let identifiers = identifiers_for(target, shape.version);
-            frame = self.frames.fit(client, shape, &passing.publication, identifiers);
+            frame = match is_held {
+                // What leaves later must not set an alias that packets before it already use.
+                true => self.frames.fit_plain(client, shape, &passing.publication, identifiers),
+                false => self.frames.fit(client, shape, &passing.publication, identifiers),
+            };
             if frame.is_none() {
                 if SHARED && !is_last_resort {
                     return Delivered::Refused; // Another member may take it (section 3.1.2.11.4).
                 }
                 self.counts.delivery_dropped += 1;
                 self.counts.delivery_dropped_too_large += 1; // [MQTT-3.1.2-25]
+                self.keeper.release(slot_of_store);
                 return Delivered::Settled;
             }
         }
@@ -475,12 +552,24 @@ impl Worker {
             return Delivered::Refused;
         }
         let identifiers = &target.identifiers;
-        let delivery = || Delivery { message: passing.owned(), qos, retain, share, identifiers: identifiers.clone() };
+        let mut unkept = slot_of_store;
+        let delivery = || {
+            let stored = std::mem::take(&mut unkept);
+            Delivery { message: passing.owned(), qos, retain, share, identifiers: identifiers.clone(), stored }
+        };
         let offered = match SHARED {
             true => outbound.offer_shared(qos, has_room, delivery),
             false => outbound.offer(qos, has_room, delivery),
         };
+        self.keeper.release(unkept); // Nobody keeps the message: it is sent once, or dropped.
         match (offered, client, frame) {
+            (Offered::Send(packet_id), Some(_), Some(fitting)) if is_held => {
+                count_sent(&mut self.counts, qos);
+                self.counts.messages_delivered += 1;
+                self.store_sent(target.slot, packet_id, slot_of_store);
+                let client = slot.unwrap_or_default();
+                self.hold_publish(client, &passing.publication, fitting, packet_id);
+            }
             (Offered::Send(packet_id), Some(client), Some(fitting)) => {
                 let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
                 self.frames.put((client, &mut self.spares), &passing.publication, fitting, packet_id);
@@ -505,6 +594,23 @@ impl Worker {
             }
         }
         Delivered::Settled
+    }
+
+    /// A PUBLISH of QoS 2 leaves with the commit of what was gathered so far.
+    fn hold_publish(&mut self, slot: u32, publication: &Publication<'_>, (range, layout, _): Fitting, packet_id: u16) {
+        let frames = std::mem::take(&mut self.frames);
+        self.hold(slot, |held| {
+            let start = held.len();
+            held.extend_from_slice(&frames.bytes[range]);
+            if layout.packet_id_at != 0 {
+                let at = start + layout.packet_id_at;
+                held[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
+            }
+            if publication.payload.len() >= SHARED_MIN_BYTES {
+                held.extend_from_slice(publication.payload);
+            }
+        });
+        self.frames = frames;
     }
 
     fn count_offer(&mut self, offered: Offered) {
@@ -533,14 +639,30 @@ impl Worker {
         let shape = Shape { version, qos: delivery.qos, retain: delivery.retain, naming: Naming::Topic };
         let publication = delivery.message.publication(self.now.steady_ms);
         let identifiers = delivery.identifiers.as_deref().filter(|_| version == Version::V5);
+        let seat_slot = client.session.unwrap_or(u32::MAX);
+        let is_durable = self.sessions.get(seat_slot).is_some_and(|seat| seat.durable != 0);
+        let is_held = delivery.qos == QoS::ExactlyOnce && is_durable;
         self.frames.clear();
-        let Some(fitting) = self.frames.fit(client, shape, &publication, identifiers) else {
+        let fitting = match is_held {
+            true => self.frames.fit_plain(client, shape, &publication, identifiers),
+            false => self.frames.fit(client, shape, &publication, identifiers),
+        };
+        let Some(fitting) = fitting else {
             // What was sent once, when the client took larger packets, has been delivered.
             self.counts.delivery_dropped += u64::from(!dup);
             self.counts.delivery_dropped_too_large += u64::from(!dup);
             return false;
         };
         self.frames.bytes[fitting.0.start] |= u8::from(dup) << 3;
+        if is_held {
+            count_sent(&mut self.counts, delivery.qos);
+            self.counts.messages_delivered += u64::from(!dup);
+            if !dup {
+                self.store_sent(seat_slot, packet_id, delivery.stored);
+            }
+            self.hold_publish(slot, &publication, fitting, packet_id);
+            return true;
+        }
         self.frames.put((client, &mut self.spares), &publication, fitting, packet_id);
         if publication.payload.len() >= SHARED_MIN_BYTES {
             client.outbox.share(&delivery.message);
@@ -561,7 +683,7 @@ impl Worker {
             Resend::Publish(_) => self.abandon(seat_slot, packet_id),
             Resend::PubRel => {
                 self.counts.pubrel_sent += 1;
-                self.send(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
+                self.send_stored(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
             }
         }
         true
@@ -645,13 +767,13 @@ mod tests {
 
     fn target(slot: u32) -> Target {
         let (qos, audience) = (QoS::AtLeastOnce, Audience::All);
-        Target { slot, epoch: 1, qos, audience, retain_as_published: false, identifiers: None }
+        Target { slot, epoch: 1, qos, audience, retain_as_published: false, durable: 0, identifiers: None }
     }
 
     #[test]
     fn mail_for_a_session_that_has_ended_meanwhile_is_counted() {
         let mut worker = lone_worker();
-        worker.deliver_mail(&message(), &[target(0)]);
+        worker.deliver_mail(&message(), &[target(0)], Stored::default());
         assert_eq!((worker.counts.delivery_dropped, worker.counts.delivery_dropped_session_ended), (1, 1));
     }
 

@@ -49,6 +49,7 @@ impl Worker {
         // Time does not count while the client is away; it starts anew when the session is resumed.
         let Some(slot) = seat.client else { return };
         let timeout_s = self.clients[slot as usize].connection.limits().await_rel_timeout_s;
+        seat.session.inbound.overdue_stored(now_ms, timeout_s).for_each(|stored| self.keeper.release(stored));
         let expired = seat.session.inbound.expire(now_ms, timeout_s) as u64;
         self.counts.qos2_expired += expired;
         self.counts.messages_dropped += expired;
@@ -83,7 +84,7 @@ impl Worker {
             }
             Resend::PubRel => {
                 self.counts.pubrel_sent += 1;
-                self.send(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
+                self.send_stored(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
             }
         }
     }

@@ -80,7 +80,7 @@ impl Worker {
 
     pub(super) fn flush(&mut self, slot: u32) {
         let client = &mut self.clients[slot as usize];
-        if client.awaits_writable && !client.is_writable {
+        if client.is_barred || client.awaits_writable && !client.is_writable {
             return; // The kernel said that it takes nothing, and has not said otherwise since.
         }
         client.is_writable = false;

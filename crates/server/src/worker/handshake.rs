@@ -226,9 +226,12 @@ impl Worker {
         if self.must_refuse_session(request, &limits) {
             return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
         }
+        self.keeper.begin();
         let (seat, session_present) = self.open_session(request, &limits);
         self.keep_or_not(seat, request, &limits);
         self.attach(slot, seat, request, is_superuser);
+        self.keep_session(slot, seat, !session_present);
+        self.keeper.begin();
         self.resume_exchanges(slot);
         let mut connack = Vec::new();
         request.put_accepted(&mut connack, &limits, session_present);

@@ -214,18 +214,24 @@ impl Worker {
             }
         };
         if !ack.reason.is_error() {
+            if reason == ReasonCode::SUCCESS {
+                self.store_released(slot, ack.packet_id);
+            }
             self.counts.pubrel_sent += 1;
-            self.send(slot, &Packet::PubRel(Ack::new(ack.packet_id, reason)));
+            self.send_stored(slot, &Packet::PubRel(Ack::new(ack.packet_id, reason)));
         }
     }
 
     fn on_pubrel(&mut self, slot: u32, ack: &Ack<'_>) {
         self.counts.pubrel_received += 1;
         let Some(seat) = self.seat_of(slot) else { return };
+        let stored = seat.session.inbound.stored(ack.packet_id);
         let reason = seat.session.inbound.on_pubrel(ack.packet_id);
+        self.keeper.release(stored);
         self.counts.pubrel_missed += u64::from(reason.is_error());
         self.counts.pubcomp_sent += 1;
-        self.send(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason)));
+        // Else the identifier's next message would be taken for this one after a crash.
+        self.send_stored(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason)));
     }
 
     fn on_pubcomp(&mut self, slot: u32, ack: &Ack<'_>) {

@@ -117,6 +117,7 @@ impl Worker {
         let will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
         seat.away = Some(Box::new(Away { last_seen, will_due_ms, expires_ms }));
         (0..evicted).for_each(|_| self.count_drop(DropReason::QueueFull));
+        self.put_session(slot, unix_ms.max(1));
         if is_member {
             self.set_online(slot, false);
             // One that is taken over is away for less than this turn.
@@ -128,13 +129,14 @@ impl Worker {
     }
 
     /// Does what is due for an absent client's session, and arms the reminder for what is not.
-    fn attend(&mut self, slot: u32) {
+    pub(super) fn attend(&mut self, slot: u32) {
         let now_ms = self.now.ms;
         if let Some(seat) = self.sessions.get_mut(slot)
             && let Some(_) = seat.away.as_mut().and_then(|away| away.will_due_ms.take_if(|due_ms| *due_ms <= now_ms))
         {
             let will = seat.session.will.take();
             will.into_iter().for_each(|will| self.publish_will(&will.message, slot));
+            self.put_session(slot, self.now.unix_ms.max(1));
         }
         let Some(seat) = self.sessions.get_mut(slot) else {
             return;
@@ -201,6 +203,7 @@ impl Worker {
         for _ in 0..seat.session.outbound.queue_len() {
             self.count_drop(DropReason::SessionEnded);
         }
+        self.forget_session(&mut seat);
         if let Some(will) = seat.session.will.take() {
             self.publish_will(&will.message, slot);
         }

@@ -9,6 +9,7 @@ mod authority;
 mod budget;
 mod client;
 mod delivery;
+mod durable;
 mod enhanced;
 mod exchanges;
 mod flapping;
@@ -22,6 +23,7 @@ mod outbox;
 mod pacing;
 mod replay;
 mod requests;
+mod restoring;
 mod sessions;
 mod sharing;
 mod subscribing;
@@ -48,6 +50,7 @@ use crate::shared::Shared;
 use crate::timers::{Subject, Timers};
 use client::Client;
 use delivery::Frames;
+use durable::Keeper;
 use outbox::Spares;
 use sessions::Sessions;
 use sharing::Owing;
@@ -105,6 +108,7 @@ pub(crate) struct Worker {
     cache: MatchCache,
     replaying: VecDeque<(u32, u16)>,
     owing: Owing,
+    keeper: Keeper,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -181,6 +185,7 @@ impl Worker {
             cache: MatchCache::new(index),
             replaying: VecDeque::new(),
             owing: Owing::default(),
+            keeper: Keeper::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -216,6 +221,7 @@ impl Worker {
         }
         self.ready = ready;
         self.take_mail();
+        self.release_committed();
         self.fire_timers();
         self.step_replays();
         self.flush_dirty();
@@ -225,6 +231,7 @@ impl Worker {
     fn wait(&mut self) {
         let has_work = !self.dirty.is_empty() || self.can_replay();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
+        let is_sleepy = is_sleepy && !self.keeper.has_committed(); // Looked at after the store was told to wake us.
         let timeout = if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|duration| Timespec {
             tv_sec: duration.as_secs() as i64,
@@ -316,6 +323,8 @@ impl Worker {
     }
 
     fn post_once(&mut self) {
+        // Before the mail: who gets it may settle what the store must have heard of.
+        self.keeper.seal();
         self.outgoing_len = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
             if !mails.is_empty() {
@@ -349,7 +358,7 @@ impl Worker {
     }
 
     fn is_done(&self) -> bool {
-        let is_sent = |client: &Client| client.outbox.len() == 0 && !client.socket.has_waiting();
+        let is_sent = |client: &Client| client.held == 0 && client.outbox.len() == 0 && !client.socket.has_waiting();
         let is_empty = || self.clients.iter().all(|(_, client)| is_sent(client));
         self.stop_by_ms.is_some_and(|by_ms| self.now.ms >= by_ms || is_empty())
     }
@@ -360,6 +369,7 @@ impl Worker {
             self.end(slot, client::End { is_told: false, ..client::End::SHUTDOWN });
         }
         self.shared.mailboxes[usize::from(self.index)].close();
+        self.keeper.seal();
         self.counts.connections_count = 0;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
         self.shared.leave(&mut self.events);

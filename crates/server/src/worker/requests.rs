@@ -32,12 +32,14 @@ impl Worker {
 
     fn on_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Deliver(message, targets) => self.deliver_mail(&message, &targets),
+            Mail::Deliver(message, targets, stored) => self.deliver_mail(&message, &targets, stored),
             Mail::Share(parcel) => self.deliver_parcel(&parcel),
             Mail::Adopt(handoff) => self.adopt(*handoff),
             Mail::Publish { ticket, message } => {
+                self.keeper.begin();
                 let receivers = self.route_message(&message, None) as u64;
-                self.events.push(Event::Published { ticket, receivers });
+                self.post_held(Event::Published { ticket, receivers });
+                self.keeper.begin();
             }
             Mail::Authenticated { ticket, reason_code, is_superuser } => {
                 self.on_authenticated(ticket, verdict(reason_code), is_superuser);

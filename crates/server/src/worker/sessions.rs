@@ -27,6 +27,8 @@ pub(super) struct Seat {
     pub(super) reminder_ms: u64,
     /// Retained messages that new subscriptions are still to be sent.
     pub(super) replays: Option<Box<Replays>>,
+    /// Number under which the store knows the session; 0: it does not.
+    pub(super) durable: u32,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
     /// Whether it is counted as one that may outlive its connection.
@@ -114,6 +116,7 @@ impl Sessions {
             away: None,
             reminder_ms: 0,
             replays: None,
+            durable: 0,
             epoch: self.next_epoch,
             clean_start: false,
             is_kept: false,

@@ -63,13 +63,23 @@ pub(crate) struct Parcel {
     journey: Journey,
     /// It comes back to the member that gave it away.
     is_return: bool,
+    /// The store's slot; 0: none.
+    stored: u64,
+    /// Whether at QoS 2 it must not leave before it is stored.
+    is_held: bool,
 }
 
 impl Worker {
     /// Gives the message to one member of each group; how many groups had one.
     #[inline(never)]
     pub(super) fn share_out(&mut self, passing: &mut Passing<'_>, groups: &[Arc<Share>]) -> usize {
-        groups.iter().map(|share| usize::from(self.share_one(passing, share, Journey::default()))).sum()
+        let mut count = 0;
+        for share in groups {
+            passing.parcel_slot = 0;
+            count += usize::from(self.share_one(passing, share, Journey::default()));
+            self.keeper.release(std::mem::take(&mut passing.parcel_slot)); // Nobody took it.
+        }
+        count
     }
 
     /// Gives the message to a member; false if the group has none.
@@ -80,11 +90,14 @@ impl Worker {
             let wish = Wish { qos: passing.qos(), hash, not: journey.not, is_gift: journey.home.is_some() };
             let Some(choice) = share.choose(wish) else { break };
             let is_last_resort = choice.is_last_resort || (journey.hops >= HOPS_MAX && journey.home.is_none());
+            self.store_for_member(passing, &choice.target);
+            passing.is_held |= self.keeper.has_written();
             if choice.owner != self.index {
                 self.send_away(passing, share, Choice { is_last_resort, ..choice }, journey);
                 return true;
             }
             if self.deliver_shared(passing, (share.number, is_last_resort), &choice.target) == Delivered::Settled {
+                passing.parcel_slot = 0;
                 return true;
             }
             journey.not = Some(Place { owner: self.index, slot: choice.target.slot, epoch: choice.target.epoch });
@@ -109,7 +122,9 @@ impl Worker {
     fn send_away(&mut self, passing: &mut Passing<'_>, share: &Arc<Share>, choice: Choice, journey: Journey) {
         let Choice { owner, target, is_last_resort } = choice;
         let (message, share) = (passing.owned(), Arc::clone(share));
-        self.post_parcel(owner, Parcel { message, share, target, is_last_resort, journey, is_return: false });
+        let (stored, is_held) = (std::mem::take(&mut passing.parcel_slot), passing.is_held);
+        let parcel = Parcel { message, share, target, is_last_resort, journey, is_return: false, stored, is_held };
+        self.post_parcel(owner, parcel);
     }
 
     fn post_parcel(&mut self, owner: u16, parcel: Parcel) {
@@ -126,7 +141,9 @@ impl Worker {
             return self.take_home(passing, share, &target);
         }
         let (message, share, journey) = (passing.owned(), Arc::clone(share), Journey::default());
-        let parcel = Parcel { message, share, target, is_last_resort: false, journey, is_return: true };
+        let (stored, is_held) = (std::mem::take(&mut passing.parcel_slot), passing.is_held);
+        let parcel =
+            Parcel { message, share, target, is_last_resort: false, journey, is_return: true, stored, is_held };
         self.post_parcel(home.owner, parcel);
         true
     }
@@ -137,7 +154,8 @@ impl Worker {
         };
         let (qos, retain) = (passing.qos().min(target.qos), passing.retain() && target.retain_as_published);
         let (message, identifiers) = (passing.owned(), target.identifiers.clone());
-        seat.session.outbound.put_back(Delivery { message, qos, retain, share: share.number, identifiers });
+        let stored = std::mem::take(&mut passing.parcel_slot);
+        seat.session.outbound.put_back(Delivery { message, qos, retain, share: share.number, identifiers, stored });
         match seat.client {
             Some(client) => self.mark_dirty(client),
             None => self.owe(target.slot, SOON_MS),
@@ -147,7 +165,8 @@ impl Worker {
 
     /// A message for a member that another worker chose.
     pub(super) fn deliver_parcel(&mut self, parcel: &Parcel) {
-        let mut passing = Passing::from_message(&parcel.message, self.now.unix_ms);
+        let mut passing = Passing::from_message(&parcel.message, self.now.steady_ms);
+        (passing.parcel_slot, passing.is_held) = (parcel.stored, parcel.is_held);
         let (passing, share, target) = (&mut passing, &parcel.share, &parcel.target);
         self.begin_frames();
         let is_taken = if parcel.is_return {
@@ -161,6 +180,7 @@ impl Worker {
             self.share_one(passing, share, Journey { not: Some(not), hops, ..parcel.journey })
         };
         if !is_taken {
+            self.keeper.release(passing.parcel_slot);
             self.count_drop(DropReason::SessionEnded);
         }
     }
@@ -201,8 +221,9 @@ impl Worker {
         let Ok(Subscribed { filter, .. }) = Subscribed::new(whole) else { return };
         let Some(presence) = self.sessions.presence_for(slot) else { return };
         let Some(seat) = self.sessions.get(slot) else { return };
-        let Entry { place, options, identifier } = entry;
-        let member = Member { place, options, identifier, presence, is_online: seat.client.is_some() };
+        let Entry { place, options, identifier, durable } = entry;
+        let is_online = seat.client.is_some();
+        let member = Member { place, options, identifier, durable, presence, is_online };
         self.note_room(slot);
         self.shared.router.join((whole, filter), member, strategy);
     }
@@ -276,7 +297,7 @@ impl Worker {
         self.note_room(slot);
         let has_given = !taken.is_empty();
         let journey = Journey { not: Some(place), hops: 0, home: Some(place) };
-        taken.into_iter().for_each(|delivery| self.give_back(&delivery.message, delivery.share, journey));
+        taken.into_iter().for_each(|delivery| self.give_back(&delivery, journey));
         if is_owing {
             self.owe(slot, if has_given { SOON_MS } else { IDLE_MS });
         }
@@ -292,18 +313,29 @@ impl Worker {
         let has_members = |number| router.share_numbered(number).is_some();
         let taken = seat.session.outbound.take_shared(usize::MAX, has_members);
         let journey = Journey { not: Some(place), ..Journey::default() };
-        taken.into_iter().for_each(|delivery| self.give_back(&delivery.message, delivery.share, journey));
+        for mut delivery in taken {
+            if seat.durable != 0 {
+                // Its record names a session that is no more: the next member gets a record of its own.
+                self.keeper.release(std::mem::take(&mut delivery.stored));
+            }
+            self.give_back(&delivery, journey);
+        }
     }
 
-    fn give_back(&mut self, message: &Arc<Message>, number: u32, journey: Journey) {
-        let mut passing = Passing::from_message(message, self.now.unix_ms);
-        if message.is_expired(self.now.unix_ms) {
+    fn give_back(&mut self, delivery: &Delivery, journey: Journey) {
+        let message = &delivery.message;
+        let parcel_slot = delivery.stored;
+        let mut passing = Passing::from_message(message, self.now.steady_ms);
+        passing.parcel_slot = parcel_slot;
+        if message.is_expired(self.now.steady_ms) {
+            self.keeper.release(parcel_slot);
             return self.count_drop(DropReason::Expired);
         }
         self.begin_frames();
         self.counts.shared_moved += 1;
-        let share = self.shared.router.share_numbered(number);
+        let share = self.shared.router.share_numbered(delivery.share);
         if !share.is_some_and(|share| self.share_one(&mut passing, &share, journey)) {
+            self.keeper.release(passing.parcel_slot);
             self.count_drop(DropReason::SessionEnded);
         }
     }

@@ -53,10 +53,11 @@ impl Worker {
             granted.extend(outcome.ok());
         }
         self.count_refused(&reasons);
+        self.keeper.begin();
         self.enter_filters(slot, &granted, identifier);
         self.counts.suback_sent += 1;
         let properties = Properties::default();
-        self.send(slot, &Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons }));
+        self.send_behind(slot, &Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons }));
     }
 
     fn count_refused(&mut self, reasons: &[ReasonCode]) {
@@ -124,7 +125,9 @@ impl Worker {
             }
         }
         drop(retained);
-        let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier };
+        let durable = seat.durable;
+        self.keeper.put_filters(durable, &seat.session, granted.iter().map(|(filter, _)| *filter));
+        let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier, durable };
         let plain = granted.iter().filter(|(filter, _)| !filter.is_shared());
         self.shared.router.subscribe(plain.map(|(filter, options)| (*filter, entry(options))));
         for (whole, options) in granted.iter().filter(|(filter, _)| filter.is_shared()) {
@@ -156,6 +159,8 @@ impl Worker {
                 Err(reason) => *reason,
             });
         }
+        self.keeper.begin();
+        self.keeper.put_filters(seat.durable, &seat.session, removed.iter().copied());
         self.subscription_count -= removed.len() as u64;
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
         for whole in removed.iter().filter(|filter| filter.is_shared()) {
@@ -164,7 +169,7 @@ impl Worker {
         self.shared.router.unsubscribe(removed.into_iter().filter(|filter| !filter.is_shared()), place);
         self.counts.unsuback_sent += 1;
         let properties = Properties::default();
-        self.send(slot, &Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, properties, reasons }));
+        self.send_behind(slot, &Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, properties, reasons }));
     }
 
     /// Whether the client may publish so; None: Python is being asked, the packet comes again with the answer.

@@ -73,6 +73,7 @@ impl House {
             flapping,
             retained_messages_max: 1000,
             retained_bytes_max: 1 << 24,
+            storage: None,
         };
         let broker = Broker::start(&options).expect("a free port");
         broker.open();

@@ -1,0 +1,48 @@
+//! What of the broker survives a crash: the store, the numbers of its sessions, what a start finds in it.
+//!
+//! Knows which records the workers write and reads them back. Must not know sockets, routing or when an acknowledgement is
+//! sent; that is the workers' part (`worker/durable.rs`).
+
+mod record;
+mod restore;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use whimbrel_storage::{Failure, Store};
+
+pub(crate) use record::{SessionRecord, key_of_subscription, packet_id_body, sent_body, stored, subscription_value};
+pub(crate) use restore::{Kept, KeptSession, read_back};
+
+/// The store as all workers share it.
+pub(crate) struct Durable {
+    pub(crate) store: Arc<dyn Store>,
+    next_number: AtomicU32,
+}
+
+impl std::fmt::Debug for Durable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Durable({:?})", self.store.statistics())
+    }
+}
+
+impl Durable {
+    /// Reads back what `store` holds. Waits for the disk.
+    pub(crate) fn open(store: Arc<dyn Store>) -> Result<(Durable, Kept), Failure> {
+        let kept = read_back(&*store)?;
+        let next_number = AtomicU32::new(kept.highest_number + 1);
+        Ok((Durable { store, next_number }, kept))
+    }
+
+    /// A number for a session that begins; None after four thousand million of them, and then it is not durable.
+    pub(crate) fn number(&self) -> Option<u32> {
+        let next = |number: u32| number.checked_add(1);
+        self.next_number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        self.store.close();
+    }
+}

@@ -1,0 +1,416 @@
+//! What must be stored before it is said: records of a turn, and the packets that wait for their commit.
+//!
+//! Knows which packets promise something that a crash must not break (PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, the
+//! CONNACK of a new durable session, a PUBLISH of QoS 2) and holds them back until the store has what they promise.
+//! Everything that is gathered in a turn is handed over once, before mail is posted, so that no other worker can settle what
+//! the store has not heard of. Without a store nothing here costs more than a branch.
+
+use std::collections::VecDeque;
+
+use whimbrel_protocol::packet::Packet;
+use whimbrel_protocol::session::{Released, Session};
+use whimbrel_protocol::{Message, QoS, encode};
+use whimbrel_router::{Matches, Target};
+use whimbrel_storage::{Identifiers, Kind, Receiver, Slot, Space, StoredMessage, Ticket, Writer};
+
+use super::Worker;
+use super::delivery::Passing;
+use super::sessions::Seat;
+use crate::durable::{self, SessionRecord};
+use crate::event::Event;
+
+/// A worker's part of the store.
+#[derive(Default)]
+pub(super) struct Keeper {
+    writer: Option<Writer>,
+    released: Released,
+    /// Whether what is being handled left something to store.
+    has_written: bool,
+    open: Held,
+    sealed: VecDeque<(Ticket, Held)>,
+    spare: Vec<Held>,
+    scratch: Vec<u8>,
+}
+
+/// What waits for one commit, in its order.
+#[derive(Default)]
+struct Held {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+enum Entry {
+    /// So many bytes for a connection: slot and epoch.
+    Packet(u32, u16, u32),
+    /// The connection's outbox may be written from now on.
+    Opening(u32, u16),
+    Event(Event),
+}
+
+/// Turns' worth of empty buffers that are kept, each no larger than this.
+const SPARE_MAX: usize = 8;
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+
+impl Keeper {
+    pub(super) fn new(writer: Option<Writer>) -> Keeper {
+        Keeper { writer, ..Keeper::default() }
+    }
+
+    /// A packet begins: nothing was written for it yet.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        self.has_written = false;
+    }
+
+    /// Whether something was written since `begin`.
+    #[inline]
+    pub(super) fn has_written(&self) -> bool {
+        self.has_written
+    }
+
+    /// Nobody needs this slot any more; 0 names none.
+    #[inline]
+    pub(super) fn release(&self, slot: u64) {
+        self.released.push(slot);
+    }
+
+    /// Where sessions name what they need no longer.
+    pub(super) fn released(&self) -> Released {
+        self.released.clone()
+    }
+
+    /// Whether some of them could go.
+    pub(super) fn has_committed(&self) -> bool {
+        let committed = self.writer.as_ref().map(|writer| writer.store().committed());
+        self.sealed.front().is_some_and(|(ticket, _)| committed.is_some_and(|committed| *ticket <= committed))
+    }
+
+    /// Writes a small record for a session; its slot, 0 without a store.
+    fn note(&mut self, kind: Kind, session: u32, body: &[u8]) -> u64 {
+        let Some(writer) = &mut self.writer else { return 0 };
+        let mut record = writer.record(kind);
+        let slot = record.receiver(&Receiver::of(u64::from(session), QoS::AtMostOnce));
+        record.finish(body);
+        self.has_written = true;
+        slot.0
+    }
+
+    /// Hands over what was gathered. What waits for it waits under its ticket.
+    pub(super) fn seal(&mut self) {
+        let Some(writer) = &mut self.writer else { return };
+        self.released.drain(|slot| writer.settle(Slot(slot)));
+        if self.open.entries.is_empty() {
+            writer.submit();
+            return;
+        }
+        let ticket = writer.barrier();
+        let fresh = self.spare.pop().unwrap_or_default();
+        self.sealed.push_back((ticket, std::mem::replace(&mut self.open, fresh)));
+    }
+
+    fn take_committed(&mut self) -> Option<Held> {
+        if !self.has_committed() {
+            return None;
+        }
+        self.sealed.pop_front().map(|(_, held)| held)
+    }
+
+    fn recycle(&mut self, mut held: Held) {
+        if self.spare.len() < SPARE_MAX && held.bytes.capacity() <= SPARE_BYTES_MAX {
+            held.bytes.clear();
+            held.entries.clear();
+            self.spare.push(held);
+        }
+    }
+}
+
+impl Worker {
+    /// The way into the store, before the first turn.
+    pub(crate) fn keep_in(&mut self, writer: Option<Writer>) {
+        self.keeper = Keeper::new(writer);
+    }
+
+    /// Whether there is a store.
+    #[inline]
+    pub(super) fn has_store(&self) -> bool {
+        self.keeper.writer.is_some()
+    }
+
+    /// Writes one record of a message for all its durable receivers.
+    pub(super) fn store_for(&mut self, passing: &mut Passing<'_>, matches: &Matches) {
+        let Some(writer) = &mut self.keeper.writer else { return };
+        let mut record = writer.record(Kind::Message);
+        let away = matches.away.iter().flat_map(|group| group.targets.iter());
+        let receivers = matches.home.iter().chain(away).filter_map(|target| receiver_of(passing, target));
+        let first = receivers.fold(0, |first, receiver| {
+            let slot = record.receiver(&receiver).0;
+            if first == 0 { slot } else { first }
+        });
+        if record.message(&passing.stored_message()) {
+            passing.next_slot = first;
+            self.keeper.has_written = true;
+        }
+    }
+
+    /// Writes a message of a group for the member that was chosen, unless it is stored already: then the member that had it
+    /// first has it back after a crash, and gives it away again.
+    pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target) {
+        let Some(writer) = &mut self.keeper.writer else { return };
+        if passing.parcel_slot != 0 {
+            return;
+        }
+        let Some(receiver) = receiver_of(passing, target) else { return };
+        let mut record = writer.record(Kind::Message);
+        passing.parcel_slot = record.receiver(&receiver).0;
+        record.message(&passing.stored_message());
+        self.keeper.has_written = true;
+    }
+
+    /// Writes a retained message and hands it over at once, because the next worker that replaces it settles it. Its slot,
+    /// 0 without a store.
+    pub(super) fn store_retained(&mut self, message: &Message) -> u64 {
+        let Some(writer) = &mut self.keeper.writer else { return 0 };
+        let mut slot = Slot(0);
+        if !message.payload().is_empty() {
+            let mut record = writer.record(Kind::Retained);
+            slot = record.receiver(&Receiver::of(0, QoS::AtMostOnce));
+            record.message(&durable::stored(message));
+            writer.submit();
+        }
+        self.keeper.has_written = true;
+        slot.0
+    }
+
+    /// The identifier of a QoS 2 message is known before PUBREC says so.
+    pub(super) fn store_received(&mut self, slot: u32, packet_id: u16) {
+        let Some(number) = self.seat_of(slot).map(|seat| seat.durable).filter(|number| *number != 0) else {
+            return;
+        };
+        let stored = self.keeper.note(Kind::Received, number, &durable::packet_id_body(packet_id));
+        self.seat_of(slot).into_iter().for_each(|seat| seat.session.inbound.note_stored(packet_id, stored));
+    }
+
+    /// The identifier of a QoS 2 delivery is known before the client gets it, or the client could not tell it from another
+    /// message after a crash.
+    pub(super) fn store_sent(&mut self, seat_slot: u32, packet_id: u16, message_slot: u64) {
+        let Some(seat) = self.sessions.get_mut(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        let stored = self.keeper.note(Kind::Sent, seat.durable, &durable::sent_body(packet_id, message_slot));
+        seat.session.outbound.note_sent(packet_id, stored);
+    }
+
+    /// PUBREC is known before PUBREL answers it.
+    pub(super) fn store_released(&mut self, slot: u32, packet_id: u16) {
+        let Some(number) = self.seat_of(slot).map(|seat| seat.durable).filter(|number| *number != 0) else {
+            return;
+        };
+        let stored = self.keeper.note(Kind::Released, number, &durable::packet_id_body(packet_id));
+        self.seat_of(slot).into_iter().for_each(|seat| seat.session.outbound.note_released(packet_id, stored));
+    }
+
+    /// Appends bytes that `put` writes to what waits for this turn's commit.
+    pub(super) fn hold(&mut self, slot: u32, put: impl FnOnce(&mut Vec<u8>)) {
+        let client = &mut self.clients[slot as usize];
+        let start = self.keeper.open.bytes.len();
+        put(&mut self.keeper.open.bytes);
+        let length = (self.keeper.open.bytes.len() - start) as u32;
+        client.held += 1;
+        self.keeper.open.entries.push(Entry::Packet(slot, client.epoch, length));
+    }
+
+    /// As `send`, once everything that was gathered so far is stored.
+    pub(super) fn send_held(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
+        let client = &self.clients[slot as usize];
+        let (version, limit) = (client.connection.version(), client.connection.peer_max_packet_bytes() as usize);
+        let mut scratch = std::mem::take(&mut self.keeper.scratch);
+        scratch.clear();
+        encode::encode(&mut scratch, version, packet);
+        let fits = scratch.len() <= limit; // One that the client does not take is discarded [MQTT-3.1.2-24].
+        if fits {
+            self.counts.packets_sent += 1;
+            self.hold(slot, |held| held.extend_from_slice(&scratch));
+        }
+        self.keeper.scratch = scratch;
+        fits
+    }
+
+    /// Where something was written for it, a packet leaves with the commit.
+    pub(super) fn send_behind(&mut self, slot: u32, packet: &Packet<'_>) {
+        match self.keeper.has_written() {
+            true => drop(self.send_held(slot, packet)),
+            false => self.send(slot, packet),
+        }
+        self.keeper.begin();
+    }
+
+    /// A packet of an exchange at QoS 2: of a durable session it leaves with the commit.
+    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) {
+        match self.seat_of(slot).is_some_and(|seat| seat.durable != 0) {
+            true => drop(self.send_held(slot, packet)),
+            false => self.send(slot, packet),
+        }
+    }
+
+    /// Nothing leaves this connection until what was gathered so far is stored.
+    fn bar(&mut self, slot: u32) {
+        let client = &mut self.clients[slot as usize];
+        client.is_barred = true;
+        self.keeper.open.entries.push(Entry::Opening(slot, client.epoch));
+    }
+
+    /// An event goes out once everything that was gathered so far is stored.
+    pub(super) fn post_held(&mut self, event: Event) {
+        match self.keeper.has_written {
+            true => self.keeper.open.entries.push(Entry::Event(event)),
+            false => self.events.push(event),
+        }
+    }
+
+    /// What waited for commits that are done goes its way.
+    pub(super) fn release_committed(&mut self) {
+        while let Some(mut held) = self.keeper.take_committed() {
+            let mut at = 0;
+            for entry in held.entries.drain(..) {
+                match entry {
+                    Entry::Packet(slot, epoch, length) => {
+                        let end = at + length as usize;
+                        self.let_out(slot, epoch, &held.bytes[at..end]);
+                        at = end;
+                    }
+                    Entry::Opening(slot, epoch) => self.open_up(slot, epoch),
+                    Entry::Event(event) => self.events.push(event),
+                }
+            }
+            self.keeper.recycle(held);
+        }
+    }
+
+    fn let_out(&mut self, slot: u32, epoch: u16, packet: &[u8]) {
+        let Some(client) = self.clients.get_mut(slot as usize).filter(|client| client.epoch == epoch) else {
+            return;
+        };
+        client.held -= 1;
+        client.outbox.tail(&mut self.spares).extend_from_slice(packet);
+        self.mark_dirty(slot);
+    }
+
+    fn open_up(&mut self, slot: u32, epoch: u16) {
+        let Some(client) = self.clients.get_mut(slot as usize).filter(|client| client.epoch == epoch) else {
+            return;
+        };
+        client.is_barred = false;
+        self.mark_dirty(slot);
+    }
+
+    /// A connection has taken its session: the store learns of it, and CONNACK waits where it promises something new.
+    pub(super) fn keep_session(&mut self, slot: u32, seat_slot: u32, is_new: bool) {
+        if !self.has_store() {
+            return;
+        }
+        let released = self.keeper.released.clone();
+        let number = || self.shared.durable.as_ref().and_then(|durable| durable.number());
+        let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
+        if is_new {
+            seat.session.keep(released); // Also one that is not durable may be handed what is.
+        }
+        match (seat.session.expiry_s > 0, seat.durable) {
+            (true, 0) if is_new => seat.durable = number().unwrap_or_default(),
+            (false, 1..) => return self.let_durable_go(slot, seat_slot),
+            _ => {}
+        }
+        if seat.durable != 0 {
+            self.put_session(seat_slot, 0);
+        }
+        if is_new && self.keeper.has_written {
+            self.bar(slot);
+        }
+    }
+
+    /// The session ends with its connection from now on, and the store forgets it.
+    fn let_durable_go(&mut self, slot: u32, seat_slot: u32) {
+        let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
+        seat.session.let_go();
+        seat.session.keep(self.keeper.released.clone());
+        self.keeper.remove_session(seat);
+        self.reenter(seat_slot);
+        self.bar(slot);
+    }
+
+    /// Writes what the store knows of a session. `disconnected_ms`: Unix time; 0 while it has a connection.
+    pub(super) fn put_session(&mut self, seat_slot: u32, disconnected_ms: u64) {
+        let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        let Some(writer) = &mut self.keeper.writer else { return };
+        let will = seat.session.will.as_ref().map(|will| (durable::stored(&will.message), will.delay_s));
+        let (username, expiry_s) = (seat.username.as_deref(), seat.session.expiry_s);
+        let record = SessionRecord { number: seat.durable, expiry_s, disconnected_ms, username, will };
+        self.keeper.scratch.clear();
+        record.encode(&mut self.keeper.scratch);
+        writer.put(Space::SESSION, seat.session.client_id.as_bytes(), &self.keeper.scratch);
+        self.keeper.has_written = true;
+    }
+
+    /// The store forgets a session that has ended.
+    pub(super) fn forget_session(&mut self, seat: &mut Seat) {
+        if !self.has_store() || (self.stop_by_ms.is_some() && seat.durable == 0) {
+            return; // What a session that ends with the broker was handed by another one goes back there.
+        }
+        seat.session.let_go();
+        if seat.durable != 0 {
+            self.keeper.remove_session(seat);
+        }
+    }
+}
+
+impl Keeper {
+    fn remove_session(&mut self, seat: &mut Seat) {
+        let Some(writer) = &mut self.writer else { return };
+        writer.remove(Space::SESSION, seat.session.client_id.as_bytes());
+        for (filter, _) in seat.session.subscriptions.iter() {
+            durable::key_of_subscription(seat.durable, filter, &mut self.scratch);
+            writer.remove(Space::SUBSCRIPTION, &self.scratch);
+        }
+        seat.durable = 0;
+        self.has_written = true;
+    }
+
+    /// The store learns which of these filters the session has and how, or that it has them no more.
+    pub(super) fn put_filters<'a>(
+        &mut self,
+        number: u32,
+        session: &Session,
+        filters: impl Iterator<Item = whimbrel_protocol::Filter<'a>>,
+    ) {
+        let Some(writer) = self.writer.as_mut().filter(|_| number != 0) else { return };
+        for filter in filters {
+            durable::key_of_subscription(number, filter.as_str(), &mut self.scratch);
+            match session.subscriptions.get(filter) {
+                Some(held) => writer.put(Space::SUBSCRIPTION, &self.scratch, &durable::subscription_value(held)),
+                None => writer.remove(Space::SUBSCRIPTION, &self.scratch),
+            }
+            self.has_written = true;
+        }
+    }
+}
+
+/// How a target appears in a record; None where it needs none.
+fn receiver_of<'a>(passing: &Passing<'_>, target: &'a Target) -> Option<Receiver<'a>> {
+    let qos = passing.qos().min(target.qos);
+    (target.durable != 0 && qos > QoS::AtMostOnce).then(|| Receiver {
+        session: u64::from(target.durable),
+        qos,
+        retain: passing.retain() && target.retain_as_published,
+        group: 0,
+        identifiers: Identifiers::Numbers(target.identifiers.as_deref().unwrap_or_default()),
+    })
+}
+
+/// Whether a delivery to this target has a slot in its message's record.
+pub(super) fn is_stored(qos: QoS, target: &Target) -> bool {
+    target.durable != 0 && qos.min(target.qos) > QoS::AtMostOnce
+}
+
+impl<'a> Passing<'a> {
+    /// As the store takes it.
+    fn stored_message(&self) -> StoredMessage<'_> {
+        StoredMessage::new(self.publication(), (self.qos(), self.retain()), self.publisher_id(), self.received_ms())
+    }
+}
