@@ -16,10 +16,10 @@ use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Outbou
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
 use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
 
-use super::Worker;
 use super::client::{Client, End};
 use super::inbound::Step;
 use super::outbox::{SHARED_MIN_BYTES, Spares};
+use super::{Now, Worker};
 use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::Mail;
@@ -161,14 +161,14 @@ pub(super) struct Passing<'a> {
 }
 
 impl<'a> Passing<'a> {
-    pub(super) fn from_message(message: &'a Arc<Message>, now_ms: u64) -> Passing<'a> {
+    pub(super) fn from_message(message: &'a Arc<Message>, now: Now) -> Passing<'a> {
         Passing {
-            publication: message.publication(now_ms),
+            publication: message.publication(now.steady_ms),
             qos: message.qos,
             retain: message.retain,
             client_id: None,
             publisher: None,
-            received_ms: now_ms,
+            received_ms: now.steady_ms,
             owned: Some(Arc::clone(message)),
         }
     }
@@ -340,7 +340,7 @@ impl Worker {
 
     /// Routes a message from inside: a publish by Python, or a will, whose session is the publisher.
     pub(super) fn route_message(&mut self, message: &Arc<Message>, publisher: Option<u32>) -> usize {
-        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now.steady_ms) };
+        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now) };
         let matches = self.cache.find(&self.shared.router, passing.publication.topic);
         self.route(&mut passing, &matches)
     }
@@ -413,7 +413,7 @@ impl Worker {
 
     /// Mail from another worker.
     pub(super) fn deliver_mail(&mut self, message: &Arc<Message>, targets: &[Target]) {
-        let mut passing = Passing::from_message(message, self.now.steady_ms);
+        let mut passing = Passing::from_message(message, self.now);
         self.deliver(&mut passing, targets);
     }
 
@@ -622,26 +622,8 @@ fn count_sent(counts: &mut Counts, qos: QoS) {
 
 #[cfg(test)]
 mod tests {
-    use whimbrel_protocol::Limits;
-    use whimbrel_protocol::properties::Properties;
-    use whimbrel_router::{Retained, Router};
-
+    use super::super::alone;
     use super::*;
-    use crate::shared::Shared;
-
-    fn lone_worker() -> Worker {
-        let router = Router::new(Retained::new(1, 1));
-        let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 1).unwrap());
-        let poll = Worker::prepare(&shared, 0).unwrap();
-        Worker::new(&shared, 0, poll)
-    }
-
-    fn message() -> Arc<Message> {
-        let topic = Topic::new("t").unwrap();
-        let publication = Publication { topic, properties: Properties::default(), expiry_s: None, payload: b"x" };
-        let origin = Origin { client_id: "p".into(), received_ms: 0 };
-        Arc::new(Message::new(&publication, QoS::AtLeastOnce, false, origin))
-    }
 
     fn target(slot: u32) -> Target {
         let (qos, audience) = (QoS::AtLeastOnce, Audience::All);
@@ -650,16 +632,16 @@ mod tests {
 
     #[test]
     fn mail_for_a_session_that_has_ended_meanwhile_is_counted() {
-        let mut worker = lone_worker();
-        worker.deliver_mail(&message(), &[target(0)]);
+        let mut worker = alone::worker();
+        worker.deliver_mail(&alone::message(None, 0), &[target(0)]);
         assert_eq!((worker.counts.delivery_dropped, worker.counts.delivery_dropped_session_ended), (1, 1));
     }
 
     #[test]
     fn a_message_for_a_tap_that_was_closed_meanwhile_is_counted() {
-        let mut worker = lone_worker();
-        let message = message();
-        let mut passing = Passing::from_message(&message, 0);
+        let mut worker = alone::worker();
+        let message = alone::message(None, 0);
+        let mut passing = Passing::from_message(&message, worker.now);
         worker.deliver_away(&mut passing, &Group { owner: TAPS, targets: Arc::from([target(0)]) });
         assert_eq!(worker.counts.taps_dropped, 1);
     }

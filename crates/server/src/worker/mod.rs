@@ -5,6 +5,8 @@
 //! [`Worker`].
 
 mod accept;
+#[cfg(test)]
+mod alone;
 mod authority;
 mod budget;
 mod client;
