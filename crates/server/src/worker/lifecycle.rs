@@ -228,3 +228,38 @@ impl Worker {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::Limits;
+    use whimbrel_protocol::session::Session;
+
+    use super::super::{Now, alone};
+    use super::*;
+
+    const WEEK_S: u32 = 604_800;
+
+    /// A client with a long session goes away.
+    fn leave_behind(worker: &mut Worker, client_id: &str) -> u32 {
+        let slot = worker.sessions.insert(Session::new(client_id.into(), &Limits::default()));
+        let Some(seat) = worker.sessions.get_mut(slot) else { panic!("it was inserted") };
+        seat.session.expiry_s = WEEK_S;
+        worker.detach(slot, End::CLOSED, None);
+        slot
+    }
+
+    #[test]
+    fn sessions_that_are_started_anew_leave_no_reminders_behind() {
+        let mut worker = alone::worker();
+        let kept = leave_behind(&mut worker, "kept");
+        for _ in 0..100_000 {
+            let slot = leave_behind(&mut worker, "anew");
+            worker.remove_session(slot);
+            worker.fire_timers();
+        }
+        assert!(worker.timers.len() < 5_000, "{} reminders of 1 session", worker.timers.len());
+        worker.now = Now { ms: u64::from(WEEK_S) * 1000, ..worker.now };
+        worker.fire_timers();
+        assert!(worker.sessions.get(kept).is_none(), "the reminder of a session that is there has come");
+    }
+}

@@ -22,6 +22,7 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod reminders;
 mod replay;
 mod requests;
 mod sessions;
@@ -47,7 +48,7 @@ use crate::ledger::Counts;
 use crate::mailbox::{MAILS_MAX, Mail};
 use crate::pace::Pace;
 use crate::shared::Shared;
-use crate::timers::{Subject, Timers};
+use crate::timers::Timers;
 use client::Client;
 use delivery::Frames;
 use outbox::Spares;
@@ -284,27 +285,6 @@ impl Worker {
             self.on_hung_up(slot, flags.contains(Flags::ERR));
         } else if flags.intersects(Flags::IN | Flags::HUP | Flags::ERR) {
             self.read(slot);
-        }
-    }
-
-    fn fire_timers(&mut self) {
-        while let Some((due_ms, subject)) = self.timers.take_due(self.now.ms) {
-            match subject {
-                Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
-                Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
-                Subject::Listener(index) => self.wake_listener(index),
-                Subject::AwaitRel(slot, epoch) => self.on_await_rel(slot, epoch),
-                Subject::Retry(slot, epoch) => self.on_retry(slot, epoch),
-                Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),
-            }
-        }
-        if self.owing.due_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
-            self.visit_owing();
-        }
-        self.sweep_if_due();
-        if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
-            self.accept_again_ms = None;
-            self.open_listeners();
         }
     }
 
