@@ -62,6 +62,20 @@ fn a_full_queue_loses_its_oldest_message() {
 }
 
 #[test]
+fn what_waits_already_leaves_by_the_rules_of_the_next_connection() {
+    let mut outbound = Outbound::new(10, None);
+    queue(&mut outbound, "t", 1..=2);
+    queue(&mut outbound, "high", 3..=4);
+    outbound.limit(3, rules(ranked(0)));
+    assert_eq!(
+        (outbound.queue_len(), offer(&mut outbound, "high", 5, QoS::AtLeastOnce)),
+        (4, Offered::QueuedAndEvicted(2))
+    );
+    outbound.limit(3, rules(ranked(0)));
+    assert_eq!(drain(&mut outbound), [3, 4, 5]);
+}
+
+#[test]
 fn a_full_queue_loses_its_newest_message_where_the_zone_says_so() {
     let mut outbound = Outbound::new(3, rules(QueueRules { drops_newest: true, ..QueueRules::default() }));
     queue(&mut outbound, "t", 1..=3);

@@ -319,3 +319,33 @@ fn a_client_that_comes_and_goes_too_often_is_refused_and_the_log_says_so() {
         _ => None,
     });
 }
+
+/// How many messages wait for `client_id`, which is away, after `count` more were published.
+fn waiting_after(house: &mut House, client_id: &str, count: u32) -> usize {
+    let mut publisher = house.client("p", Version::V5);
+    (0..count).for_each(|_| publisher.publish("t", b"1", QoS::AtLeastOnce, false).unwrap());
+    let records = house.clients(10);
+    records.iter().find(|record| &*record.client_id == client_id).map_or(0, |record| record.mqueue_len)
+}
+
+#[test]
+fn a_session_that_was_kept_goes_by_the_limits_of_its_last_connection() {
+    let mut house = House::start(1, Limits { max_mqueue_len: 2, ..Limits::default() });
+    let mut wire = Wire::connect(&house.address(), "c", Version::V5, true);
+    wire.subscribe("t", QoS::AtLeastOnce);
+    wire.read_type(9).unwrap();
+    drop(wire);
+    house.until_count("connections.count", 0);
+    assert_eq!(waiting_after(&mut house, "c", 5), 2);
+
+    house.broker.reload(&[Limits { max_mqueue_len: 4, ..Limits::default() }], 5_000);
+    let mut back = Wire::connect(&house.address(), "c", Version::V5, false);
+    (0..2).for_each(|_| drop(back.read_type(3).unwrap()));
+    for packet_id in [1, 2] {
+        back.send(&Packet::PubAck(Ack::new(packet_id, ReasonCode::SUCCESS)));
+    }
+    assert!(back.is_alive());
+    drop(back);
+    house.until_count("client.disconnected", 3);
+    assert_eq!(waiting_after(&mut house, "c", 9), 4);
+}

@@ -85,6 +85,11 @@ impl Session {
         }
     }
 
+    /// The limits of the zone that its next connection belongs to, as they are now.
+    pub fn limit(&mut self, limits: &Limits) {
+        self.outbound.limit(limits.max_mqueue_len, limits.queue_rules.clone());
+    }
+
     /// A connection takes the session: what it agreed on is in force from now on.
     pub fn attach(&mut self, agreed: Agreed) {
         self.expiry_s = agreed.expiry_s;

@@ -154,6 +154,21 @@ impl Outbound {
         self.inflight = 0;
     }
 
+    /// From now on at most `queue_max` messages wait, by `rules`. What waits already is put in the order of the new rules; what
+    /// is too much goes with the next message that must wait.
+    pub fn limit(&mut self, queue_max: u32, rules: Option<Arc<QueueRules>>) {
+        self.queue_max = queue_max;
+        if self.rules == rules {
+            return;
+        }
+        let mut before = self.queue.take();
+        self.queued = 0;
+        self.rules = rules;
+        while let Some(delivery) = before.as_mut().and_then(|queue| queue.pop()) {
+            self.append(delivery);
+        }
+    }
+
     /// Bodies are kept even if the session ends with its connection: they may be sent again on it.
     pub fn keep_bodies(&mut self) {
         self.keeps_bodies = true;

@@ -253,7 +253,8 @@ impl Worker {
         client.is_superuser = is_superuser;
         client.connection.open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
         client.connection.grant_aliases(request.topic_alias_max);
-        let agreed = Agreed::new(request, client.connection.limits());
+        let limits = client.connection.limits();
+        let agreed = Agreed::new(request, limits);
         let Some(seat) = self.sessions.get_mut(seat_slot) else {
             return;
         };
@@ -261,6 +262,7 @@ impl Worker {
         seat.username = request.username.clone();
         seat.clean_start = request.clean_start;
         (seat.last_seen, seat.will_due_ms, seat.expires_ms) = (None, None, None);
+        seat.session.limit(limits);
         seat.session.attach(agreed);
         seat.session.will = request
             .will
