@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use house::{House, PATIENCE, Wire, loopback, until};
 use whimbrel_protocol::encode::encode;
-use whimbrel_protocol::packet::{Ack, Connect, Packet, Publish};
+use whimbrel_protocol::packet::{Ack, Connect, Disconnect, Packet, Publish};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
@@ -205,6 +205,28 @@ fn beyond_the_sessions_that_may_be_kept_nobody_is_promised_one() {
         assert_eq!(next.read().unwrap(), [0x20, 2, 0, 0]);
         let mut too_many = Wire::connect(&house.address(), "e", Version::V311, false);
         assert_eq!(too_many.read().unwrap(), [0x20, 2, 0, 3]);
+    }
+}
+
+#[test]
+fn a_client_that_was_granted_no_session_may_still_name_one_in_its_goodbye() {
+    let capped = Limits { session_expiry_max_s: 0, ..Limits::default() };
+    let full = Limits { max_sessions: 0, ..Limits::default() };
+    for limits in [capped, full] {
+        let house = House::start(1, limits);
+        for (asked_s, reason) in [(600, None), (0, Some(0x82))] {
+            let mut raw = Vec::new();
+            put_property(&mut raw, id::SESSION_EXPIRY_INTERVAL, Value::Number(asked_s));
+            let mut wire = Wire::connect_with(&house.address(), "c", Version::V5, true, &raw);
+            wire.read().unwrap();
+            raw.clear();
+            put_property(&mut raw, id::SESSION_EXPIRY_INTERVAL, Value::Number(600));
+            let properties = Properties::trusted(&raw);
+            wire.send(&Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties }));
+            // Only who asked for none in CONNECT must not ask for one now (section 3.14.2.2.2).
+            assert_eq!(wire.read().map(|farewell| farewell[2]), reason);
+            house.until_count("sessions.count", 0);
+        }
     }
 }
 

@@ -261,6 +261,7 @@ impl Worker {
         seat.client = Some(slot);
         seat.username = request.username.clone();
         seat.clean_start = request.clean_start;
+        seat.is_expiry_asked = request.session_expiry_asked_s.is_some_and(|asked_s| asked_s > 0);
         (seat.last_seen, seat.will_due_ms, seat.expires_ms) = (None, None, None);
         seat.session.limit(limits);
         seat.session.attach(agreed);
