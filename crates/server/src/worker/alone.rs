@@ -10,12 +10,18 @@ use whimbrel_protocol::{Limits, Message, QoS, Topic};
 use whimbrel_router::{Retained, Router};
 
 use super::Worker;
+use crate::listener::Listener;
 use crate::shared::Shared;
 
 /// The only worker of a broker that listens nowhere.
 pub(super) fn worker() -> Worker {
+    worker_of(Vec::new())
+}
+
+/// The only worker of a broker with these listeners.
+pub(super) fn worker_of(listeners: Vec<Listener>) -> Worker {
     let router = Router::new(Retained::new(1, 1));
-    let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 1).unwrap());
+    let shared = Arc::new(Shared::new(router, listeners, &[Limits::default()], 1).unwrap());
     let poll = Worker::prepare(&shared, 0).unwrap();
     Worker::new(&shared, 0, poll)
 }
