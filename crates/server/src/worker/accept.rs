@@ -135,29 +135,11 @@ mod tests {
     use std::net::TcpStream;
 
     use super::super::alone;
-    use crate::listener::Listener;
     use crate::mailbox::Mail;
-    use crate::options::{LayerOptions, ListenerKind, ListenerOptions};
-    use crate::transport::Layering;
-
-    fn listener() -> Listener {
-        let layers = LayerOptions::default();
-        let layering = Layering::load(&layers).unwrap();
-        let options = ListenerOptions {
-            kind: ListenerKind::Tcp { host: "127.0.0.1".into(), port: 0 },
-            name: "default".into(),
-            zone: 0,
-            is_anonymous_allowed: true,
-            connections_max: 10,
-            layers,
-            max_conn_rate: 0,
-        };
-        Listener::bind(&options, layering).unwrap()
-    }
 
     #[test]
     fn a_worker_that_stops_lets_nobody_in_any_more() {
-        let listener = listener();
+        let listener = alone::listener();
         let address = listener.address.clone();
         let mut worker = alone::worker_of(vec![listener]);
         worker.accept_again_ms = Some(0); // Descriptors had run out a moment before.

@@ -226,7 +226,7 @@ impl Worker {
     }
 
     fn wait(&mut self) {
-        let has_work = !self.dirty.is_empty() || self.can_replay();
+        let has_work = !self.dirty.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         let timeout = if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|duration| Timespec {
