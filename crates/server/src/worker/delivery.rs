@@ -389,7 +389,7 @@ impl Worker {
         let message = passing.owned();
         if group.owner != TAPS {
             let mail = Mail::Deliver(message, Arc::clone(&group.targets));
-            self.outgoing_len += 1;
+            self.outgoing_weight += mail.weight();
             self.outgoing[usize::from(group.owner)].push(mail);
             return;
         }

@@ -45,7 +45,7 @@ use crate::clock;
 use crate::event::Event;
 use crate::flapping::Flaps;
 use crate::ledger::Counts;
-use crate::mailbox::{MAILS_MAX, Mail};
+use crate::mailbox::{Mail, WEIGHT_MAX};
 use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::timers::Timers;
@@ -112,7 +112,7 @@ pub(crate) struct Worker {
     counts: Counts,
     events: Vec<Event>,
     outgoing: Vec<Vec<Mail>>,
-    outgoing_len: usize,
+    outgoing_weight: usize,
     mail: Vec<Mail>,
     buffer: Vec<u8>,
     /// When the log was last told that descriptors had run out.
@@ -188,7 +188,7 @@ impl Worker {
             counts: Counts::default(),
             events: Vec::new(),
             outgoing: (0..shared.mailboxes.len()).map(|_| Vec::new()).collect(),
-            outgoing_len: 0,
+            outgoing_weight: 0,
             mail: Vec::new(),
             buffer: vec![0; READ_BYTES],
             exhausted_ms: None,
@@ -275,7 +275,7 @@ impl Worker {
             self.clients[slot as usize].is_writable = true;
             self.mark_dirty(slot);
         }
-        if self.outgoing_len > MAILS_MAX {
+        if self.outgoing_weight > WEIGHT_MAX {
             return; // Other workers have enough to do; what is unread now is ready again in the next turn.
         }
         let client = &self.clients[slot as usize];
@@ -298,7 +298,7 @@ impl Worker {
     }
 
     fn post_once(&mut self) {
-        self.outgoing_len = 0;
+        self.outgoing_weight = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
             if !mails.is_empty() {
                 mailbox.post(mails.drain(..));

@@ -65,6 +65,13 @@ pub(crate) struct Parcel {
     is_return: bool,
 }
 
+impl Parcel {
+    /// Bytes of the message.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.message.size_bytes()
+    }
+}
+
 impl Worker {
     /// Gives the message to one member of each group; how many groups had one.
     #[inline(never)]
@@ -113,8 +120,9 @@ impl Worker {
     }
 
     fn post_parcel(&mut self, owner: u16, parcel: Parcel) {
-        self.outgoing_len += 1;
-        self.outgoing[usize::from(owner)].push(Mail::Share(Box::new(parcel)));
+        let mail = Mail::Share(Box::new(parcel));
+        self.outgoing_weight += mail.weight();
+        self.outgoing[usize::from(owner)].push(mail);
     }
 
     /// Brings a gift that nobody took back to its giver; false if that has ended and nobody else is there.
