@@ -318,6 +318,10 @@ impl Worker {
             received_ms: self.now.steady_ms,
             owned: None,
         };
+        // Before the look for receivers: who subscribes between the two gets it as a retained message.
+        if passing.retain {
+            self.retain(&mut passing);
+        }
         let matches = self.matches_for(slot, topic);
         self.route(&mut passing, &matches)
     }
@@ -341,6 +345,9 @@ impl Worker {
     /// Routes a message from inside: a publish by Python, or a will, whose session is the publisher.
     pub(super) fn route_message(&mut self, message: &Arc<Message>, publisher: Option<u32>) -> usize {
         let mut passing = Passing { publisher, ..Passing::from_message(message, self.now) };
+        if passing.retain {
+            self.retain(&mut passing);
+        }
         let matches = self.cache.find(&self.shared.router, passing.publication.topic);
         self.route(&mut passing, &matches)
     }
@@ -348,9 +355,6 @@ impl Worker {
     #[inline]
     fn route(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
         self.counts.messages_publish += 1;
-        if passing.retain {
-            self.retain(passing);
-        }
         if matches.is_empty() {
             self.counts.dropped_no_subscribers += 1;
             self.counts.messages_dropped += 1;
