@@ -102,7 +102,9 @@ impl Worker {
         }
         let expiry_s = seat.session.expiry_s;
         if expiry_s == 0 {
-            self.counts.session_terminated += 1;
+            let is_discarded = end == End::DISCARDED;
+            self.counts.session_discarded += u64::from(is_discarded);
+            self.counts.session_terminated += u64::from(!is_discarded);
             return self.remove_session(slot);
         }
         let evicted = seat.session.outbound.shed();
