@@ -371,3 +371,16 @@ fn a_session_that_was_kept_goes_by_the_limits_of_its_last_connection() {
     house.until_count("client.disconnected", 3);
     assert_eq!(waiting_after(&mut house, "c", 9), 4);
 }
+
+#[test]
+fn the_stop_of_the_broker_is_no_client_s_coming_and_going() {
+    let flapping = Flapping { max_count: 2, window_ms: 60_000, ban_ms: 60_000 };
+    let mut house = House::start_watching(1, Limits::default(), loopback(), Some(flapping));
+    let mut first = house.client("c", Version::V5);
+    first.disconnect().unwrap();
+    house.until_count("client.disconnected", 1);
+    let _second = house.client("c", Version::V5);
+    house.broker.stop(1_000);
+    house.wait_for("end", |event| matches!(event, Event::Stopped).then_some(()));
+    assert_eq!(house.count("whimbrel.flapping.banned"), 0);
+}
