@@ -5,6 +5,7 @@
 mod house;
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,7 +68,7 @@ fn assert_all_arrive(subscriber: &mut Client, count: u32) {
 fn a_client_that_publishes_faster_than_its_rate_waits_and_loses_nothing() {
     let house = House::start(1, Limits { max_publish_rate: 100, ..Limits::default() });
     let mut subscriber = subscriber(&house, "fast", QoS::AtMostOnce);
-    let mut stream = std::net::TcpStream::connect(house.address()).unwrap();
+    let mut stream = TcpStream::connect(house.address()).unwrap();
     let begin = Instant::now();
     stream.write_all(&burst(150, 4)).unwrap();
     assert_all_arrive(&mut subscriber, 150);
@@ -81,7 +82,7 @@ fn a_client_that_publishes_faster_than_its_rate_waits_and_loses_nothing() {
 fn a_client_that_sends_more_bytes_than_its_rate_waits_and_loses_nothing() {
     let house = House::start(2, Limits { max_bytes_rate: 200_000, ..Limits::default() });
     let mut subscriber = subscriber(&house, "fast", QoS::AtMostOnce);
-    let mut stream = std::net::TcpStream::connect(house.address()).unwrap();
+    let mut stream = TcpStream::connect(house.address()).unwrap();
     let begin = Instant::now();
     // Packets large enough to be gathered in a buffer of their own.
     stream.write_all(&burst(6, 50_000)).unwrap();
@@ -383,4 +384,16 @@ fn the_stop_of_the_broker_is_no_client_s_coming_and_going() {
     house.broker.stop(1_000);
     house.wait_for("end", |event| matches!(event, Event::Stopped).then_some(()));
     assert_eq!(house.count("whimbrel.flapping.banned"), 0);
+}
+
+#[test]
+fn a_burst_to_a_client_that_reads_is_not_dropped_for_a_small_outbox() {
+    let house = House::start(1, Limits { max_outbox_bytes: 64 * 1024, ..Limits::default() });
+    let mut subscriber = subscriber(&house, "fast", QoS::AtMostOnce);
+    let mut publisher = TcpStream::connect(house.address()).unwrap();
+    // As much as one turn of the worker reads.
+    publisher.write_all(&burst(200, 1_000)).unwrap();
+    house.until_count("messages.received", 200);
+    assert_eq!(house.count("delivery.dropped"), 0);
+    assert_all_arrive(&mut subscriber, 200);
 }

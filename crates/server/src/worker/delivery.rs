@@ -493,7 +493,7 @@ impl Worker {
                 }
                 count_sent(&mut self.counts, qos);
                 self.counts.messages_delivered += 1;
-                if client.outbox.len() >= FLUSH_EARLY_BYTES && !client.awaits_writable {
+                if client.outbox.len() >= FLUSH_EARLY_BYTES.min(client.outbox_max()) && !client.awaits_writable {
                     // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
                     client.write_out(&mut self.spares, &mut self.counts);
                 }
