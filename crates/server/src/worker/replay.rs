@@ -2,8 +2,8 @@
 //!
 //! Knows, for each session, which filters are still to be served and how far the present one has come. A step looks at a
 //! bounded number of topics and sends what the store holds at that moment, only while the client's window and outbox have
-//! room: a subscription to everything costs other clients a step a turn, the receiver no queue, and nobody sees a value
-//! that is older than one he has seen. A client that leaves meanwhile goes on when its session is resumed.
+//! room: a subscription to everything costs other clients a step a turn, the receiver no queue, and no value is sent that
+//! is older than one sent before. A client that leaves meanwhile goes on when its session is resumed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
