@@ -72,6 +72,19 @@ impl Frames {
         Some((range, layout))
     }
 
+    /// The encoding for one client that subscribed; None: longer than it takes.
+    #[inline]
+    fn fit_target(
+        &mut self,
+        client: &mut Client,
+        target: &Target,
+        passing: &Passing<'_>,
+        (qos, retain): (QoS, bool),
+    ) -> Option<Fitting> {
+        let shape = Shape { version: client.connection.version(), qos, retain, naming: Naming::Topic };
+        self.fit(client, shape, &passing.publication, identifiers_for(target, shape.version))
+    }
+
     /// The encoding for one client; None: longer than it takes [MQTT-3.1.2-24].
     #[inline]
     fn fit(
@@ -135,6 +148,28 @@ impl Frames {
             client.connection.commit_alias(publication.topic, fingerprint, alias);
         }
     }
+
+    /// A message leaves for a client that has room.
+    #[inline]
+    fn send(
+        &mut self,
+        client: &mut Client,
+        (spares, counts): (&mut Spares, &mut Counts),
+        passing: &mut Passing<'_>,
+        (fitting, qos, packet_id): (Fitting, QoS, u16),
+    ) {
+        let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
+        self.put((client, spares), &passing.publication, fitting, packet_id);
+        if is_shared {
+            client.outbox.share(&passing.owned());
+        }
+        count_sent(counts, qos);
+        counts.messages_delivered += 1;
+        if client.outbox.len() >= FLUSH_EARLY_BYTES.min(client.outbox_max()) && !client.awaits_writable {
+            // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
+            client.write_out(spares, counts);
+        }
+    }
 }
 
 /// What came of a delivery to one target.
@@ -193,7 +228,7 @@ impl<'a> Passing<'a> {
 
     pub(super) fn owned(&mut self) -> Arc<Message> {
         let owned = self.owned.get_or_insert_with(|| {
-            let client_id = self.client_id.take().unwrap_or_else(|| Arc::from(""));
+            let client_id = self.client_id.clone().unwrap_or_else(|| Arc::from(""));
             let origin = Origin { client_id, received_ms: self.received_ms };
             Arc::new(Message::new(&self.publication, self.qos, self.retain, origin))
         });
@@ -306,8 +341,7 @@ impl Worker {
     #[inline]
     fn route_publish(&mut self, slot: u32, publish: &Publish<'_>, topic: Topic<'_>) -> usize {
         let publisher = self.clients[slot as usize].session;
-        let client_id =
-            publisher.and_then(|seat| self.sessions.get(seat)).map(|seat| Arc::clone(&seat.session.client_id));
+        let client_id = publisher.and_then(|seat| self.speaker_id(seat));
         let properties = forwarded_properties(publish.properties);
         let mut passing = Passing {
             publication: Publication::new(publish, topic, &properties),
@@ -323,7 +357,19 @@ impl Worker {
             self.retain(&mut passing);
         }
         let matches = self.matches_for(slot, topic);
-        self.route(&mut passing, &matches)
+        let receivers = self.route(&mut passing, &matches);
+        self.speaker = publisher.zip(passing.client_id);
+        receivers
+    }
+
+    /// The client identifier of the publishing session. Who spoke last mostly speaks on, and then nothing is counted up and
+    /// down again for it.
+    #[inline]
+    fn speaker_id(&mut self, seat: u32) -> Option<Arc<str>> {
+        match self.speaker.take() {
+            Some((last, client_id)) if last == seat => Some(client_id),
+            _ => self.sessions.get(seat).map(|seat| Arc::clone(&seat.session.client_id)),
+        }
     }
 
     /// The matches of a topic: the connection's memo, else the worker's cache, else the table.
@@ -461,15 +507,12 @@ impl Worker {
         let mut client = slot.and_then(|slot| self.clients.get_mut(slot as usize));
         let mut frame = None;
         if let Some(client) = client.as_deref_mut() {
-            let shape = Shape { version: client.connection.version(), qos, retain, naming: Naming::Topic };
-            let identifiers = identifiers_for(target, shape.version);
-            frame = self.frames.fit(client, shape, &passing.publication, identifiers);
+            frame = self.frames.fit_target(client, target, passing, (qos, retain));
+            if frame.is_none() && SHARED && !is_last_resort {
+                return Delivered::Refused; // Another member may take it (section 3.1.2.11.4).
+            }
             if frame.is_none() {
-                if SHARED && !is_last_resort {
-                    return Delivered::Refused; // Another member may take it (section 3.1.2.11.4).
-                }
-                self.counts.delivery_dropped += 1;
-                self.counts.delivery_dropped_too_large += 1; // [MQTT-3.1.2-25]
+                count_too_large(&mut self.counts);
                 return Delivered::Settled;
             }
         }
@@ -486,20 +529,9 @@ impl Worker {
         };
         match (offered, client, frame) {
             (Offered::Send(packet_id), Some(client), Some(fitting)) => {
-                let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
-                self.frames.put((client, &mut self.spares), &passing.publication, fitting, packet_id);
-                if is_shared {
-                    client.outbox.share(&passing.owned());
-                }
-                count_sent(&mut self.counts, qos);
-                self.counts.messages_delivered += 1;
-                if client.outbox.len() >= FLUSH_EARLY_BYTES.min(client.outbox_max()) && !client.awaits_writable {
-                    // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
-                    client.write_out(&mut self.spares, &mut self.counts);
-                }
-                if let Some(slot) = slot {
-                    self.mark_dirty(slot);
-                }
+                let (spares, counts) = (&mut self.spares, &mut self.counts);
+                self.frames.send(client, (spares, counts), passing, (fitting, qos, packet_id));
+                slot.into_iter().for_each(|slot| self.mark_dirty(slot));
             }
             (offered, client, _) => {
                 let is_budgeted = client.is_some_and(|client| client.connection.limits().force_shutdown_bytes > 0);
@@ -540,8 +572,9 @@ impl Worker {
         self.frames.clear();
         let Some(fitting) = self.frames.fit(client, shape, &publication, identifiers) else {
             // What was sent once, when the client took larger packets, has been delivered.
-            self.counts.delivery_dropped += u64::from(!dup);
-            self.counts.delivery_dropped_too_large += u64::from(!dup);
+            if !dup {
+                count_too_large(&mut self.counts);
+            }
             return false;
         };
         self.frames.bytes[fitting.0.start] |= u8::from(dup) << 3;
@@ -612,6 +645,12 @@ fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {
     target.identifiers.as_deref().filter(|_| version == Version::V5)
 }
 
+/// Larger than its receiver takes [MQTT-3.1.2-25].
+fn count_too_large(counts: &mut Counts) {
+    counts.delivery_dropped += 1;
+    counts.delivery_dropped_too_large += 1;
+}
+
 #[inline]
 fn count_sent(counts: &mut Counts, qos: QoS) {
     counts.packets_sent += 1;
@@ -626,6 +665,8 @@ fn count_sent(counts: &mut Counts, qos: QoS) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::super::alone;
     use super::*;
 
@@ -648,5 +689,24 @@ mod tests {
         let mut passing = Passing::from_message(&message, worker.now);
         worker.deliver_away(&mut passing, &Group { owner: TAPS, targets: Arc::from([target(0)]) });
         assert_eq!(worker.counts.taps_dropped, 1);
+    }
+
+    #[test]
+    fn a_message_names_the_session_that_published_it_also_where_a_slot_has_a_new_owner() {
+        let mut worker = alone::worker_of(vec![alone::listener()]);
+        let mut named = Vec::new();
+        for id in ["a", "b"] {
+            let mut client = alone::client(&mut worker);
+            client.write_all(&[b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01", id.as_bytes()].concat()).unwrap();
+            for _ in 0..2 {
+                client.write_all(b"\x31\x04\x00\x01tx").unwrap();
+                worker.turn();
+                let retained = worker.shared.router.retained.read().unwrap();
+                named.push(retained.get(Topic::new("t").unwrap()).map(|message| message.origin.client_id.to_string()));
+            }
+            drop(client);
+            worker.turn();
+        }
+        assert_eq!(named.iter().flatten().collect::<Vec<_>>(), ["a", "a", "b", "b"]);
     }
 }

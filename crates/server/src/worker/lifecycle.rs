@@ -189,6 +189,7 @@ impl Worker {
             return;
         };
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
+        self.speaker = None; // Another session may have the slot next.
         self.subscription_count -= seat.session.subscriptions.len() as u64;
         self.let_go(&mut seat);
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());

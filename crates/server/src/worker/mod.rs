@@ -102,6 +102,8 @@ pub(crate) struct Worker {
     sessions: Sessions,
     flaps: Flaps,
     subscription_count: u64,
+    /// The session that published last and its client identifier.
+    speaker: Option<(u32, Arc<str>)>,
     dirty: Vec<u32>,
     spares: Spares,
     frames: Frames,
@@ -178,6 +180,7 @@ impl Worker {
             sessions: Sessions::default(),
             flaps: Flaps::default(),
             subscription_count: 0,
+            speaker: None,
             dirty: Vec::new(),
             spares: Spares::default(),
             frames: Frames::default(),
