@@ -83,6 +83,8 @@ class ZoneOptions(Protocol):
     @property
     def max_mqueue_len(self) -> int: ...  # messages, 1 .. 2**32 - 1
     @property
+    def max_mqueue_bytes(self) -> int: ...  # of these messages, rounded up to 64 KiB; 0: no bound
+    @property
     def is_newest_dropped(self) -> bool: ...  # from a full queue; otherwise the oldest
     @property
     def is_qos0_stored(self) -> bool: ...  # for an absent client with a session

@@ -256,14 +256,17 @@ impl Worker {
         client.is_superuser = is_superuser;
         client.connection.open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
         client.connection.grant_aliases(request.topic_alias_max);
-        let agreed = Agreed::new(request, client.connection.limits());
+        let limits = client.connection.limits();
+        let agreed = Agreed::new(request, limits);
         let Some(seat) = self.sessions.get_mut(seat_slot) else {
             return;
         };
         seat.client = Some(slot);
         seat.username = request.username.clone();
         seat.clean_start = request.clean_start;
+        seat.is_expiry_asked = request.session_expiry_asked_s.is_some_and(|asked_s| asked_s > 0);
         seat.away = None;
+        seat.session.limit(limits);
         seat.session.attach(agreed);
         seat.session.will = request
             .will
@@ -274,11 +277,11 @@ impl Worker {
 
     /// The session for a request: an old one ends or moves on first. Returns its slot and whether it was there before.
     fn open_session(&mut self, request: &Request, limits: &Limits) -> (u32, bool) {
-        if let Some(seat) = self.sessions.find(&request.client_id) {
-            self.displace(seat, request.clean_start);
-        }
+        let before = self.sessions.find(&request.client_id);
+        let is_displaced = before.is_some_and(|seat| self.displace(seat, request.clean_start));
         match self.sessions.find(&request.client_id) {
             Some(seat) if !request.clean_start => {
+                self.counts.session_takeovered += u64::from(is_displaced);
                 self.counts.session_resumed += 1;
                 (seat, true)
             }
@@ -292,16 +295,13 @@ impl Worker {
         }
     }
 
-    /// The connection that holds the session gives it up [MQTT-3.1.4-3].
-    fn displace(&mut self, seat: u32, clean_start: bool) {
+    /// The connection that holds the session, if there is one, gives it up [MQTT-3.1.4-3].
+    fn displace(&mut self, seat: u32, clean_start: bool) -> bool {
         let Some(client) = self.sessions.get(seat).and_then(|seat| seat.client) else {
-            return;
+            return false;
         };
-        if clean_start {
-            return self.end(client, End::DISCARDED);
-        }
-        self.counts.session_takeovered += 1;
-        self.end(client, End::TAKEN_OVER);
+        self.end(client, if clean_start { End::DISCARDED } else { End::TAKEN_OVER });
+        true
     }
 
     fn create_session(&mut self, request: &Request, limits: &Limits) -> u32 {

@@ -252,11 +252,12 @@ impl Worker {
             let Some(seat) = self.seat_of(slot) else {
                 return End::GOODBYE;
             };
-            if seat.session.expiry_s == 0 && expiry_s > 0 {
+            if !seat.is_expiry_asked && expiry_s > 0 {
                 // Section 3.14.2.2.2.
                 return Violation::protocol("DISCONNECT revives a session that ends with the connection").into();
             }
-            seat.session.expiry_s = expiry_s.min(cap_s);
+            // One that was asked for and not granted is not granted now either.
+            seat.session.expiry_s = if seat.session.expiry_s == 0 { 0 } else { expiry_s.min(cap_s) };
         }
         match disconnect.reason {
             ReasonCode::SUCCESS => End::GOODBYE,

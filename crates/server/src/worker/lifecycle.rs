@@ -102,7 +102,9 @@ impl Worker {
         }
         let expiry_s = seat.session.expiry_s;
         if expiry_s == 0 {
-            self.counts.session_terminated += 1;
+            let is_discarded = end == End::DISCARDED;
+            self.counts.session_discarded += u64::from(is_discarded);
+            self.counts.session_terminated += u64::from(!is_discarded);
             return self.remove_session(slot);
         }
         let evicted = seat.session.outbound.shed();
@@ -190,6 +192,7 @@ impl Worker {
             return;
         };
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
+        self.speaker = None; // Another session may have the slot next.
         self.subscription_count -= seat.session.subscriptions.len() as u64;
         self.let_go(&mut seat);
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
@@ -229,5 +232,40 @@ impl Worker {
             outbox_bytes: client.outbox.len(),
             worker: self.index,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::Limits;
+    use whimbrel_protocol::session::Session;
+
+    use super::super::{Now, alone};
+    use super::*;
+
+    const WEEK_S: u32 = 604_800;
+
+    /// A client with a long session goes away.
+    fn leave_behind(worker: &mut Worker, client_id: &str) -> u32 {
+        let slot = worker.sessions.insert(Session::new(client_id.into(), &Limits::default()));
+        let Some(seat) = worker.sessions.get_mut(slot) else { panic!("it was inserted") };
+        seat.session.expiry_s = WEEK_S;
+        worker.detach(slot, End::CLOSED, None);
+        slot
+    }
+
+    #[test]
+    fn sessions_that_are_started_anew_leave_no_reminders_behind() {
+        let mut worker = alone::worker();
+        let kept = leave_behind(&mut worker, "kept");
+        for _ in 0..100_000 {
+            let slot = leave_behind(&mut worker, "anew");
+            worker.remove_session(slot);
+            worker.fire_timers();
+        }
+        assert!(worker.timers.len() < 5_000, "{} reminders of 1 session", worker.timers.len());
+        worker.now = Now { ms: u64::from(WEEK_S) * 1000, ..worker.now };
+        worker.fire_timers();
+        assert!(worker.sessions.get(kept).is_none(), "the reminder of a session that is there has come");
     }
 }

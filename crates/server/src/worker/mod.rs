@@ -5,6 +5,8 @@
 //! [`Worker`].
 
 mod accept;
+#[cfg(test)]
+mod alone;
 mod authority;
 mod budget;
 mod client;
@@ -20,6 +22,7 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod reminders;
 mod replay;
 mod requests;
 mod sessions;
@@ -42,10 +45,10 @@ use crate::clock;
 use crate::event::Event;
 use crate::flapping::Flaps;
 use crate::ledger::Counts;
-use crate::mailbox::{MAILS_MAX, Mail};
+use crate::mailbox::{Mail, WEIGHT_MAX};
 use crate::pace::Pace;
 use crate::shared::Shared;
-use crate::timers::{Subject, Timers};
+use crate::timers::Timers;
 use client::Client;
 use delivery::Frames;
 use outbox::Spares;
@@ -99,6 +102,8 @@ pub(crate) struct Worker {
     sessions: Sessions,
     flaps: Flaps,
     subscription_count: u64,
+    /// The session that published last and its client identifier.
+    speaker: Option<(u32, Arc<str>)>,
     dirty: Vec<u32>,
     spares: Spares,
     frames: Frames,
@@ -109,7 +114,7 @@ pub(crate) struct Worker {
     counts: Counts,
     events: Vec<Event>,
     outgoing: Vec<Vec<Mail>>,
-    outgoing_len: usize,
+    outgoing_weight: usize,
     mail: Vec<Mail>,
     buffer: Vec<u8>,
     /// When the log was last told that descriptors had run out.
@@ -175,6 +180,7 @@ impl Worker {
             sessions: Sessions::default(),
             flaps: Flaps::default(),
             subscription_count: 0,
+            speaker: None,
             dirty: Vec::new(),
             spares: Spares::default(),
             frames: Frames::default(),
@@ -185,7 +191,7 @@ impl Worker {
             counts: Counts::default(),
             events: Vec::new(),
             outgoing: (0..shared.mailboxes.len()).map(|_| Vec::new()).collect(),
-            outgoing_len: 0,
+            outgoing_weight: 0,
             mail: Vec::new(),
             buffer: vec![0; READ_BYTES],
             exhausted_ms: None,
@@ -223,7 +229,7 @@ impl Worker {
     }
 
     fn wait(&mut self) {
-        let has_work = !self.dirty.is_empty() || self.can_replay();
+        let has_work = !self.dirty.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         let timeout = if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|duration| Timespec {
@@ -272,7 +278,7 @@ impl Worker {
             self.clients[slot as usize].is_writable = true;
             self.mark_dirty(slot);
         }
-        if self.outgoing_len > MAILS_MAX {
+        if self.outgoing_weight > WEIGHT_MAX {
             return; // Other workers have enough to do; what is unread now is ready again in the next turn.
         }
         let client = &self.clients[slot as usize];
@@ -282,27 +288,6 @@ impl Worker {
             self.on_hung_up(slot, flags.contains(Flags::ERR));
         } else if flags.intersects(Flags::IN | Flags::HUP | Flags::ERR) {
             self.read(slot);
-        }
-    }
-
-    fn fire_timers(&mut self) {
-        while let Some((due_ms, subject)) = self.timers.take_due(self.now.ms) {
-            match subject {
-                Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
-                Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
-                Subject::Listener(index) => self.wake_listener(index),
-                Subject::AwaitRel(slot, epoch) => self.on_await_rel(slot, epoch),
-                Subject::Retry(slot, epoch) => self.on_retry(slot, epoch),
-                Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),
-            }
-        }
-        if self.owing.due_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
-            self.visit_owing();
-        }
-        self.sweep_if_due();
-        if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
-            self.accept_again_ms = None;
-            self.open_listeners();
         }
     }
 
@@ -316,7 +301,7 @@ impl Worker {
     }
 
     fn post_once(&mut self) {
-        self.outgoing_len = 0;
+        self.outgoing_weight = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
             if !mails.is_empty() {
                 mailbox.post(mails.drain(..));

@@ -100,7 +100,7 @@ impl Worker {
     }
 
     /// Says goodbye to everybody; what the sockets do not take at once has `grace_ms`.
-    fn stop(&mut self, grace_ms: u64) {
+    pub(super) fn stop(&mut self, grace_ms: u64) {
         if self.stop_by_ms.is_some() {
             return;
         }

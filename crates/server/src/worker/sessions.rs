@@ -29,6 +29,8 @@ pub(super) struct Seat {
     pub(super) replays: Option<Box<Replays>>,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
+    /// Whether CONNECT asked for a session that outlives its connection, whatever was granted.
+    pub(super) is_expiry_asked: bool,
     /// Whether it is counted as one that may outlive its connection.
     pub(super) is_kept: bool,
     /// Whether a reminder of QoS 2 messages that wait for PUBREL is armed.
@@ -116,6 +118,7 @@ impl Sessions {
             replays: None,
             epoch: self.next_epoch,
             clean_start: false,
+            is_expiry_asked: false,
             is_kept: false,
             is_rel_watched: false,
             is_owing: false,

@@ -112,24 +112,34 @@ impl Worker {
         };
         let place = Place { owner: self.index, slot: seat_slot, epoch: seat.epoch };
         let strategy = self.clients[slot as usize].connection.limits().share_strategy;
-        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
+        let mut replayed = Vec::new();
         for (filter, options) in granted {
             let is_new = seat.session.subscriptions.insert(*filter, Subscription { options: *options, identifier });
             self.subscription_count += u64::from(is_new);
             // 0: always, 1: only for a new subscription, 2: never [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
             let is_wanted = options.retain_handling == 0 || (options.retain_handling == 1 && is_new);
             // Never for a shared subscription (section 4.8.2).
-            if is_wanted && !filter.is_shared() && retained.may_match(*filter) {
-                seat.replays.get_or_insert_default().add(*filter);
-            }
+            replayed.extend(Some(*filter).filter(|filter| is_wanted && !filter.is_shared()));
         }
-        drop(retained);
         let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier };
         let plain = granted.iter().filter(|(filter, _)| !filter.is_shared());
         self.shared.router.subscribe(plain.map(|(filter, options)| (*filter, entry(options))));
         for (whole, options) in granted.iter().filter(|(filter, _)| filter.is_shared()) {
             self.join(seat_slot, *whole, entry(options), strategy);
         }
+        // Only now: a message that was retained before this look is found by it, and one that is retained later is routed
+        // by a table that has these filters.
+        self.replay_matching(seat_slot, &replayed);
+    }
+
+    /// What is retained for these filters is sent, where there may be something.
+    fn replay_matching(&mut self, seat_slot: u32, filters: &[Filter<'_>]) {
+        let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
+        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
+        for filter in filters.iter().filter(|filter| retained.may_match(**filter)) {
+            seat.replays.get_or_insert_default().add(*filter);
+        }
+        drop(retained);
         self.go_on_replaying(seat_slot);
     }
 
