@@ -38,6 +38,12 @@ pub(super) struct Owing {
 }
 
 impl Owing {
+    /// How many there are.
+    #[cfg(feature = "simulation")]
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
     fn remind(&mut self, due_ms: u64) {
         self.due_ms = Some(self.due_ms.map_or(due_ms, |known| known.min(due_ms)));
     }
@@ -147,7 +153,7 @@ impl Worker {
 
     /// A message for a member that another worker chose.
     pub(super) fn deliver_parcel(&mut self, parcel: &Parcel) {
-        let mut passing = Passing::from_message(&parcel.message, self.now.unix_ms);
+        let mut passing = Passing::from_message(&parcel.message, self.now.steady_ms);
         let (passing, share, target) = (&mut passing, &parcel.share, &parcel.target);
         self.begin_frames();
         let is_taken = if parcel.is_return {
@@ -296,8 +302,8 @@ impl Worker {
     }
 
     fn give_back(&mut self, message: &Arc<Message>, number: u32, journey: Journey) {
-        let mut passing = Passing::from_message(message, self.now.unix_ms);
-        if message.is_expired(self.now.unix_ms) {
+        let mut passing = Passing::from_message(message, self.now.steady_ms);
+        if message.is_expired(self.now.steady_ms) {
             return self.count_drop(DropReason::Expired);
         }
         self.begin_frames();
