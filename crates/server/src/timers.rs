@@ -38,6 +38,12 @@ impl Timers {
         self.0.peek().map(|Reverse((due_ms, _))| *due_ms)
     }
 
+    /// Reminders, those that nobody waits for any more included.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes a reminder that is due: the time it was armed for, and whom to remind.
     pub(crate) fn take_due(&mut self, now_ms: u64) -> Option<(u64, Subject)> {
         if self.next_ms()? > now_ms {
