@@ -74,6 +74,12 @@ impl Broker {
         Ok(broker)
     }
 
+    /// The front of workers that have no threads.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn unthreaded(shared: Arc<Shared>) -> Broker {
+        Broker { shared, threads: Mutex::default() }
+    }
+
     /// Lets clients in. Separate from the start, so that questions can be asked from the first client on.
     pub fn open(&self) {
         for mailbox in &self.shared.mailboxes {

@@ -15,7 +15,10 @@ mod mailbox;
 pub mod options;
 pub mod outlet;
 mod pace;
+mod placement;
 mod shared;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod socket;
 pub mod tap;
 mod timers;

@@ -115,6 +115,33 @@ impl Listener {
         }
     }
 
+    /// One that nobody can connect to: its connections come from a simulation. `descriptor` is any.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn unbound(options: &ListenerOptions, layering: Layering, descriptor: OwnedFd) -> Listener {
+        Listener {
+            options: options.clone(),
+            label: options.label(),
+            address: String::new(),
+            layering,
+            descriptor,
+            connections: AtomicU32::new(0),
+            gate: Gate::new(0),
+            opened: Instant::now(),
+        }
+    }
+
+    /// A connection came that nobody accepted.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn admit(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections it has.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed) as usize
+    }
+
     /// A connection of this listener has ended.
     pub(crate) fn release(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);

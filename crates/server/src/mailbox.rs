@@ -118,6 +118,12 @@ impl Mailbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// Mails that wait.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Whether senders of deliveries should hold back.
     pub(crate) fn is_congested(&self) -> bool {
         self.weight.load(Ordering::Relaxed) > WEIGHT_MAX

@@ -46,18 +46,18 @@ impl Timers {
         self.heap.peek().map(|Reverse((due_ms, _))| *due_ms)
     }
 
+    /// Reminders, those that nobody waits for any more included.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// Takes a reminder that is due: the time it was armed for, and whom to remind.
     pub(crate) fn take_due(&mut self, now_ms: u64) -> Option<(u64, Subject)> {
         if self.next_ms()? > now_ms {
             return None;
         }
         self.heap.pop().map(|Reverse(entry)| entry)
-    }
-
-    /// How many reminders there are, those of nobody included.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
     }
 
     /// Whether half of the entries came after the last search, so that searching now costs each of them little.

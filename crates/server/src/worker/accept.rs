@@ -94,7 +94,7 @@ impl Worker {
         self.events.push(Event::Log { level: 30, text });
     }
 
-    fn welcome(&mut self, arrival: Arrival) {
+    pub(super) fn welcome(&mut self, arrival: Arrival) {
         let connection = Connection::new(Role::Server, Arc::clone(&arrival.limits), self.now.ms);
         self.seat(arrival, connection);
     }

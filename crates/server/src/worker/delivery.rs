@@ -327,12 +327,6 @@ impl Worker {
 
     /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
     fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, reason: ReasonCode) {
-        if publish.qos == QoS::ExactlyOnce
-            && let Some(seat) = self.seat_of(slot)
-        {
-            // The refusal frees the identifier for the client's next message, so it must be free here, too.
-            seat.session.inbound.forget(publish.packet_id);
-        }
         self.counts.publish_auth_error += u64::from(reason == ReasonCode::NOT_AUTHORIZED);
         self.acknowledge(slot, publish, reason);
     }

@@ -27,13 +27,15 @@ mod replay;
 mod requests;
 mod sessions;
 mod sharing;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod subscribing;
 mod sweeping;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll;
@@ -41,7 +43,7 @@ use slab::Slab;
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_router::MatchCache;
 
-use crate::clock;
+use crate::clock::{Clock, Now};
 use crate::event::Event;
 use crate::flapping::Flaps;
 use crate::ledger::Counts;
@@ -55,6 +57,8 @@ use outbox::Spares;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
+#[cfg(feature = "simulation")]
+pub use simulated::Held;
 
 /// A connection on its way to the worker that owns its session.
 #[derive(Debug)]
@@ -77,24 +81,13 @@ const HOLD_BACK: Duration = Duration::from_micros(200);
 /// The longest wait for readiness.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-/// The clocks of one turn.
-#[derive(Clone, Copy, Debug)]
-struct Now {
-    /// Monotonic, for deadlines.
-    ms: u64,
-    /// Unix time, for records.
-    unix_ms: u64,
-    /// For messages and their expiry; see `clock`.
-    steady_ms: u64,
-}
-
 /// The thread's state.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: u16,
     poll: OwnedFd,
     ready: Vec<epoll::Event>,
-    started: Instant,
+    clock: Clock,
     now: Now,
     clients: Slab<Client>,
     next_epoch: u16,
@@ -172,8 +165,8 @@ impl Worker {
             index,
             poll,
             ready: Vec::with_capacity(EVENTS_MAX),
-            started: Instant::now(),
-            now: Now { ms: 0, unix_ms: 0, steady_ms: 0 },
+            clock: Clock::default(),
+            now: Now::default(),
             clients: Slab::new(),
             next_epoch: 0,
             next_ticket: 0,
@@ -212,7 +205,13 @@ impl Worker {
     }
 
     fn turn(&mut self) {
-        self.wait();
+        let patience = self.patience();
+        self.wait(patience);
+        self.act();
+    }
+
+    /// Everything that a turn does behind its wait.
+    fn act(&mut self) {
         self.read_clocks();
         self.counts.loop_turns += 1;
         let mut ready = std::mem::take(&mut self.ready);
@@ -228,10 +227,14 @@ impl Worker {
         self.post();
     }
 
-    fn wait(&mut self) {
+    /// How long to wait for readiness; None: as long as it takes. Announces sleep to whoever leaves mail.
+    fn patience(&self) -> Option<Duration> {
         let has_work = !self.dirty.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
-        let timeout = if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) };
+        if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) {
         let timeout = timeout.map(|duration| Timespec {
             tv_sec: duration.as_secs() as i64,
             tv_nsec: i64::from(duration.subsec_nanos()),
@@ -252,12 +255,7 @@ impl Worker {
     }
 
     fn read_clocks(&mut self) {
-        let now = Instant::now();
-        self.now = Now {
-            ms: now.saturating_duration_since(self.started).as_millis() as u64,
-            unix_ms: clock::unix_ms(),
-            steady_ms: clock::steady_at(now),
-        };
+        self.now = self.clock.read();
     }
 
     fn on_ready(&mut self, token: Token, flags: epoll::EventFlags) {
@@ -294,7 +292,7 @@ impl Worker {
     /// Hands this turn's results to other threads, then waits while one of them has too much to do.
     fn post(&mut self) {
         self.post_once();
-        while self.is_peer_congested() && self.stop_by_ms.is_none() {
+        while self.is_peer_congested() && self.stop_by_ms.is_none() && self.clock.passes() {
             self.hold_back();
             self.post_once();
         }

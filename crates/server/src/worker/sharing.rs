@@ -38,6 +38,12 @@ pub(super) struct Owing {
 }
 
 impl Owing {
+    /// How many there are.
+    #[cfg(feature = "simulation")]
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
     fn remind(&mut self, due_ms: u64) {
         self.due_ms = Some(self.due_ms.map_or(due_ms, |known| known.min(due_ms)));
     }

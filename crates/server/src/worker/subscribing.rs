@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use whimbrel_protocol::packet::{Packet, Publish, SubAck, Subscribe, SubscriptionOptions, Unsubscribe};
 use whimbrel_protocol::properties::{Properties, id};
 use whimbrel_protocol::session::subscriptions::Subscription;
-use whimbrel_protocol::{Filter, ReasonCode, Subscribed, Topic};
+use whimbrel_protocol::{Filter, QoS, ReasonCode, Subscribed, Topic};
 use whimbrel_router::{Entry, Place};
 
 use super::Worker;
@@ -186,10 +186,10 @@ impl Worker {
         answer: Option<&[ReasonCode]>,
     ) -> Option<ReasonCode> {
         let now_ms = self.now.ms;
-        let client = &mut self.clients[slot as usize];
-        if client.is_superuser {
+        if self.clients[slot as usize].is_superuser || self.is_taken(slot, publish) {
             return Some(ReasonCode::SUCCESS);
         }
+        let client = &mut self.clients[slot as usize];
         let epoch = self.shared.interest_epoch();
         let verdicts = client.verdicts.get_or_insert_default();
         if let Some(answer) = answer {
@@ -207,6 +207,13 @@ impl Worker {
         let (qos, retain) = (publish.qos as u8, publish.retain);
         self.ask_authorize(slot, Asked { action: Action::Publish, topics, qos, retain });
         None
+    }
+
+    /// Whether the PUBLISH repeats a QoS 2 message that was routed. An error in its PUBREC would free the identifier on both
+    /// sides, and where that PUBREC gets lost, the next repetition would be routed again [MQTT-4.3.3-10].
+    fn is_taken(&mut self, slot: u32, publish: &Publish<'_>) -> bool {
+        publish.qos == QoS::ExactlyOnce
+            && self.seat_of(slot).is_some_and(|seat| seat.session.inbound.holds(publish.packet_id))
     }
 
     fn ask_authorize(&mut self, slot: u32, asked: Asked) {
