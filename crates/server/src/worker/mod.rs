@@ -20,6 +20,7 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod refusing;
 mod replay;
 mod requests;
 mod sessions;

@@ -33,6 +33,8 @@ pub(super) struct Seat {
     pub(super) replays: Option<Box<Replays>>,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
+    /// Whether CONNECT asked for a session that outlives it; DISCONNECT may change the time of such a one alone.
+    pub(super) is_asked_for: bool,
     /// Whether it is counted as one that may outlive its connection.
     pub(super) is_kept: bool,
     /// Whether a reminder of QoS 2 messages that wait for PUBREL is armed.
@@ -104,6 +106,7 @@ impl Sessions {
             replays: None,
             epoch: self.next_epoch,
             clean_start: false,
+            is_asked_for: false,
             is_kept: false,
             is_rel_watched: false,
             is_owing: false,
