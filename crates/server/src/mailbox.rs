@@ -13,6 +13,7 @@ use whimbrel_protocol::Message;
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_router::Target;
 
+use crate::answer::Answer;
 use crate::worker::{Handoff, Parcel};
 
 /// Weight of the waiting mails beyond which senders of deliveries hold back: so many small messages, or 64 MiB.
@@ -32,11 +33,11 @@ pub(crate) enum Mail {
     /// Route a message from inside and answer the ticket.
     Publish { ticket: u64, message: Arc<Message> },
     /// Answer to a question.
-    Authenticated { ticket: u64, reason_code: u8, is_superuser: bool },
+    Authenticated { ticket: u64, answer: Answer, is_superuser: bool },
     /// Answer to a question.
-    EnhancedAuthenticated { ticket: u64, reason_code: u8, auth_data: Option<Secret>, is_superuser: bool },
+    EnhancedAuthenticated { ticket: u64, answer: Answer, auth_data: Option<Secret>, is_superuser: bool },
     /// Answer to a question.
-    Authorized { ticket: u64, reason_codes: Vec<u8> },
+    Authorized { ticket: u64, answers: Vec<Answer> },
     /// A page of clients from a slot on.
     Clients { ticket: u64, from: u32, limit: usize },
     /// End a client and its session.

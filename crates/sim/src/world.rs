@@ -13,7 +13,7 @@ use whimbrel_protocol::packet::{
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Message, QoS, ReasonCode, Topic, Version};
 use whimbrel_server::simulation::{EPOCH_MS, Plane};
-use whimbrel_server::{Event, Interest, Options};
+use whimbrel_server::{Answer, Event, Interest, Options};
 
 use crate::books::{Books, Draft, Fault, INSIDE, Record, number_of, payload};
 use crate::line::{Goodbye, Line, Memory, Phase, Unsettled};
@@ -327,10 +327,11 @@ impl World {
         match topics {
             None => {
                 self.lines[line].is_denied |= !is_yes;
-                broker.answer_authenticate(ticket, if is_yes { 0 } else { 0x87 }, false);
+                let reason = if is_yes { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED };
+                broker.answer_authenticate(ticket, Answer::new(reason), false);
             }
             // A refused publish is another story; here they are only late.
-            Some(count) => broker.answer_authorize(ticket, vec![0; count]),
+            Some(count) => broker.answer_authorize(ticket, vec![Answer::new(ReasonCode::SUCCESS); count]),
         }
     }
 

@@ -20,6 +20,7 @@ use super::client::{Client, End};
 use super::inbound::Step;
 use super::outbox::{SHARED_MIN_BYTES, Spares};
 use super::{Now, Worker};
+use crate::answer::Answer;
 use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::Mail;
@@ -243,7 +244,7 @@ impl Worker {
         &mut self,
         slot: u32,
         publish: &Publish<'_>,
-        answer: Option<&[ReasonCode]>,
+        answer: Option<&[Answer]>,
     ) -> Result<Step, End> {
         let named = self.clients[slot as usize].connection.name(publish)?;
         let topic = named.topic();
@@ -257,7 +258,8 @@ impl Worker {
         };
         self.count_received(publish.qos);
         if verdict.is_error() {
-            self.refuse_publish(slot, publish, verdict);
+            let words = self.words_about(slot, publish, topic, answer);
+            self.refuse_publish(slot, publish, &Answer { reason: verdict, words });
             return Ok(Step::Next);
         }
         let now_ms = self.now.ms;
@@ -277,7 +279,7 @@ impl Worker {
             Accepted::Refused(reason) => {
                 self.counts.publish_dropped += 1;
                 self.check_quota(slot)?;
-                self.acknowledge(slot, publish, reason);
+                self.refuse_message(slot, publish, &Answer::in_words(reason, TOO_MANY));
             }
         }
         Ok(Step::Next)
@@ -316,7 +318,6 @@ impl Worker {
         };
         self.counts.puback_sent += u64::from(first == 0x40);
         self.counts.pubrec_sent += u64::from(first == 0x50);
-        self.counts.publish_error += u64::from(reason.is_error());
         self.counts.packets_sent += 1;
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
@@ -326,9 +327,9 @@ impl Worker {
     }
 
     /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
-    fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, reason: ReasonCode) {
-        self.counts.publish_auth_error += u64::from(reason == ReasonCode::NOT_AUTHORIZED);
-        self.acknowledge(slot, publish, reason);
+    fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, answer: &Answer) {
+        self.counts.publish_auth_error += u64::from(answer.reason == ReasonCode::NOT_AUTHORIZED);
+        self.refuse_message(slot, publish, answer);
     }
 
     /// Routes an accepted PUBLISH; returns how many sessions and taps want it.
@@ -614,6 +615,9 @@ const MEMO_MAX_BYTES: usize = 4096;
 
 /// An outbox of so many bytes is written before the turn ends.
 const FLUSH_EARLY_BYTES: usize = 256 * 1024;
+
+/// Why a QoS 2 message is refused that its sender was granted.
+const TOO_MANY: &str = "more QoS 2 messages without PUBREL than max_awaiting_rel";
 
 const NOBODY: ReasonCode = ReasonCode::NO_MATCHING_SUBSCRIBERS;
 

@@ -16,6 +16,7 @@ use super::client::{Arrival, Client, End, Parked, Question};
 use super::enhanced::Outcome;
 use super::inbound::Step;
 use super::{Handoff, Worker};
+use crate::answer::Answer;
 use crate::event::{Action, Authenticate, Authorize, Connected, Event};
 use crate::mailbox::Mail;
 use crate::shared::Interest;
@@ -112,14 +113,14 @@ impl Worker {
         (ticket >> 56) as u16
     }
 
-    pub(super) fn on_authenticated(&mut self, ticket: u64, reason: ReasonCode, is_superuser: bool) {
+    pub(super) fn on_authenticated(&mut self, ticket: u64, answer: &Answer, is_superuser: bool) {
         let slot = ticket as u32;
         let is_asked = |question: &Question| matches!(question, Question::Entry(_));
         let Some(Parked { question: Question::Entry(request), rest, .. }) = self.unpark(ticket, is_asked) else {
             return;
         };
-        if reason != ReasonCode::SUCCESS {
-            self.end(slot, End::refused(reason));
+        if answer.reason != ReasonCode::SUCCESS {
+            self.refuse_entry(slot, answer);
         } else {
             self.let_in(slot, request, is_superuser, rest);
         }
@@ -135,15 +136,20 @@ impl Worker {
         }
     }
 
-    /// An answer came (`reasons`: one for each topic, not empty): the client enters, or its packet is handled again.
-    pub(super) fn on_authorized(&mut self, ticket: u64, reasons: &[ReasonCode]) {
+    /// A hook refused the client, in its own words.
+    pub(super) fn refuse_entry(&mut self, slot: u32, answer: &Answer) {
+        self.dismiss(slot, End::refused(answer.reason), answer.told());
+    }
+
+    /// An answer came (`answers`: one for each topic, not empty): the client enters, or its packet is handled again.
+    pub(super) fn on_authorized(&mut self, ticket: u64, answers: &[Answer]) {
         let slot = ticket as u32;
         let is_asked = |question: &Question| matches!(question, Question::Will(_) | Question::Packet);
         let Some(parked) = self.unpark(ticket, is_asked) else { return };
-        match (parked.question, reasons[0]) {
+        match (parked.question, answers[0].reason) {
             (Question::Will(request), ReasonCode::SUCCESS) => self.admit_with(slot, request, false, parked.rest),
-            (Question::Will(_), reason) => self.end(slot, End::refused(reason)),
-            (_, _) => self.go_on(slot, &parked.rest, Some(reasons)),
+            (Question::Will(_), _) => self.refuse_entry(slot, &answers[0]),
+            (_, _) => self.go_on(slot, &parked.rest, Some(answers)),
         }
     }
 
@@ -161,11 +167,13 @@ impl Worker {
         let Some(parked) = &self.clients[slot as usize].parked else { return };
         let ticket = parked.ticket;
         match parked.question {
-            Question::Entry(_) => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE, false),
-            Question::Will(_) => self.on_authorized(ticket, &[ReasonCode::SERVER_UNAVAILABLE]),
+            Question::Entry(_) => self.on_authenticated(ticket, &Answer::new(ReasonCode::SERVER_UNAVAILABLE), false),
+            Question::Will(_) => self.on_authorized(ticket, &[Answer::new(ReasonCode::SERVER_UNAVAILABLE)]),
             Question::Exchange(_) => self.on_enhanced(ticket, Outcome::UNANSWERED),
             Question::Challenged(_) => self.end(slot, End::IDLE),
-            Question::Packet => self.on_authorized(ticket, &[ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR]),
+            Question::Packet => {
+                self.on_authorized(ticket, &[Answer::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)]);
+            }
             Question::Tokens => {} // Nobody was asked.
         }
     }
@@ -250,7 +258,7 @@ impl Worker {
         self.flush(slot);
     }
 
-    fn attach(&mut self, slot: u32, seat_slot: u32, request: &Request, is_superuser: bool) {
+    pub(super) fn attach(&mut self, slot: u32, seat_slot: u32, request: &Request, is_superuser: bool) {
         let client = &mut self.clients[slot as usize];
         client.session = Some(seat_slot);
         client.is_superuser = is_superuser;
@@ -328,7 +336,7 @@ impl Worker {
     }
 
     /// Tells a client in CONNACK that it may not enter.
-    pub(super) fn put_refusal(&mut self, slot: u32, End { reason, what, .. }: End) {
+    pub(super) fn put_refusal(&mut self, slot: u32, reason: ReasonCode, what: &str) {
         let client = &mut self.clients[slot as usize];
         let version = match client.connection.phase() {
             // Refused before its version was known: 3.1.1 is what anybody can read [MQTT-3.1.2-2].

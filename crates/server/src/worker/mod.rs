@@ -22,6 +22,7 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod refusing;
 mod reminders;
 mod replay;
 mod requests;
