@@ -26,6 +26,7 @@ mod sessions;
 mod sharing;
 mod subscribing;
 mod sweeping;
+mod tidying;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -104,6 +105,10 @@ pub(crate) struct Worker {
     frames: Frames,
     cache: MatchCache,
     replaying: VecDeque<(u32, u16)>,
+    /// Connections that go on in the next turn.
+    resting: Vec<(u32, u16)>,
+    /// What the connection being handled has cost in this turn; see `inbound`.
+    effort: usize,
     owing: Owing,
     timers: Timers,
     counts: Counts,
@@ -118,6 +123,10 @@ pub(crate) struct Worker {
     failed_ms: Option<u64>,
     /// When to look for retained messages that have expired.
     sweep_at_ms: Option<u64>,
+    /// When to give back what was kept for a crowd that has left.
+    tidy_at_ms: Option<u64>,
+    /// What there was at the last look; see `tidying`.
+    tidied: (usize, usize, u64),
     /// Listeners are not watched until then: descriptors had run out.
     accept_again_ms: Option<u64>,
     /// Set by `Stop`: when to end at the latest.
@@ -180,6 +189,8 @@ impl Worker {
             frames: Frames::default(),
             cache: MatchCache::new(index),
             replaying: VecDeque::new(),
+            resting: Vec::new(),
+            effort: 0,
             owing: Owing::default(),
             timers: Timers::default(),
             counts: Counts::default(),
@@ -191,6 +202,8 @@ impl Worker {
             exhausted_ms: None,
             failed_ms: None,
             sweep_at_ms: None,
+            tidy_at_ms: None,
+            tidied: (0, 0, 0),
             accept_again_ms: None,
             stop_by_ms: None,
         }
@@ -209,6 +222,7 @@ impl Worker {
         self.wait();
         self.read_clocks();
         self.counts.loop_turns += 1;
+        self.wake_resting();
         let mut ready = std::mem::take(&mut self.ready);
         for event in ready.drain(..) {
             let flags = event.flags;
@@ -223,7 +237,7 @@ impl Worker {
     }
 
     fn wait(&mut self) {
-        let has_work = !self.dirty.is_empty() || self.can_replay();
+        let has_work = !self.dirty.is_empty() || !self.resting.is_empty() || self.can_replay();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         let timeout = if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|duration| Timespec {
@@ -237,10 +251,8 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.stop_by_ms]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let own = [self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.tidy_at_ms, self.stop_by_ms];
+        let due = own.into_iter().chain([self.timers.next_ms()]).flatten().min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }
@@ -300,6 +312,7 @@ impl Worker {
             self.visit_owing();
         }
         self.sweep_if_due();
+        self.tidy_if_due();
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
             self.accept_again_ms = None;
             self.open_listeners();
@@ -316,6 +329,7 @@ impl Worker {
     }
 
     fn post_once(&mut self) {
+        self.tidy_later();
         self.outgoing_len = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
             if !mails.is_empty() {

@@ -53,6 +53,21 @@ impl Spares {
     const MAX: usize = 1024;
     const CAPACITY_MAX: usize = 64 * 1024;
 
+    /// Beyond so many it is worth giving some back when nobody needs them.
+    const KEPT: usize = 64;
+
+    /// Whether there are more than a quiet broker needs.
+    #[inline]
+    pub(super) fn is_rich(&self) -> bool {
+        self.0.capacity() > Spares::KEPT
+    }
+
+    /// Gives back all but a few.
+    pub(super) fn shrink(&mut self) {
+        self.0.truncate(Spares::KEPT);
+        self.0.shrink_to(Spares::KEPT);
+    }
+
     fn take(&mut self) -> Vec<u8> {
         self.0.pop().unwrap_or_else(|| Vec::with_capacity(4096))
     }
