@@ -118,6 +118,32 @@ def leave_groups(member: RawClient) -> None:
     assert packet is not None, "the broker closed a member's connection"
 
 
+def fan_out(target: Target) -> None:
+    """Bursts of small messages to many who do not read: each is little work, all of them in one read are much."""
+    burst = raw_packets.publish("fan", b"x", level=5) * 5_000
+    with ExitStack() as stack:
+        for number in range(100 * target.scale):
+            listener = stack.enter_context(target.entered(f"fan-{number}"))
+            listener.subscribe("fan")
+        publisher = stack.enter_context(target.entered("fan-publisher"))
+        for _ in range(4):
+            publisher.send_octets(burst)
+        publisher.sent_so_far()
+
+
+def replays(target: Target) -> None:
+    """Many subscribe to many retained messages and read none of them."""
+    topics = [f"replay/{n}" for n in range(1_000)]
+    with ExitStack() as stack:
+        keeper = stack.enter_context(target.entered("replay-keeper"))
+        publish_all(keeper, ((topic, bytes(1_000)) for topic in topics), retain=True)
+        for number in range(200 * target.scale):
+            reader = stack.enter_context(target.entered(f"replay-{number}"))
+            reader.subscribe("replay/#", qos=1)
+        keeper.sent_so_far()
+        publish_all(keeper, ((topic, b"") for topic in topics), retain=True)
+
+
 def takeovers(target: Target) -> None:
     """One client id, again and again, each connection taking the session from the one before."""
     with ExitStack() as stack:
@@ -150,6 +176,8 @@ ATTACKS: Sequence[Attack] = (
     Attack("sessions that stay", sessions, SESSIONS, moved={"whimbrel.sessions.refused": 100}, slow_scale=0),
     Attack("queues of absent sessions", absent, moved={"delivery.dropped.queue_full": 20_000}),
     Attack("groups that come and go", groups),
+    Attack("bursts to many", fan_out, moved={"whimbrel.connections.rested": 1}),
+    Attack("retained messages that nobody reads", replays),
     Attack("takeovers of one client id", takeovers, moved={"session.takeovered": 400}),
     Attack("connects at full rate", connects, moved={"client.connect": 500}),
 )

@@ -7,6 +7,7 @@ import itertools
 import socket
 import ssl
 import struct
+import subprocess
 from collections.abc import Sequence
 
 from tests import raw_packets
@@ -104,6 +105,27 @@ def tls_inside(target: Target) -> None:
                 swallow(bare, forged)
 
 
+def tls_hellos(target: Target) -> None:
+    """The first packet of many handshakes at once: it costs an attacker nothing and the broker a signature."""
+    hello = client_hello()
+    for _ in range(2):
+        with target.crowd(200 * target.scale, "tls:default") as connections:
+            for connection in connections:
+                connection.sendall(hello)
+            for connection in connections:
+                assert connection.recv(1)
+
+
+def renegotiation(target: Target) -> None:
+    """A client of TLS 1.2 asks for a new handshake inside the old one."""
+    host, port = target.product.address("tls:default")
+    words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-tls1_2", "-CAfile", str(target.authority.ca)]
+    for _ in range(3 * target.scale):
+        asked = subprocess.run(words, input=b"R\n", capture_output=True, timeout=3 * WAIT_S, check=False)
+        assert b"RENEGOTIATING" in asked.stdout + asked.stderr
+        assert asked.returncode != 0, asked.stderr
+
+
 def proxy(target: Target) -> None:
     """PROXY headers of all wrong kinds."""
     heads = [
@@ -146,6 +168,8 @@ ATTACKS: Sequence[Attack] = (
     Attack("HTTP that is no upgrade", requests, moved={"whimbrel.handshakes.failed": 30}),
     Attack("TLS records that are none", tls, moved={"whimbrel.handshakes.failed": 50}),
     Attack("TLS records that are forged", tls_inside),
+    Attack("TLS hellos at once", tls_hellos, slow_scale=5),
+    Attack("TLS renegotiation", renegotiation, slow_scale=2),
     Attack("PROXY headers", proxy, moved={"whimbrel.handshakes.failed": 30}),
     Attack("management line", control, moved={"whimbrel.control.requests.failed": 20}),
 )

@@ -76,6 +76,7 @@ impl Worker {
             if client.partial.len() >= client.needed {
                 let gathered = std::mem::take(&mut client.partial);
                 self.consume(slot, &gathered, None);
+                self.counts.memory_released += gathered.capacity() as u64;
             }
         }
         self.buffer = buffer;

@@ -15,13 +15,17 @@ const PAUSE_MS: u64 = 1_000;
 const PLACES_KEPT: usize = 1024;
 /// A subscription in the session's list and in the table of all filters, without the text of the filter.
 const SUBSCRIPTION_BYTES: usize = 192;
+/// What TLS and WebSocket hold for a connection.
+const LAYERS_BYTES: usize = 16 * 1024;
 /// A message that waits for an acknowledgement or for room, without what is in it.
 const MESSAGE_BYTES: usize = 64;
 
 impl Worker {
     /// A connection has ended.
     pub(super) fn note_ended(&mut self, client: &Client) {
-        self.counts.memory_released += (size_of::<Client>() + client.outbox.len() + client.partial.len()) as u64;
+        let layers = if client.socket.plain().is_none() { LAYERS_BYTES } else { 0 };
+        let bytes = size_of::<Client>() + client.outbox.len() + client.partial.len() + layers;
+        self.counts.memory_released += bytes as u64;
     }
 
     /// A session has ended.
