@@ -46,7 +46,7 @@ test: debian lint $(STAMPS)/product $(WIRE_STAMP) ## install what the tests need
 
 # --- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types rust-lint stubs test-slow build bench bench-binding bench-spike docs fuzz simulate clean
+.PHONY: check lint types rust-lint stubs test-slow abuse build bench bench-binding bench-spike docs fuzz simulate clean
 check: lint rust-lint stubs ## everything that judges the source without running it
 
 lint: $(STAMPS)/dev ## the quick part of check: style, types, import directions, sizes
@@ -66,6 +66,9 @@ stubs: $(STAMPS)/dev $(STAMPS)/product
 
 test-slow: debian $(STAMPS)/dev $(STAMPS)/product $(WIRE_STAMP) ## the slow tests alone
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+abuse: $(STAMPS)/dev $(STAMPS)/product ## attack the product, short and long, beside a healthy client
+	$(BIN)/python -m pytest tests/abuse $(ARGS)
 
 build: toolchain ## one abi3 wheel in dist/
 	$(PYTHON) -m pip wheel . --no-deps --wheel-dir dist

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from whimbrel.engine.memory import Memory
 from whimbrel.engine.options import ListenerOptions, Options
 from whimbrel.engine.tap import Tap
 from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, StartError, WhimbrelError
@@ -92,6 +93,8 @@ class Engine:
             ),
             0,
         )
+        self._memory = Memory(lambda: plane.counters().get("whimbrel.memory.released", 0))
+        self._memory.start(loop)
         self._stopped: asyncio.Future[None] = loop.create_future()
         loop.add_reader(plane.wake_fd, self._drain)
 
@@ -128,6 +131,7 @@ class Engine:
     def counters(self) -> dict[str, int]:
         """Every counter and gauge of the data plane by its name, and this engine's own as `whimbrel.engine.*`."""
         own = {"whimbrel.engine.requests.waiting": len(self._replies), "whimbrel.engine.taps": len(self._taps)}
+        own["whimbrel.memory.given_back"] = self._memory.times
         return {**self._plane.counters(), **self._counts, **own}
 
     def attend(self, attendant: "Attendant") -> None:
@@ -310,6 +314,7 @@ class Engine:
     def _finish(self) -> None:
         if self._stopped.done():
             return
+        self._memory.stop()
         self._loop.remove_reader(self._plane.wake_fd)
         self._stopped.set_result(None)
         for reply in self._replies.values():

@@ -376,6 +376,8 @@ impl Worker {
             Some(memo) if memo.generation == generation && *memo.topic == *topic.as_str() => Rc::clone(memo),
             _ => {
                 let matches = self.cache.find(&self.shared.router, topic);
+                // Also where the cache knew it: a topic must come twice to be there.
+                self.effort += matches.steps;
                 // A connection that falls silent keeps its memo, so it must be small.
                 client.memo = (matches.size_bytes() <= MEMO_MAX_BYTES).then(|| Rc::clone(&matches));
                 matches
@@ -401,6 +403,7 @@ impl Worker {
             self.counts.messages_dropped += 1;
             return 0;
         }
+        self.effort += matches.len();
         self.deliver(passing, &matches.home);
         for group in &matches.away {
             self.deliver_away(passing, group);
@@ -424,7 +427,9 @@ impl Worker {
     fn retain(&mut self, passing: &mut Passing<'_>) {
         let message = passing.owned();
         let mut retained = self.shared.router.retained.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = retained.size_bytes();
         self.counts.retained_refused += u64::from(retained.store(message) == StoreOutcome::Refused);
+        self.counts.memory_released += before.saturating_sub(retained.size_bytes()) as u64;
         let next_ms = retained.next_expiry_ms();
         drop(retained);
         next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));

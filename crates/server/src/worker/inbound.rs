@@ -19,6 +19,9 @@ use crate::socket::Moved;
 /// Packets of at least so many bytes are gathered in a buffer of their own.
 const OWN_BUFFER_BYTES: usize = 32 * 1024;
 
+/// Deliveries, or steps of a search that cost about as much, for one connection in one turn: some ten milliseconds.
+const EFFORT_MAX: usize = 131_072;
+
 /// What to do after a packet.
 pub(super) enum Step {
     /// Go on with the next.
@@ -74,6 +77,7 @@ impl Worker {
             if client.partial.len() >= client.needed {
                 let gathered = std::mem::take(&mut client.partial);
                 self.consume(slot, &gathered, None);
+                self.counts.memory_released += gathered.capacity() as u64;
             }
         }
         self.buffer = buffer;
@@ -113,6 +117,7 @@ impl Worker {
     /// Handles every whole packet in `bytes` and keeps the rest. `answer` belongs to the first packet alone.
     fn consume(&mut self, slot: u32, bytes: &[u8], mut answer: Option<&[Answer]>) {
         let mut taken = 0;
+        self.effort = 0;
         while taken < bytes.len() {
             let Some(client) = self.clients.get_mut(slot as usize) else {
                 return;
@@ -136,6 +141,7 @@ impl Worker {
             client.connection.heard(self.now.ms);
             self.counts.packets_received += 1;
             match self.on_packet(slot, &packet, answer.take()) {
+                Ok(Step::Next) if self.effort > EFFORT_MAX => return self.rest_connection(slot, &bytes[taken + len..]),
                 Ok(Step::Next) => taken += len,
                 Ok(Step::ParkBehind) => return self.keep_unread(slot, &bytes[taken + len..]),
                 Ok(Step::ParkBefore) => {

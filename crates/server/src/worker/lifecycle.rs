@@ -36,6 +36,7 @@ impl Worker {
         }
         let record = self.record_of(slot);
         let mut client = self.clients.remove(slot as usize);
+        self.note_ended(&client);
         client.write_out(&mut self.spares, &mut self.counts);
         if let Some(text) = client.socket.failure() {
             self.on_failed_handshake(&client, text);
@@ -198,6 +199,7 @@ impl Worker {
         let Some(mut seat) = self.sessions.remove(slot) else {
             return;
         };
+        self.note_removed(&seat);
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
         self.speaker = None; // Another session may have the slot next.
         self.subscription_count -= seat.session.subscriptions.len() as u64;

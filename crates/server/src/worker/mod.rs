@@ -32,6 +32,7 @@ mod sharing;
 mod simulated;
 mod subscribing;
 mod sweeping;
+mod tidying;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -103,6 +104,10 @@ pub(crate) struct Worker {
     frames: Frames,
     cache: MatchCache,
     replaying: VecDeque<(u32, u16)>,
+    /// Connections that go on in the next turn.
+    resting: Vec<(u32, u16)>,
+    /// What the connection being handled has cost in this turn; see `inbound`.
+    effort: usize,
     owing: Owing,
     timers: Timers,
     counts: Counts,
@@ -117,6 +122,10 @@ pub(crate) struct Worker {
     failed_ms: Option<u64>,
     /// When to look for retained messages that have expired.
     sweep_at_ms: Option<u64>,
+    /// When to give back what was kept for a crowd that has left.
+    tidy_at_ms: Option<u64>,
+    /// What there was at the last look; see `tidying`.
+    tidied: (usize, usize, u64),
     /// Listeners are not watched until then: descriptors had run out.
     accept_again_ms: Option<u64>,
     /// Set by `Stop`: when to end at the latest.
@@ -180,6 +189,8 @@ impl Worker {
             frames: Frames::default(),
             cache: MatchCache::new(index),
             replaying: VecDeque::new(),
+            resting: Vec::new(),
+            effort: 0,
             owing: Owing::default(),
             timers: Timers::default(),
             counts: Counts::default(),
@@ -191,6 +202,8 @@ impl Worker {
             exhausted_ms: None,
             failed_ms: None,
             sweep_at_ms: None,
+            tidy_at_ms: None,
+            tidied: (0, 0, 0),
             accept_again_ms: None,
             stop_by_ms: None,
         }
@@ -215,6 +228,7 @@ impl Worker {
     fn act(&mut self) {
         self.read_clocks();
         self.counts.loop_turns += 1;
+        self.wake_resting();
         let mut ready = std::mem::take(&mut self.ready);
         for event in ready.drain(..) {
             let flags = event.flags;
@@ -230,7 +244,7 @@ impl Worker {
 
     /// How long to wait for readiness; None: as long as it takes. Announces sleep to whoever leaves mail.
     fn patience(&self) -> Option<Duration> {
-        let has_work = !self.dirty.is_empty() || !self.replaying.is_empty();
+        let has_work = !self.dirty.is_empty() || !self.resting.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
     }
@@ -247,10 +261,8 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.stop_by_ms]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let own = [self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.tidy_at_ms, self.stop_by_ms];
+        let due = own.into_iter().chain([self.timers.next_ms()]).flatten().min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }
@@ -300,6 +312,7 @@ impl Worker {
     }
 
     fn post_once(&mut self) {
+        self.tidy_later();
         self.outgoing_weight = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
             if !mails.is_empty() {

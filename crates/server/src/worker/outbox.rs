@@ -57,6 +57,23 @@ impl Spares {
     /// A turn's worth of one busy client; what is freed and made anew in each turn costs a page fault for every 4 KiB.
     const CAPACITY_MAX: usize = 512 * 1024;
 
+    /// Beyond so many bytes it is worth giving some back when nobody needs them.
+    const KEPT_BYTES: usize = 256 * 1024;
+
+    /// Whether there are more than a quiet broker needs.
+    #[inline]
+    pub(super) fn is_rich(&self) -> bool {
+        self.bytes > Spares::KEPT_BYTES
+    }
+
+    /// Gives back all but a few.
+    pub(super) fn shrink(&mut self) {
+        while self.is_rich() {
+            self.bytes -= self.buffers.pop().map_or(self.bytes, |buffer| buffer.capacity());
+        }
+        self.buffers.shrink_to_fit();
+    }
+
     fn take(&mut self) -> Vec<u8> {
         let Some(buffer) = self.buffers.pop() else {
             return Vec::with_capacity(4096);

@@ -12,6 +12,7 @@ use whimbrel_protocol::session::Session;
 use whimbrel_router::Presence;
 
 use super::replay::Replays;
+use super::tidying::is_outgrown;
 use crate::event::ClientRecord;
 
 /// A session and what is known of its last connection.
@@ -142,6 +143,19 @@ impl Sessions {
             seat.membership = NonZeroU32::new(self.presences.insert(Arc::default()) as u32 + 1);
         }
         seat.membership.map(|place| Arc::clone(&self.presences[place.get() as usize - 1]))
+    }
+
+    /// Gives back room that was made for a crowd that has left; slots keep their numbers.
+    pub(super) fn shrink(&mut self) {
+        if is_outgrown(self.seats.len(), self.seats.capacity()) {
+            self.seats.shrink_to_fit();
+        }
+        if is_outgrown(self.by_id.len(), self.by_id.capacity()) {
+            self.by_id.shrink_to(2 * self.by_id.len());
+        }
+        if is_outgrown(self.presences.len(), self.presences.capacity()) {
+            self.presences.shrink_to_fit();
+        }
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Seat> {

@@ -15,9 +15,13 @@ use super::Worker;
 use super::client::{End, Question};
 use super::inbound::Step;
 use super::refusing::Refusals;
+use super::tidying::filter_bytes;
 use crate::answer::Answer;
 use crate::event::{Action, Authorize, Event};
 use crate::shared::Interest;
+
+/// What a filter that comes or goes costs, in deliveries.
+const FILTER_EFFORT: usize = 8;
 
 impl Worker {
     /// `answer`: the verdicts of the question that this packet asked when it came first.
@@ -43,6 +47,7 @@ impl Worker {
     /// `verdicts`: one for each filter, the last one standing for those that are missing; empty where nobody was asked.
     fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>, verdicts: &[Answer]) {
         self.counts.subscribe_received += 1;
+        self.effort += FILTER_EFFORT * subscribe.filters.len();
         self.counts.client_subscribe += 1;
         let identifier = subscribe.properties.number(id::SUBSCRIPTION_IDENTIFIER).unwrap_or(0);
         let (mut new_count, mut refusals) = (0, Refusals::default());
@@ -159,6 +164,7 @@ impl Worker {
 
     fn unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) {
         self.counts.unsubscribe_received += 1;
+        self.effort += FILTER_EFFORT * unsubscribe.filters.len();
         self.counts.client_unsubscribe += 1;
         let Some(seat_slot) = self.clients[slot as usize].session else {
             return;
@@ -185,6 +191,7 @@ impl Worker {
             });
         }
         self.subscription_count -= removed.len() as u64;
+        self.counts.memory_released += removed.iter().map(|filter| filter_bytes(filter.as_str())).sum::<u64>();
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
         for whole in removed.iter().filter(|filter| filter.is_shared()) {
             self.leave_group(*whole, place);
