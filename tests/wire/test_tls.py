@@ -1,12 +1,9 @@
 """MQTT over TLS, plain and with WebSocket: real clients, certificates of both sides, reload, and what is refused."""
 
 import contextlib
-import json
-import os
 import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from tests.raw_client import WAIT_S
 from tests.wire.authority import Authority, Pair
 from tests.wire.paho_client import V4, V5, PahoClient
 from tests.wire.product import FREE_PORT, Product, running
-from tests.wire.test_mqttjs import ECHO
 from whimbrel.control.client import ControlClient
 from whimbrel.errors import ControlError
 
@@ -103,28 +99,6 @@ def test_paho_gets_its_messages_back_whatever_their_size(
             client.publish(f"{name}/{size}", bytes(size), qos=qos)
             message = client.message()
             assert (message.topic, message.payload) == (f"{name}/{size}", bytes(size))
-
-
-@pytest.mark.parametrize("scheme", ["mqtts", "wss"])
-def test_mqttjs_gets_its_messages_back(served: tuple[Product, Authority], node: str, name: str, scheme: str) -> None:
-    product, authority = served
-    port = product.address("wss:default" if scheme == "wss" else "tls:default")[1]
-    words = [node, str(ECHO), f"{scheme}://localhost:{port}/mqtt", name, "5", "1", "20"]
-    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(authority.ca)}
-    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment)
-    assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)["received"]) == 20
-
-
-def test_mosquitto_pub_is_heard(served: tuple[Product, Authority], mosquitto_pub: str, name: str) -> None:
-    product, authority = served
-    with PahoClient(name, V5) as watcher:
-        watcher.connect(product.host, product.port)
-        watcher.subscribe(name, 1)
-        host, port = product.address("tls:default")
-        words = [mosquitto_pub, "-h", host, "-p", str(port), "--cafile", str(authority.ca), "-q", "1"]
-        subprocess.run([*words, "-t", name, "-m", "hello"], check=True, timeout=30)
-        assert watcher.message().payload == b"hello"
 
 
 def test_records_may_come_octet_by_octet(served: tuple[Product, Authority]) -> None:

@@ -1,8 +1,6 @@
 """MQTT over WebSocket: real clients, frames that no real client sends, and how each breach ends."""
 
 import itertools
-import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,6 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from tests.wire.paho_client import V4, V5, PahoClient
 from tests.wire.product import Product, running
-from tests.wire.test_mqttjs import ECHO
 from tests.wire.websocket_client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocketClient, frame
 
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01w"
@@ -63,16 +60,6 @@ def test_paho_gets_its_messages_back_whatever_their_size(
             client.publish(f"{name}/{size}", bytes(size), qos=qos)
             message = client.message()
             assert (message.topic, message.payload) == (f"{name}/{size}", bytes(size))
-
-
-@pytest.mark.parametrize("version", [4, 5])
-@pytest.mark.parametrize("qos", [0, 1, 2])
-def test_mqttjs_gets_its_messages_back(served: Product, node: str, name: str, version: int, qos: int) -> None:
-    url = f"ws://127.0.0.1:{address(served)[1]}/mqtt"
-    words = [node, str(ECHO), url, name, str(version), str(qos), "20"]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
-    assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)["received"]) == 20
 
 
 def test_clients_of_both_kinds_meet(served: Product, name: str) -> None:
