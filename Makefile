@@ -92,9 +92,12 @@ docs: $(STAMPS)/dev $(STAMPS)/product ## the reference: docs/reference/ from the
 	$(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 FUZZ_SECONDS ?= 60
-fuzz: ## every fuzz target for FUZZ_SECONDS, or FUZZ_TARGET= alone
-	@$(CARGO) fuzz --version > /dev/null 2>&1 || { echo "cargo-fuzz is missing: run 'cargo install cargo-fuzz'" >&2; exit 1; }
-	for target in $${FUZZ_TARGET:-$$($(CARGO) fuzz list)}; do \
+RUST_TARGETS = $(filter-out config,$(or $(FUZZ_TARGET),$(shell $(CARGO) fuzz list)))
+fuzz: $(STAMPS)/dev $(STAMPS)/product ## every fuzz target for FUZZ_SECONDS, or FUZZ_TARGET= alone
+	$(if $(filter config,$(or $(FUZZ_TARGET),config)),$(BIN)/python -m tests.settings.fuzz_target $(FUZZ_SECONDS))
+	@[ "$(FUZZ_TARGET)" = config ] || $(CARGO) fuzz --version > /dev/null 2>&1 || \
+		{ echo "cargo-fuzz is missing: run 'cargo install cargo-fuzz'" >&2; exit 1; }
+	for target in $(RUST_TARGETS); do \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
 	done
 
