@@ -51,7 +51,7 @@ class ListenerOptions(Protocol):
     @property
     def tls(self) -> TlsOptions | None: ...
     @property
-    def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8"; None: no PROXY header
+    def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8", "user:33"; None: no PROXY header
     @property
     def max_conn_rate(self) -> int: ...  # connections taken in a second; 0: no limit
 
