@@ -82,6 +82,7 @@ impl Worker {
 
     pub(super) fn flush(&mut self, slot: u32) {
         let client = &mut self.clients[slot as usize];
+        client.is_choked = false;
         if client.awaits_writable && !client.is_writable {
             return; // The kernel said that it takes nothing, and has not said otherwise since.
         }
