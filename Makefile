@@ -46,7 +46,7 @@ test: debian lint $(STAMPS)/product $(WIRE_STAMP) ## install what the tests need
 
 # --- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types rust-lint stubs test-slow abuse build bench bench-binding bench-spike docs fuzz clean
+.PHONY: check lint types rust-lint stubs test-slow abuse build bench bench-binding bench-spike docs fuzz simulate clean
 check: lint rust-lint stubs ## everything that judges the source without running it
 
 lint: $(STAMPS)/dev ## the quick part of check: style, types, import directions, sizes
@@ -94,6 +94,11 @@ fuzz: ## every fuzz target for FUZZ_SECONDS, or FUZZ_TARGET= alone
 	for target in $${FUZZ_TARGET:-$$($(CARGO) fuzz list)}; do \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
 	done
+
+SEEDS ?= 100000
+FIRST ?= 0
+simulate: ## the seeded simulator: SEEDS= many from FIRST= on, or SEED= alone, with its whole story
+	$(CARGO) run --quiet --release --locked --package whimbrel-sim --bin simulate -- $(if $(SEED),$(SEED),$(FIRST) $(SEEDS))
 
 clean: ## remove everything that was built; the broker's data in DATA_DIR stays
 	rm -rf target dist $(VENV) $(WIRE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis fuzz/target

@@ -151,11 +151,13 @@ def takeovers(target: Target) -> None:
         for _ in range(500 * target.scale):
             own = stack.enter_context(ExitStack())
             client = own.enter_context(target.client())
-            client.connect("stormy", clean=False)
+            client.connect("stormy", clean=False, properties={Property.SESSION_EXPIRY_INTERVAL: 60})
             if before is not None:
                 assert before.expect(DISCONNECT).reason == TAKEN_OVER
                 before.close()
             before = client
+    with target.entered("stormy"):
+        pass  # A clean start discards the session.
 
 
 def connects(target: Target) -> None:

@@ -140,6 +140,22 @@ async def test_authorize_answers_topics_one_by_one_and_later_hooks_fill_the_gaps
         assert await one.answer(Authorize(ticket=1, topics=["a", "b", "c"])) == [0x97, 0x87, 0]
 
 
+async def test_the_words_of_a_denial_go_with_its_code() -> None:
+    async with bench() as one:
+        one.registry.authorize(answering(Each([Deny(text="no"), Allow(), Deny()])))
+        one.registry.authenticate(answering(Deny(Reason.BANNED, "until Monday")))
+        await one.answer(Authorize(ticket=1, topics=["a", "b", "c"]))
+        await one.answer(Authenticate(ticket=2))
+        assert one.plane.texts == {1: ["no", "", ""], 2: ["until Monday"]}
+
+
+@pytest.mark.parametrize("text", ["x" * 1_025, "ü" * 513, "a\0b"])
+def test_words_that_no_packet_should_carry_are_refused(text: str) -> None:
+    assert Deny(text="ü" * 512).text
+    with pytest.raises(ValueError, match="text: at most 1024 bytes"):
+        Deny(text=text)
+
+
 async def test_a_reason_that_an_acknowledgement_cannot_carry_becomes_not_authorized() -> None:
     async with bench() as one:
         one.registry.authorize(answering(Deny(Reason.BANNED)))

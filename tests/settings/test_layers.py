@@ -44,6 +44,7 @@ DEFAULT_MQTT = Mqtt(
     await_rel_timeout_s=300,
     retry_interval_ms=0,
     max_mqueue_len=1000,
+    max_mqueue_bytes=64 * 1024 * 1024,
     mqueue_drop_policy="oldest",
     mqueue_priorities=(),
     mqueue_default_priority="lowest",

@@ -160,9 +160,14 @@ class Engine:
         """The zones of `options`, in the order of the start, for connections from now on; its question deadline."""
         self._plane.reload(options.zones, options.question_deadline_ms)
 
-    def answer_authenticate(self, question: "Authenticate", reason_code: int, *, is_superuser: bool = False) -> None:
-        """Let the client in (0) or refuse it with a CONNACK reason code. A late answer is ignored."""
-        self._plane.answer_authenticate(question.ticket, reason_code, is_superuser)
+    def answer_authenticate(
+        self, question: "Authenticate", reason_code: int, *, is_superuser: bool = False, text: str = ""
+    ) -> None:
+        """Let the client in (0) or refuse it with a CONNACK reason code. A late answer is ignored.
+
+        `text` is the reason in words for an MQTT 5 client; so for the other answers.
+        """
+        self._plane.answer_authenticate(question.ticket, reason_code, is_superuser, text)
 
     def answer_enhanced(
         self,
@@ -171,16 +176,19 @@ class Engine:
         *,
         auth_data: bytes | None = None,
         is_superuser: bool = False,
+        text: str = "",
     ) -> None:
         """Let the client in (0), go on with the exchange (0x18), or refuse. A late answer is ignored.
 
         Raises ValueError for more than 65,535 bytes of `auth_data`.
         """
-        self._plane.answer_enhanced(question.ticket, reason_code, auth_data, is_superuser)
+        self._plane.answer_enhanced(question.ticket, reason_code, auth_data, is_superuser, text)
 
-    def answer_authorize(self, question: "Authorize", reason_codes: Sequence[int]) -> None:
+    def answer_authorize(
+        self, question: "Authorize", reason_codes: Sequence[int], *, texts: Sequence[str] = ()
+    ) -> None:
         """Answer with one reason code per topic of the question; 0 allows. A late answer is ignored."""
-        self._plane.answer_authorize(question.ticket, reason_codes)
+        self._plane.answer_authorize(question.ticket, reason_codes, texts)
 
     async def publish(
         self,

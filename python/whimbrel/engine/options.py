@@ -65,6 +65,7 @@ class ZoneOptions:
     await_rel_timeout_s: int
     retry_interval_ms: int
     max_mqueue_len: int
+    max_mqueue_bytes: int
     is_newest_dropped: bool
     is_qos0_stored: bool
     topic_priorities: Sequence[tuple[str, int]]
@@ -162,6 +163,7 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         await_rel_timeout_s=mqtt.await_rel_timeout_s,
         retry_interval_ms=mqtt.retry_interval_ms,
         max_mqueue_len=mqtt.max_mqueue_len,
+        max_mqueue_bytes=mqtt.max_mqueue_bytes,
         is_newest_dropped=mqtt.mqueue_drop_policy == "newest",
         is_qos0_stored=mqtt.is_qos0_stored,
         topic_priorities=mqtt.mqueue_priorities,

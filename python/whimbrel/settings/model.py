@@ -142,6 +142,7 @@ class Mqtt:
     await_rel_timeout_s: int
     retry_interval_ms: int
     max_mqueue_len: int
+    max_mqueue_bytes: int
     mqueue_drop_policy: str
     mqueue_priorities: tuple[tuple[str, int], ...]
     mqueue_default_priority: str

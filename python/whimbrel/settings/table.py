@@ -369,7 +369,8 @@ _MQTT: Final = (
         field="max_awaiting_rel",
         shape=Whole(1, _U16),
         default=1024,
-        doc="QoS 2 messages of a client that wait for its PUBREL; one more ends an MQTT 3.1.1 connection.",
+        doc="QoS 2 messages of a client that wait for its PUBREL; one more is refused (MQTT 5). MQTT 3.x has no word "
+        "for that, so there only the packet identifiers limit them.",
     ),
     Row(
         key="mqtt.await_rel_timeout",
@@ -393,6 +394,15 @@ _MQTT: Final = (
         shape=Whole(1, _U32),
         default=1000,
         doc="Messages that wait in a session for room in its window or for its client.",
+    ),
+    Row(
+        key="mqtt.max_mqueue_size",
+        field="max_mqueue_bytes",
+        shape=Size(0, 4 * GB - 1),
+        default="64MB",
+        doc="Bytes of the messages that wait in a session, rounded up to 64 KB; beyond it messages go as if there were "
+        "too many, but for the last one. A message that waits in several sessions counts in each. 0: only their number "
+        "is limited.",
     ),
     Row(
         key="mqtt.mqueue_drop_policy",

@@ -115,7 +115,13 @@ impl Client {
     /// Whether more may be encoded for it, and read from it.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.outbox.len() < self.connection.limits().max_outbox_bytes as usize && !self.is_leaving
+        self.outbox.len() < self.outbox_max() && !self.is_leaving
+    }
+
+    /// Unsent bytes beyond which nothing more is encoded for it.
+    #[inline]
+    pub(super) fn outbox_max(&self) -> usize {
+        self.connection.limits().max_outbox_bytes as usize
     }
 
     /// Whether it waits for an answer of Python, and must not be read.

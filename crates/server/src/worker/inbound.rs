@@ -13,6 +13,7 @@ use whimbrel_protocol::{ReasonCode, Violation, encode};
 
 use super::client::End;
 use super::{READ_BYTES, Token, Worker};
+use crate::answer::Answer;
 use crate::socket::Moved;
 
 /// Packets of at least so many bytes are gathered in a buffer of their own.
@@ -104,7 +105,7 @@ impl Worker {
     }
 
     /// Goes on after an answer with the bytes that waited for it.
-    pub(super) fn go_on(&mut self, slot: u32, rest: &[u8], answer: Option<&[ReasonCode]>) {
+    pub(super) fn go_on(&mut self, slot: u32, rest: &[u8], answer: Option<&[Answer]>) {
         self.consume(slot, rest, answer);
         if self.clients.contains(slot as usize) {
             self.arm(slot);
@@ -114,7 +115,7 @@ impl Worker {
     }
 
     /// Handles every whole packet in `bytes` and keeps the rest. `answer` belongs to the first packet alone.
-    fn consume(&mut self, slot: u32, bytes: &[u8], mut answer: Option<&[ReasonCode]>) {
+    fn consume(&mut self, slot: u32, bytes: &[u8], mut answer: Option<&[Answer]>) {
         let mut taken = 0;
         self.effort = 0;
         while taken < bytes.len() {
@@ -165,7 +166,7 @@ impl Worker {
     }
 
     #[inline]
-    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>, answer: Option<&[ReasonCode]>) -> Result<Step, End> {
+    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>, answer: Option<&[Answer]>) -> Result<Step, End> {
         match packet {
             Packet::Publish(publish) => return self.on_publish(slot, publish, answer),
             Packet::PubAck(ack) => self.on_puback(slot, ack),
@@ -173,7 +174,7 @@ impl Worker {
             Packet::PubRel(ack) => self.on_pubrel(slot, ack),
             Packet::PubComp(ack) => self.on_pubcomp(slot, ack),
             Packet::Subscribe(subscribe) => return self.on_subscribe(slot, subscribe, answer),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, unsubscribe)?,
             Packet::PingReq => self.on_pingreq(slot),
             Packet::Connect(connect) => return self.on_connect(slot, connect),
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, disconnect)),
@@ -205,23 +206,19 @@ impl Worker {
     fn on_pubrec(&mut self, slot: u32, ack: &Ack<'_>) {
         self.counts.pubrec_received += 1;
         let Some(seat) = self.seat_of(slot) else { return };
-        let reason = match seat.session.outbound.on_pubrec(ack.packet_id, ack.reason) {
-            Settled::Yes => {
-                self.on_settled(slot);
-                ReasonCode::SUCCESS
-            }
-            Settled::InUse => {
-                self.counts.pubrec_inuse += 1;
-                ReasonCode::SUCCESS
-            }
-            Settled::Missed => {
-                self.counts.pubrec_missed += 1;
-                ReasonCode::PACKET_IDENTIFIER_NOT_FOUND
-            }
-        };
-        if !ack.reason.is_error() {
-            self.counts.pubrel_sent += 1;
-            self.send(slot, &Packet::PubRel(Ack::new(ack.packet_id, reason)));
+        let settled = seat.session.outbound.on_pubrec(ack.packet_id, ack.reason);
+        match settled {
+            Settled::Yes => self.on_settled(slot),
+            Settled::InUse => self.counts.pubrec_inuse += 1,
+            Settled::Missed => self.counts.pubrec_missed += 1,
+        }
+        if ack.reason.is_error() {
+            return;
+        }
+        self.counts.pubrel_sent += 1;
+        match settled {
+            Settled::Missed => self.deny_identifier(slot, 0x62, ack.packet_id),
+            _ => self.send(slot, &Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS))),
         }
     }
 
@@ -231,6 +228,9 @@ impl Worker {
         let reason = seat.session.inbound.on_pubrel(ack.packet_id);
         self.counts.pubrel_missed += u64::from(reason.is_error());
         self.counts.pubcomp_sent += 1;
+        if reason.is_error() {
+            return self.deny_identifier(slot, 0x70, ack.packet_id);
+        }
         self.send(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason)));
     }
 
@@ -258,11 +258,12 @@ impl Worker {
             let Some(seat) = self.seat_of(slot) else {
                 return End::GOODBYE;
             };
-            if seat.session.expiry_s == 0 && expiry_s > 0 {
+            if !seat.is_expiry_asked && expiry_s > 0 {
                 // Section 3.14.2.2.2.
                 return Violation::protocol("DISCONNECT revives a session that ends with the connection").into();
             }
-            seat.session.expiry_s = expiry_s.min(cap_s);
+            // One that was asked for and not granted is not granted now either.
+            seat.session.expiry_s = if seat.session.expiry_s == 0 { 0 } else { expiry_s.min(cap_s) };
         }
         match disconnect.reason {
             ReasonCode::SUCCESS => End::GOODBYE,

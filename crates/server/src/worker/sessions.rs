@@ -22,18 +22,16 @@ pub(super) struct Seat {
     /// Slot of the connection; None while the client is away.
     pub(super) client: Option<u32>,
     pub(super) username: Option<Box<str>>,
-    /// What a listing says of an absent client.
-    pub(super) last_seen: Option<Box<ClientRecord>>,
-    /// When the will is due (monotonic milliseconds), while the client is away.
-    pub(super) will_due_ms: Option<u64>,
-    /// When the session expires (monotonic milliseconds), while the client is away.
-    pub(super) expires_ms: Option<u64>,
+    /// While the client is away.
+    pub(super) away: Option<Box<Away>>,
     /// The reminder that is armed (monotonic milliseconds); 0: none. Another one that fires is an old one.
     pub(super) reminder_ms: u64,
     /// Retained messages that new subscriptions are still to be sent.
     pub(super) replays: Option<Box<Replays>>,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
+    /// Whether CONNECT asked for a session that outlives its connection, whatever was granted.
+    pub(super) is_expiry_asked: bool,
     /// Whether it is counted as one that may outlive its connection.
     pub(super) is_kept: bool,
     /// Whether a reminder of QoS 2 messages that wait for PUBREL is armed.
@@ -50,6 +48,24 @@ impl Seat {
     #[inline]
     pub(super) fn is_member(&self) -> bool {
         self.membership.is_some()
+    }
+}
+
+/// What only a session whose client is away has.
+#[derive(Debug)]
+pub(super) struct Away {
+    /// What a listing says of the client.
+    pub(super) last_seen: Option<ClientRecord>,
+    /// When the will is due; monotonic milliseconds.
+    pub(super) will_due_ms: Option<u64>,
+    /// When the session expires; monotonic milliseconds.
+    pub(super) expires_ms: Option<u64>,
+}
+
+impl Away {
+    /// The first thing that is due.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        [self.will_due_ms, self.expires_ms].into_iter().flatten().min()
     }
 }
 
@@ -98,13 +114,12 @@ impl Sessions {
             session,
             client: None,
             username: None,
-            last_seen: None,
-            will_due_ms: None,
-            expires_ms: None,
+            away: None,
             reminder_ms: 0,
             replays: None,
             epoch: self.next_epoch,
             clean_start: false,
+            is_expiry_asked: false,
             is_kept: false,
             is_rel_watched: false,
             is_owing: false,

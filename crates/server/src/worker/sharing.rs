@@ -38,6 +38,12 @@ pub(super) struct Owing {
 }
 
 impl Owing {
+    /// How many there are.
+    #[cfg(feature = "simulation")]
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
     fn remind(&mut self, due_ms: u64) {
         self.due_ms = Some(self.due_ms.map_or(due_ms, |known| known.min(due_ms)));
     }
@@ -63,6 +69,13 @@ pub(crate) struct Parcel {
     journey: Journey,
     /// It comes back to the member that gave it away.
     is_return: bool,
+}
+
+impl Parcel {
+    /// Bytes of the message.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.message.size_bytes()
+    }
 }
 
 impl Worker {
@@ -113,8 +126,9 @@ impl Worker {
     }
 
     fn post_parcel(&mut self, owner: u16, parcel: Parcel) {
-        self.outgoing_len += 1;
-        self.outgoing[usize::from(owner)].push(Mail::Share(Box::new(parcel)));
+        let mail = Mail::Share(Box::new(parcel));
+        self.outgoing_weight += mail.weight();
+        self.outgoing[usize::from(owner)].push(mail);
     }
 
     /// Brings a gift that nobody took back to its giver; false if that has ended and nobody else is there.
@@ -147,7 +161,7 @@ impl Worker {
 
     /// A message for a member that another worker chose.
     pub(super) fn deliver_parcel(&mut self, parcel: &Parcel) {
-        let mut passing = Passing::from_message(&parcel.message, self.now.unix_ms);
+        let mut passing = Passing::from_message(&parcel.message, self.now);
         let (passing, share, target) = (&mut passing, &parcel.share, &parcel.target);
         self.begin_frames();
         let is_taken = if parcel.is_return {
@@ -296,15 +310,41 @@ impl Worker {
     }
 
     fn give_back(&mut self, message: &Arc<Message>, number: u32, journey: Journey) {
-        let mut passing = Passing::from_message(message, self.now.unix_ms);
-        if message.is_expired(self.now.unix_ms) {
+        if message.is_expired(self.now.steady_ms) {
             return self.count_drop(DropReason::Expired);
         }
+        let mut passing = Passing::from_message(message, self.now);
         self.begin_frames();
         self.counts.shared_moved += 1;
         let share = self.shared.router.share_numbered(number);
         if !share.is_some_and(|share| self.share_one(&mut passing, &share, journey)) {
             self.count_drop(DropReason::SessionEnded);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::Now;
+    use crate::worker::alone;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    #[test]
+    fn a_clock_that_is_set_forward_expires_no_message_of_a_group() {
+        let mut worker = alone::worker();
+        worker.now = Now { ms: 0, unix_ms: HOUR_MS, steady_ms: 10_000 };
+        let message = alone::message(Some(60), 5_000);
+        worker.give_back(&message, 7, Journey::default());
+        assert_eq!((worker.counts.delivery_dropped_expired, worker.counts.delivery_dropped_session_ended), (0, 1));
+    }
+
+    #[test]
+    fn a_message_of_a_group_expires_by_the_clock_that_it_was_stamped_with() {
+        let mut worker = alone::worker();
+        worker.now = Now { ms: 0, unix_ms: 5_000, steady_ms: HOUR_MS };
+        worker.give_back(&alone::message(Some(60), 5_000), 7, Journey::default());
+        assert_eq!((worker.counts.delivery_dropped_expired, worker.counts.delivery_dropped_session_ended), (1, 0));
     }
 }
