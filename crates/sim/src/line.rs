@@ -49,6 +49,8 @@ pub struct Line {
     pub is_refused: bool,
     /// Said or about to be said.
     pub goodbye: Option<Goodbye>,
+    /// Whether the client closed it behind a goodbye and had read all that had come: the broker has every byte.
+    pub is_left_clean: bool,
     /// Whether the operator said no.
     pub is_denied: bool,
     /// When the question about it is too old; milliseconds.

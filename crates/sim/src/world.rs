@@ -230,10 +230,11 @@ impl World {
     /// Whether there was a reason to end this connection.
     fn check_end(&self, line: usize, word: &'static str) -> Result<(), Fault> {
         let now_ms = self.now_ms();
-        let Line { wire, goodbye, keep_alive_s, since_ms, entry, .. } = &self.lines[line];
+        let Line { wire, goodbye, is_left_clean, keep_alive_s, since_ms, entry, .. } = &self.lines[line];
         let is_right = match word {
             "normal" => goodbye.is_some() && wire.is_sent(),
-            "tcp_closed" => !wire.is_held(),
+            // Who says goodbye, reads all that came and closes has done nothing that could be lost.
+            "tcp_closed" => !wire.is_held() && !is_left_clean,
             "keepalive_timeout" => *keep_alive_s > 0 && now_ms >= since_ms + u64::from(*keep_alive_s) * 1500,
             "takeovered" | "discarded" => self.lines.iter().filter(|other| other.entry.who == entry.who).count() > 1,
             "kicked" => self.people[entry.who].kicks > 0,
@@ -394,6 +395,7 @@ impl World {
             is_ready: false,
             is_refused: false,
             goodbye: None,
+            is_left_clean: false,
             is_denied: false,
             asked_until_ms: None,
             told: None,
@@ -567,7 +569,10 @@ impl World {
 
     /// A client closes the socket without a word.
     pub fn hang_up(&mut self, line: usize) {
-        self.tell(format_args!("k{line} hangs up"));
+        let Line { wire, goodbye, .. } = &self.lines[line];
+        let is_left_clean = goodbye.is_some() && wire.is_sent() && wire.is_drained();
+        self.lines[line].is_left_clean = is_left_clean;
+        self.tell(format_args!("k{line} hangs up, cleanly {is_left_clean}"));
         self.lines[line].wire.close();
     }
 
