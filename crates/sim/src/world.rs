@@ -199,9 +199,10 @@ impl World {
         Ok(())
     }
 
-    fn note_ended(&mut self, ended: Ended) {
+    pub(crate) fn note_ended(&mut self, ended: Ended) {
         if ended.was_member {
-            self.books.lose_member(self.order);
+            let has_others = ended.is_exact && self.sessions.has_member(self.now_ms());
+            self.books.lose_member(self.order, has_others);
         }
     }
 
@@ -361,7 +362,7 @@ impl World {
 
     fn write(&mut self, author: usize, draft: Draft, is_will: bool) -> usize {
         let (sent_order, attempts, routed, routed_ms) = (self.order, 1, 0, 0);
-        self.books.write(Record { author, draft, is_will, sent_order, attempts, routed, routed_ms })
+        self.books.write(Record { author, draft, is_will, is_hasty: false, sent_order, attempts, routed, routed_ms })
     }
 
     // --- what the clients do ---
@@ -403,6 +404,7 @@ impl World {
             send_window: 0,
             open_ids: Default::default(),
             asked: BTreeMap::new(),
+            written: Vec::new(),
             held: Default::default(),
             is_narrow,
         });
@@ -472,6 +474,7 @@ impl World {
     }
 
     pub(crate) fn put_publish(&mut self, line: usize, (packet_id, number, dup): (u16, usize, bool)) {
+        self.lines[line].written.push(number);
         let draft = self.books.record(number).draft;
         let mut raw = Vec::new();
         if let Some(expiry_s) = draft.expiry_s {
@@ -487,6 +490,15 @@ impl World {
             properties: Properties::trusted(raw),
             payload: &payload(number, draft.padding),
         }));
+    }
+
+    /// A client publishes with QoS 0 behind its CONNECT, without waiting for CONNACK (section 3.1.4, non-normative).
+    pub fn publish_hastily(&mut self, line: usize, draft: Draft) {
+        let who = self.lines[line].entry.who;
+        let number = self.write(who, Draft { qos: QoS::AtMostOnce, expiry_s: None, ..draft }, false);
+        self.books.hurry(number);
+        self.tell(format_args!("c{who} publishes message {number} for {} at once on k{line}", draft.topic));
+        self.put_publish(line, (0, number, false));
     }
 
     /// A client takes the retained message of a topic away, with QoS 0.
@@ -536,8 +548,8 @@ impl World {
         let Some(session) = self.sessions.of_mut(who) else { return false };
         let is_it = |sub: &&mut Sub| sub.filter == filter && sub.ended_order.is_none();
         session.subs.iter_mut().filter(is_it).for_each(|sub| sub.ended_order = Some(order));
-        if filter.starts_with("$share") {
-            self.books.lose_member(order);
+        if filter.starts_with("$share") && !self.sessions.has_member(self.plane.now_ms()) {
+            self.books.lose_member(order, false);
         }
         self.lines[line].asked.insert(packet_id, Vec::new());
         self.tell(format_args!("c{who} unsubscribes from {filter} on k{line}"));
@@ -590,6 +602,11 @@ impl World {
     /// How many workers there are.
     pub fn worker_count(&self) -> usize {
         usize::from(self.options.workers)
+    }
+
+    /// Whether clients may be too fast.
+    pub fn is_paced(&self) -> bool {
+        self.options.zones[0].max_publish_rate > 0
     }
 
     /// Messages that the tap saw.
