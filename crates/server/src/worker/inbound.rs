@@ -4,6 +4,7 @@
 //! its unread bytes and is not read.
 
 use rustix::event::epoll;
+use rustix::io::Errno;
 use whimbrel_protocol::connection::Received;
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_protocol::packet::{Ack, Disconnect, Packet};
@@ -292,7 +293,10 @@ impl Worker {
         let mut flags = epoll::EventFlags::empty();
         flags.set(epoll::EventFlags::IN, !client.is_waiting() && client.has_room());
         flags.set(epoll::EventFlags::OUT, client.awaits_writable);
-        // Fails only for a descriptor that is not watched, and this one is.
-        let _ = epoll::modify(&self.poll, client.socket.fd(), Token::Client(slot, client.epoch).pack(), flags);
+        let (fd, token) = (client.socket.fd(), Token::Client(slot, client.epoch).pack());
+        // One that is not watched hung up while somebody was asked about it (`on_hung_up`), and may be read to its end now.
+        if epoll::modify(&self.poll, fd, token, flags) == Err(Errno::NOENT) {
+            let _ = epoll::add(&self.poll, fd, token, flags);
+        }
     }
 }

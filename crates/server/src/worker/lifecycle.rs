@@ -60,7 +60,9 @@ impl Worker {
     /// The broker stops: the client is told, and what is in its outbox still goes out.
     pub(super) fn take_leave(&mut self, slot: u32) {
         self.tell(slot, End::SHUTDOWN, End::SHUTDOWN.what);
-        self.clients[slot as usize].is_leaving = true; // [MQTT-3.14.4-1]
+        let client = &mut self.clients[slot as usize];
+        client.is_leaving = true; // [MQTT-3.14.4-1]
+        client.is_writable = true; // Tried once more, also where it is not watched.
         if self.clients[slot as usize].outbox.len() == 0 {
             return self.end(slot, End { is_told: false, ..End::SHUTDOWN });
         }
