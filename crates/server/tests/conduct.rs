@@ -320,6 +320,29 @@ fn what_a_client_left_open_comes_again_in_its_order_with_dup_and_its_identifiers
     }
 }
 
+#[test]
+fn messages_of_one_publisher_keep_their_order_for_each_topic_and_qos() {
+    let house = House::start(2, Limits::default());
+    for version in VERSIONS {
+        let mut subscriber = house.client(&format!("s-{version:?}"), version);
+        subscriber.subscribe(&["o/#".into()], QoS::ExactlyOnce).unwrap();
+        let mut publisher = house.client(&format!("p-{version:?}"), version);
+        let all = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+        for number in 0..100 {
+            for (topic, qos) in [("o/a", all[number % 3]), ("o/b", all[(number + 1) % 3])] {
+                publisher.publish(topic, &[number as u8], qos, false).unwrap();
+            }
+        }
+        let mut last = std::collections::BTreeMap::new();
+        for _ in 0..200 {
+            let message = subscriber.receive(house::PATIENCE).unwrap().expect("a message");
+            let number = message.payload()[0];
+            let before = last.insert((message.topic().as_str().to_owned(), message.qos as u8), number);
+            assert!(before.is_none_or(|before| before < number), "{version:?}: {number} came behind {before:?}");
+        }
+    }
+}
+
 // Subscriptions.
 
 #[test]
@@ -453,7 +476,9 @@ fn retained_messages_outlive_the_session_of_their_publisher() {
         client.subscribe(1, &[("#", QoS::AtMostOnce)]);
         assert_eq!(client.payloads_so_far(), [b"x"], "{version:?}");
         client.send_publish("kept", b"", (QoS::AtMostOnce, 0), (true, b""));
-        client.so_far();
+        assert_eq!(client.payloads_so_far(), [b""], "passed on as any other");
+        client.subscribe(1, &[("#", QoS::AtMostOnce)]);
+        assert_eq!(client.so_far(), [], "cleared, and not kept itself");
     }
 }
 
@@ -518,6 +543,42 @@ fn aliases_of_both_directions_end_with_their_connection() {
     assert_eq!(client.so_far()[0].topic, topic, "by name");
     client.send_publish("", b"x", (QoS::AtMostOnce, 0), (false, &alias));
     assert_eq!(client.farewell(), 0x82);
+}
+
+#[test]
+fn what_waited_or_was_open_and_is_too_long_for_the_client_that_returns_is_settled() {
+    let house = House::start(1, Limits::default());
+    let expiry = number(id::SESSION_EXPIRY_INTERVAL, 600);
+    let narrow = [number(id::MAXIMUM_PACKET_SIZE, 60), number(id::RECEIVE_MAXIMUM, 1), expiry].concat();
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut client = Plain::enter(&house, "c", Version::V5, true);
+        client.subscribe(1, &[("a", qos)]);
+        client.send("a", &[0; 100], (qos, 1));
+        assert_eq!(client.next().payload.len(), 100, "open");
+        drop(client);
+        house::until("it is away", || house.count("connections.count") == 0);
+        let mut publisher = Plain::enter(&house, "p", Version::V5, true);
+        for (payload, packet_id) in [(&[0; 100][..], 1), (b"small", 2), (&[0; 100], 3), (b"last", 4)] {
+            publisher.send("a", payload, (qos, packet_id));
+        }
+        publisher.so_far();
+        drop(publisher);
+        let mut wire = Wire::connect_with(&house.address(), "c", Version::V5, false, &narrow);
+        assert_eq!(wire.read().expect("CONNACK")[2], 1, "the session is there");
+        let mut client = Plain { wire, version: Version::V5 };
+        for expected in [&b"small"[..], b"last"] {
+            let delivered = client.next();
+            assert_eq!(delivered.payload, expected, "{qos:?}");
+            client.wire.send(&match qos {
+                QoS::ExactlyOnce => Packet::PubRec(Ack::new(delivered.packet_id, SUCCESS)),
+                _ => Packet::PubAck(Ack::new(delivered.packet_id, SUCCESS)),
+            });
+            client.wire.send(&Packet::PubComp(Ack::new(delivered.packet_id, SUCCESS)));
+        }
+        assert_eq!(client.so_far(), []);
+        drop(client);
+        house::until("it is gone", || house.count("connections.count") == 0);
+    }
 }
 
 #[test]
