@@ -291,6 +291,8 @@ class Disconnected:
     @property
     def reason_code(self) -> int: ...  # MQTT 5 reason code sent or received, 0 where none
     @property
+    def text(self) -> str: ...  # the client's words where it said goodbye, else what it was told; at most 1,024 bytes
+    @property
     def timestamp_ms(self) -> int: ...
 
 @final

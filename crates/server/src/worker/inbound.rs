@@ -14,7 +14,7 @@ use whimbrel_protocol::{ReasonCode, Violation, encode};
 
 use super::client::End;
 use super::{READ_BYTES, Token, Worker};
-use crate::answer::Answer;
+use crate::answer::{Answer, cut};
 use crate::socket::Moved;
 
 /// Packets of at least so many bytes are gathered in a buffer of their own.
@@ -265,6 +265,9 @@ impl Worker {
             }
             // One that was asked for and not granted is not granted now either.
             seat.session.expiry_s = if seat.session.expiry_s == 0 { 0 } else { expiry_s.min(cap_s) };
+        }
+        if let Some(words) = disconnect.properties.text(id::REASON_STRING) {
+            self.last_words = cut(words).into();
         }
         match disconnect.reason {
             ReasonCode::SUCCESS => End::GOODBYE,
