@@ -209,6 +209,7 @@ impl<'a> Listeners<'a> {
                 report.put(format!("{name}_{measure}"), flow.value(measure));
             }
         }
+        report.put("past_to_bare", past.value("cpu_us_per_message") / bare.value("cpu_us_per_message"));
         for fault in ["lost", "duplicated", "out_of_order", "foreign"] {
             let count = |flow: &Report| flow.get_count(fault).unwrap_or(0);
             report.count(fault, count(&past) + count(&bare));

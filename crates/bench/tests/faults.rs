@@ -23,7 +23,7 @@ fn options(port: u16, scenario: Scenario) -> Options {
         client_prefix: "test".to_owned(),
         broker_pid: None,
         run: 1,
-        patience: Duration::from_millis(400),
+        patience: Duration::from_millis(800),
         scenario,
     }
 }
