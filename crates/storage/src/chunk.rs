@@ -1,6 +1,7 @@
 //! A chunk: what one commit, or one step of space recovery, writes as a single entry of the engine.
 //!
-//! Knows the layout, little-endian: `magic 8 | format u16 | 0 x 6 | number u64 | commit u64 | floor u64 | bytes of records u32 |
+//! Knows the layout, little-endian: `magic 8 | format u16 | 0 x 6 | number u64 | until u64 | commit u64 | floor
+//! u64 | bytes of records u32 |
 //! records u32 | bytes of settlements u32 | check of the tables u32 | check of the head u64`, then the frames, the table of
 //! their offsets (u32 each, by rising slot), then the runs of settled slots. Must not know which slots are settled.
 
@@ -8,14 +9,15 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::codec::{self, Record, u16_at, u32_at, u64_at};
+use crate::codec::{self, Record, u32_at, u64_at};
 use crate::{Failure, Slot};
 
 /// First bytes of every chunk, so that chunks are found even where the engine's own tables are damaged.
 pub(crate) const MAGIC: [u8; 8] = *b"WHMBCHNK";
 /// The newest layout of chunks and keyed values that this program knows.
 pub(crate) const FORMAT: u64 = 1;
-pub(crate) const HEAD: usize = 64;
+pub(crate) const HEAD: usize = 72;
+const HEAD_CHECK: usize = HEAD - 8;
 /// A chunk ends before it grows beyond this, so that it fits an engine page of 64 KiB with the engine's own bytes.
 pub(crate) const TARGET_BYTES: usize = (64 << 10) - 128;
 
@@ -54,7 +56,8 @@ impl Builder {
     }
 
     /// Writes the chunk and is empty again; the frames' slots are returned, rising.
-    pub(crate) fn finish(&mut self, number: u64, commit: u64, floor: u64) -> Built {
+    pub(crate) fn finish(&mut self, name: Name) -> Built {
+        let Name { number, until, commit, floor } = name;
         let mut order: Vec<u32> = (0..self.frames.len() as u32).collect();
         order.sort_unstable_by_key(|&place| self.frames[place as usize]);
         self.settled.sort_unstable();
@@ -66,7 +69,7 @@ impl Builder {
         let mut bytes = Vec::with_capacity(HEAD + self.bytes.len() + tables.len());
         bytes.extend(MAGIC);
         bytes.extend(FORMAT.to_le_bytes()); // 2 bytes of format, 6 zero bytes
-        [number, commit, floor].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        [number, until, commit, floor].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         let sizes = [self.bytes.len(), order.len(), tables.len() - offsets_len];
         sizes.iter().for_each(|&size| bytes.extend((size as u32).to_le_bytes()));
         bytes.extend(codec::check_of(&tables).to_le_bytes());
@@ -81,6 +84,19 @@ impl Builder {
         self.frames.clear();
         Built { number, bytes, frames, settled }
     }
+}
+
+/// Where a chunk belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Name {
+    /// Its key in the engine.
+    pub(crate) number: u64,
+    /// It takes the place of all chunks from `number` up to this one.
+    pub(crate) until: u64,
+    /// The commit that wrote it; rises, over all runs.
+    pub(crate) commit: u64,
+    /// No chunk below this was there any more.
+    pub(crate) floor: u64,
 }
 
 /// A chunk that is ready to be written, and what the index must know of it.
@@ -125,7 +141,7 @@ impl Chunk {
         });
         let tables_end = layout.records_end + 4 * layout.count;
         let is_table_whole =
-            damage.is_none() && codec::check_of(&bytes[layout.records_end..layout.end]) == u32_at(&bytes, 52);
+            damage.is_none() && codec::check_of(&bytes[layout.records_end..layout.end]) == u32_at(&bytes, 60);
         let mut offsets: Vec<u32> = if is_table_whole {
             bytes[layout.records_end..tables_end].chunks_exact(4).map(|bytes| u32_at(bytes, 0)).collect()
         } else {
@@ -185,15 +201,22 @@ struct Layout {
     end: usize,
 }
 
+/// What the head of a chunk says, if `bytes` begins with a whole one: name, layout, and length of the chunk.
+pub(crate) fn read_head(bytes: &[u8]) -> Option<(Name, u64, usize)> {
+    if bytes.len() < HEAD || bytes[..8] != MAGIC || xxh3_64(&bytes[..HEAD_CHECK]) != u64_at(bytes, HEAD_CHECK) {
+        return None;
+    }
+    let [number, until, commit, floor] = [16, 24, 32, 40].map(|at| u64_at(bytes, at));
+    let [records, count, settled] = [48, 52, 56].map(|at| u32_at(bytes, at) as usize);
+    Some((Name { number, until, commit, floor }, u64_at(bytes, 8), HEAD + records + 4 * count + settled))
+}
+
 impl Layout {
     /// None: the head is damaged, or the bytes are fewer than it says.
     fn of(bytes: &[u8]) -> Option<Layout> {
-        if bytes.len() < HEAD || bytes[..8] != MAGIC || xxh3_64(&bytes[..56]) != u64_at(bytes, 56) {
-            return None;
-        }
-        let [records, count, settled] = [40, 44, 48].map(|at| u32_at(bytes, at) as usize);
-        let end = HEAD + records + 4 * count + settled;
-        let is_known = u64::from(u16_at(bytes, 8)) <= FORMAT;
+        let (_, format, end) = read_head(bytes)?;
+        let (records, count) = (u32_at(bytes, 48) as usize, u32_at(bytes, 52) as usize);
+        let is_known = format <= FORMAT;
         (is_known && end == bytes.len()).then_some(Layout { records_end: HEAD + records, count, end })
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Committer<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) next_chunk: u64,
+    /// Number of the last commit; the first slot of a run is above all commits of earlier runs.
+    pub(crate) commits: u64,
     pub(crate) reserved: u64,
 }
 
@@ -52,7 +54,7 @@ impl<'a> Committer<'a> {
             reclaimer: Reclaimer::new(shared.options.reclaiming),
             batches: Vec::new(),
             next_chunk: start.next_chunk,
-            commits: 0,
+            commits: start.commits,
             reserved: start.reserved,
             last_start: Instant::now().checked_sub(shared.options.pace).unwrap_or_else(Instant::now),
             may_reclaim: true,

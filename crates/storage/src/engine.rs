@@ -9,7 +9,8 @@ use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
 
@@ -21,13 +22,17 @@ const CHUNKS: TableDefinition<u64, &[u8]> = TableDefinition::new("chunks");
 const MARKS: TableDefinition<u64, &[u8]> = TableDefinition::new("marks");
 const KEYED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keyed");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const KEYED_MAGIC: [u8; 4] = *b"WHMK";
-const KEYED_HEAD: usize = 20;
+pub(crate) const KEYED_MAGIC: [u8; 4] = *b"WHMK";
+pub(crate) const KEYED_HEAD: usize = 24;
 
 /// What a store is written on; a test's can forget, tear and fail.
 pub trait Disk: Send + Sync {
     /// The bytes, exclusively ours; called again after each failure, when the one before is dropped.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+    /// Empty bytes beside them, for what is saved from damaged ones.
+    fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>>;
+    /// Puts the replacement, which is closed, in their place, at once or not at all; returns where the old ones are kept.
+    fn replace(&self) -> io::Result<String>;
     /// Whether it is worth while to try again after a failure.
     fn has_room(&self) -> bool {
         true
@@ -36,6 +41,23 @@ pub trait Disk: Send + Sync {
     fn quarantine(&self, name: &str, bytes: &[u8]) -> io::Result<String> {
         let _ = bytes;
         Ok(format!("{name}, forgotten"))
+    }
+}
+
+/// A disk of which the replacement is used.
+pub(crate) struct Replacement(pub(crate) Arc<dyn Disk>);
+
+impl Disk for Replacement {
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        self.0.open_replacement()
+    }
+
+    fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn replace(&self) -> io::Result<String> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -65,16 +87,38 @@ impl Folder {
     pub fn file(&self) -> PathBuf {
         self.path.join("store.redb")
     }
-}
 
-impl Disk for Folder {
-    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        let path = self.file();
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    fn replacement(&self) -> PathBuf {
+        self.path.join("store.redb.new")
+    }
+
+    fn open_file(&self, path: &Path, is_emptied: bool) -> io::Result<Box<dyn StorageBackend>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(is_emptied).mode(0o600);
+        let file = options.open(path)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
         // A new file's name must survive, too.
         File::open(&self.path)?.sync_all()?;
         Ok(Box::new(Bytes { file, is_synced: self.durability == Durability::Sync }))
+    }
+}
+
+impl Disk for Folder {
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        self.open_file(&self.file(), false)
+    }
+
+    fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
+        self.open_file(&self.replacement(), true)
+    }
+
+    fn replace(&self) -> io::Result<String> {
+        let mut free = (1_u32..).map(|number| self.path.join(format!("store.redb.damaged-{number}")));
+        let place = free.find(|place| !place.exists()).ok_or(io::ErrorKind::AlreadyExists)?;
+        std::fs::hard_link(self.file(), &place)?;
+        std::fs::rename(self.replacement(), self.file())?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(place.display().to_string())
     }
 
     fn quarantine(&self, name: &str, bytes: &[u8]) -> io::Result<String> {
@@ -182,7 +226,7 @@ impl Engine {
     /// Opens what is there, or begins a new store. Refuses a newer format before it changes anything of ours.
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Engine, Failure> {
         let engine = Engine { disk, cache_bytes, database: RwLock::new(None) };
-        engine.reopen()?;
+        engine.open_database(true)?;
         let database = engine.database()?;
         if let Some(found) = format_of(&database)?
             && found > FORMAT
@@ -195,11 +239,31 @@ impl Engine {
 
     /// Lets go of the engine's handle and opens it anew.
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
-        let mut place = self.database.write().expect("no thread panics while it holds this lock");
+        self.open_database(false)
+    }
+
+    /// `is_first`: every page is checked, unless the engine did so itself because the last run did not end in order.
+    fn open_database(&self, is_first: bool) -> Result<(), Failure> {
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *place = None;
-        let backend = Boxed(self.disk.open()?);
-        let opened = Database::builder().set_cache_size(self.cache_bytes).create_with_backend(backend);
-        *place = Some(Arc::new(opened.map_err(redb::Error::from)?));
+        let backend = Boxed(self.disk.open().map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Failure::InUse("the store".to_owned()),
+            _ => error.into(),
+        })?);
+        let was_repaired = Arc::new(AtomicBool::new(false));
+        let sign = Arc::clone(&was_repaired);
+        let opened = Database::builder()
+            .set_cache_size(self.cache_bytes)
+            .set_repair_callback(move |_| sign.store(true, Ordering::Relaxed))
+            .create_with_backend(backend);
+        let mut database = opened.map_err(redb::Error::from)?;
+        if is_first
+            && !was_repaired.load(Ordering::Relaxed)
+            && !database.check_integrity().map_err(redb::Error::from)?
+        {
+            return Err(Failure::Damaged("a page's checksum is wrong".to_owned()));
+        }
+        *place = Some(Arc::new(database));
         Ok(())
     }
 
@@ -209,17 +273,33 @@ impl Engine {
 
     /// Gives the file back.
     pub(crate) fn shut(&self) {
-        *self.database.write().expect("no thread panics while it holds this lock") = None;
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn database(&self) -> Result<Arc<Database>, Failure> {
-        let place = self.database.read().expect("no thread panics while it holds this lock");
+        let place = self.database.read().unwrap_or_else(PoisonError::into_inner);
         place.clone().ok_or(Failure::Closed)
     }
 
     /// Makes a change durable, whole or not at all.
     pub(crate) fn commit(&self, change: &Change<'_>) -> Result<(), Failure> {
         Ok(apply(&*self.database()?, change)?)
+    }
+
+    /// Puts back what was saved from a damaged store: chunks and wrapped values as they were.
+    pub(crate) fn restore(&self, chunks: &[(u64, Vec<u8>)], keyed: &[Vec<u8>]) -> Result<(), Failure> {
+        let database = self.database()?;
+        let write_down = || -> Result<(), redb::Error> {
+            let write = database.begin_write()?;
+            {
+                let (mut table, mut values) = (write.open_table(CHUNKS)?, write.open_table(KEYED)?);
+                chunks.iter().try_for_each(|(number, bytes)| table.insert(number, &bytes[..]).map(drop))?;
+                let whole = keyed.iter().filter_map(|bytes| Some((unwrap_keyed(bytes)?.1, bytes)));
+                whole.into_iter().try_for_each(|(key, bytes)| values.insert(key, &bytes[..]).map(drop))?;
+            }
+            Ok(write.commit()?)
+        };
+        Ok(write_down()?)
     }
 
     /// A chunk's bytes.
@@ -261,7 +341,8 @@ impl Engine {
         for entry in table.iter().map_err(redb::Error::from)? {
             let (key, bytes) = entry.map_err(redb::Error::from)?;
             let Some((&space, name)) = key.value().split_first() else { continue };
-            see(Space(space), name, unwrap_keyed(key.value(), bytes.value()));
+            let whole = unwrap_keyed(bytes.value()).filter(|(_, found, _)| *found == key.value());
+            see(Space(space), name, whole.map(|(_, _, value)| value));
         }
         Ok(())
     }
@@ -363,13 +444,14 @@ fn apply_keyed(
     Ok(())
 }
 
-/// `magic 4 | check u32 | commit u64 | bytes of key u32 | key | value`: whole even without the engine's tables.
-fn wrap_keyed(commit: u64, key: &[u8], value: &[u8]) -> Vec<u8> {
+/// `magic 4 | check u32 | commit u64 | bytes of key u32 | bytes of value u32 | key | value`: whole without the engine's tables.
+pub(crate) fn wrap_keyed(commit: u64, key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(KEYED_HEAD + key.len() + value.len());
     bytes.extend(KEYED_MAGIC);
     bytes.extend([0; 4]);
     bytes.extend(commit.to_le_bytes());
     bytes.extend((key.len() as u32).to_le_bytes());
+    bytes.extend((value.len() as u32).to_le_bytes());
     bytes.extend_from_slice(key);
     bytes.extend_from_slice(value);
     let check = check_of(&bytes[8..]);
@@ -377,9 +459,18 @@ fn wrap_keyed(commit: u64, key: &[u8], value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn unwrap_keyed<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
-    let is_whole = bytes.len() >= KEYED_HEAD && bytes[..4] == KEYED_MAGIC && check_of(&bytes[8..]) == u32_at(bytes, 4);
+/// Length that the head of a wrapped value tells; it may be anything.
+pub(crate) fn wrapped_len(head: &[u8]) -> u64 {
+    KEYED_HEAD as u64 + u64::from(u32_at(head, 16)) + u64::from(u32_at(head, 20))
+}
+
+/// Commit, key and value of a wrapped value that is whole.
+pub(crate) fn unwrap_keyed(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let is_whole = bytes.len() >= KEYED_HEAD
+        && bytes[..4] == KEYED_MAGIC
+        && wrapped_len(bytes) == bytes.len() as u64
+        && check_of(&bytes[8..]) == u32_at(bytes, 4);
     let rest = is_whole.then(|| &bytes[KEYED_HEAD..])?;
-    let (found, value) = rest.split_at_checked(u32_at(bytes, 16) as usize)?;
-    (found == key && u64_at(bytes, 8) > 0).then_some(value)
+    let (key, value) = rest.split_at(u32_at(bytes, 16) as usize);
+    Some((u64_at(bytes, 8), key, value))
 }

@@ -3,6 +3,7 @@
 //! Knows the kinds of failure. Must not know who reports them.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 /// Why an operation of a store failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,6 +12,8 @@ pub enum Failure {
     Disk(String),
     /// The engine refused.
     Engine(String),
+    /// The engine's own pages are damaged.
+    Damaged(String),
     /// Written by a later version of this program.
     NewerFormat {
         /// Found in the files.
@@ -33,6 +36,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Disk(what) => write!(f, "the store cannot use its files: {what}"),
             Failure::Engine(what) => write!(f, "the store's engine failed: {what}"),
+            Failure::Damaged(what) => write!(f, "the store's engine finds its pages damaged: {what}"),
             Failure::NewerFormat { found, known } => write!(
                 f,
                 "the store has format {found}, this program knows formats up to {known}: start the newer version that \
@@ -57,7 +61,11 @@ impl From<std::io::Error> for Failure {
 impl From<redb::Error> for Failure {
     fn from(error: redb::Error) -> Failure {
         match error {
+            redb::Error::Io(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+                Failure::Damaged(error.to_string())
+            }
             redb::Error::Io(error) => Failure::Disk(error.to_string()),
+            redb::Error::Corrupted(what) => Failure::Damaged(what),
             error => Failure::Engine(error.to_string()),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows batches and how a settlement finds its record within the group. Must not know the engine, threads, time.
 
-use crate::chunk::{Builder, Built};
+use crate::chunk::{Builder, Built, Name};
 use crate::{Batch, Slot, codec};
 
 /// Buffers for building groups; reused.
@@ -70,6 +70,13 @@ pub(crate) struct Numbers {
     pub(crate) floor: u64,
 }
 
+impl Numbers {
+    fn name(&self, place: usize) -> Name {
+        let number = self.next + place as u64;
+        Name { number, until: number, commit: self.commit, floor: self.floor }
+    }
+}
+
 impl Gatherer {
     /// Builds the chunks of a group, numbered from `numbers.next` on.
     pub(crate) fn gather(&mut self, batches: &[Batch], numbers: Numbers) -> Gathered {
@@ -116,11 +123,7 @@ impl Gatherer {
                 continue;
             }
             if self.builder.is_full_for(frame.len()) {
-                full.push(self.builder.finish(
-                    numbers.next + gathered.chunks.len() as u64 + full.len() as u64,
-                    numbers.commit,
-                    numbers.floor,
-                ));
+                full.push(self.builder.finish(numbers.name(gathered.chunks.len() + full.len())));
             }
             self.builder.push(frame);
             gathered.written += 1;
@@ -132,7 +135,7 @@ impl Gatherer {
     }
 
     fn finish_chunk(&mut self, numbers: Numbers, gathered: &mut Gathered) {
-        let number = numbers.next + gathered.chunks.len() as u64;
-        gathered.chunks.push(self.builder.finish(number, numbers.commit, numbers.floor));
+        let name = numbers.name(gathered.chunks.len());
+        gathered.chunks.push(self.builder.finish(name));
     }
 }

@@ -62,6 +62,7 @@ mod message;
 mod open;
 mod reader;
 mod reclaim;
+mod salvage;
 mod shared;
 
 use std::path::{Path, PathBuf};

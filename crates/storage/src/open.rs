@@ -2,6 +2,7 @@
 //!
 //! Knows the order of opening and what is reported. Must not know how commits and reads work.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -9,13 +10,13 @@ use std::thread::JoinHandle;
 use crate::chunk::{Built, Chunk};
 use crate::codec::{check_of, frame_slots, slot_runs, u32_at};
 use crate::committer::{Committer, RESERVED_BLOCK, Start};
-use crate::engine::{Change, Disk, Engine, Folder};
+use crate::engine::{Change, Disk, Engine, Folder, Replacement};
 use crate::index::Index;
-use crate::reader;
 use crate::shared::{Shared, lock};
 use crate::{
     Batch, Failure, Fetch, Fetched, Kind, Lane, Options, Slot, Space, State, Statistics, Store, Ticket, Visitor, Wake,
 };
+use crate::{reader, salvage};
 
 /// What opening found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -43,9 +44,39 @@ pub fn open(options: Options) -> Result<(DiskStore, Report), Failure> {
 
 /// As `open`, on any disk; the folder and the durability of `options` mean nothing then.
 pub fn open_on(options: Options, disk: Arc<dyn Disk>) -> Result<(DiskStore, Report), Failure> {
-    let engine = Engine::open(disk, options.cache_bytes)?;
-    let mut report = Report::default();
-    let mut index = Index::default();
+    let opened = guarded(|| load(&options, &disk)).or_else(|failure| match failure {
+        Failure::Damaged(_) | Failure::Engine(_) => rescue(&options, &disk, &failure),
+        failure => Err(failure),
+    });
+    let Loaded { engine, index, mut report } = opened?;
+    report.live = index.live;
+    let first_slot = engine.number("reserved")?.max(1);
+    let reserved = first_slot + RESERVED_BLOCK;
+    let start = Start { next_chunk: index.next_number(), commits: first_slot, reserved };
+    engine.commit(&Change { reserved: Some(reserved), ..Change::default() })?;
+    let shared = Arc::new(Shared::new(options, engine, index, first_slot));
+    let threads = Mutex::new(vec![
+        spawn("store-commit", &shared, move |shared| Committer::new(shared, start).run())?,
+        spawn("store-read", &shared, reader::run)?,
+    ]);
+    Ok((DiskStore { shared, threads }, report))
+}
+
+struct Loaded {
+    engine: Engine,
+    index: Index,
+    report: Report,
+}
+
+/// The engine panics where a page that it trusts makes no sense; that is damage like other damage.
+fn guarded(load: impl FnOnce() -> Result<Loaded, Failure>) -> Result<Loaded, Failure> {
+    let engine_gave_up = || Err(Failure::Damaged("the engine gave up reading it; see standard error".to_owned()));
+    catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| engine_gave_up())
+}
+
+fn load(options: &Options, disk: &Arc<dyn Disk>) -> Result<Loaded, Failure> {
+    let engine = Engine::open(Arc::clone(disk), options.cache_bytes)?;
+    let (mut index, mut report) = (Index::default(), Report::default());
     engine.chunks(|number, bytes| {
         take_chunk(&mut index, &mut report, (number, bytes), engine.disk());
         Ok(())
@@ -56,16 +87,30 @@ pub fn open_on(options: Options, disk: Arc<dyn Disk>) -> Result<(DiskStore, Repo
             report.damaged.push(format!("the value of key {:?} in space {}", String::from_utf8_lossy(key), space.0));
         }
     })?;
-    report.live = index.live;
-    let first_slot = engine.number("reserved")?.max(1);
-    let start = Start { next_chunk: index.next_number(), reserved: first_slot + RESERVED_BLOCK };
-    engine.commit(&Change { reserved: Some(start.reserved), ..Change::default() })?;
-    let shared = Arc::new(Shared::new(options, engine, index, first_slot));
-    let threads = Mutex::new(vec![
-        spawn("store-commit", &shared, move |shared| Committer::new(shared, start).run())?,
-        spawn("store-read", &shared, reader::run)?,
-    ]);
-    Ok((DiskStore { shared, threads }, report))
+    Ok(Loaded { engine, index, report })
+}
+
+/// Saves what can be found in the bytes themselves, sets them aside, and begins anew with what was saved.
+fn rescue(options: &Options, disk: &Arc<dyn Disk>, failure: &Failure) -> Result<Loaded, Failure> {
+    let source = disk.open()?;
+    let mut saved = salvage::search(&*source)?;
+    let engine = Engine::open(Arc::new(Replacement(Arc::clone(disk))), options.cache_bytes)?;
+    let counts = saved.copy_into(&*source, &engine)?;
+    engine.commit(&Change { reserved: Some(saved.highest + 2 * RESERVED_BLOCK), ..Change::default() })?;
+    drop(engine);
+    source.close()?;
+    drop(source);
+    let place = disk.replace()?;
+    let mut loaded = load(options, disk)?;
+    loaded.report.damaged.insert(
+        0,
+        format!(
+            "{failure}; the file is kept as {place}, {} chunks and {} keyed values were found in it and saved; records \
+             that were settled and keys that were removed shortly before may have come back",
+            counts.0, counts.1
+        ),
+    );
+    Ok(loaded)
 }
 
 fn spawn(

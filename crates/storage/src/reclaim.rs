@@ -6,7 +6,7 @@
 
 use std::sync::Mutex;
 
-use crate::chunk::{Builder, Built, Chunk, TARGET_BYTES};
+use crate::chunk::{Builder, Built, Chunk, Name, TARGET_BYTES};
 use crate::codec::{frame_slots, put_slots};
 use crate::engine::Engine;
 use crate::index::{Entry, Index};
@@ -164,7 +164,7 @@ impl Reclaimer {
         }
         step.removed.extend(run);
         if !self.builder.is_empty() {
-            step.built.push(self.builder.finish(run[0], commit, floor));
+            step.built.push(self.builder.finish(Name { number: run[0], until: run[run.len() - 1], commit, floor }));
         }
         Ok(())
     }

@@ -26,6 +26,9 @@ pub struct Inside {
     pub bytes: Vec<u8>,
     pub diary: Vec<Op>,
     pub keeps_diary: bool,
+    pub replacement: Option<MemoryDisk>,
+    /// How many changes were asked for.
+    pub changes: u64,
     /// Changes after which every change fails; None: never.
     pub fails_after: Option<u64>,
     /// Syncs fail, too, once changes fail.
@@ -51,10 +54,24 @@ impl Disk for MemoryDisk {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         Ok(Box::new(self.clone()))
     }
+
+    fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
+        let replacement = MemoryDisk::default();
+        self.inside().replacement = Some(replacement.clone());
+        Ok(Box::new(replacement))
+    }
+
+    fn replace(&self) -> io::Result<String> {
+        let replacement = self.inside().replacement.take().expect("it was opened");
+        let bytes = std::mem::take(&mut replacement.inside().bytes);
+        self.inside().bytes = bytes;
+        Ok("nowhere".to_owned())
+    }
 }
 
 impl Inside {
     fn change(&mut self, op: Op) -> io::Result<()> {
+        self.changes += 1;
         if let Some(left) = &mut self.fails_after {
             let is_sync = matches!(op, Op::Sync);
             if *left == 0 && (!is_sync || self.syncs_fail) {
