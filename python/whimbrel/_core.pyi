@@ -51,7 +51,7 @@ class ListenerOptions(Protocol):
     @property
     def tls(self) -> TlsOptions | None: ...
     @property
-    def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8"; None: no PROXY header
+    def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8", "user:33"; None: no PROXY header
     @property
     def max_conn_rate(self) -> int: ...  # connections taken in a second; 0: no limit
 
@@ -82,6 +82,8 @@ class ZoneOptions(Protocol):
     def retry_interval_ms(self) -> int: ...  # MQTT 3.x: what is unacknowledged so long is sent again; 0: never
     @property
     def max_mqueue_len(self) -> int: ...  # messages, 1 .. 2**32 - 1
+    @property
+    def max_mqueue_bytes(self) -> int: ...  # of these messages, rounded up to 64 KiB; 0: no bound
     @property
     def is_newest_dropped(self) -> bool: ...  # from a full queue; otherwise the oldest
     @property
@@ -293,6 +295,8 @@ class Disconnected:
     @property
     def reason_code(self) -> int: ...  # MQTT 5 reason code sent or received, 0 where none
     @property
+    def text(self) -> str: ...  # the client's words where it said goodbye, else what it was told; at most 1,024 bytes
+    @property
     def timestamp_ms(self) -> int: ...
 
 @final
@@ -435,15 +439,20 @@ class DataPlane:
         """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
     def reload(self, zones: Sequence[ZoneOptions], question_deadline_ms: int) -> None:
         """Other limits, in the order of `Options.zones`, for connections from now on; another question deadline."""
-    def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool) -> None:
-        """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored."""
-    def answer_enhanced(self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool) -> None:
+    def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool, text: str = "") -> None:
+        """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored.
+
+        `text` goes with a refusal to an MQTT 5 client, cut at 1,024 bytes.
+        """
+    def answer_enhanced(
+        self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool, text: str = ""
+    ) -> None:
         """0 lets the client in, 0x18 goes on with AUTH, an error refuses; `auth_data` is at most 65,535 bytes.
 
         Raises ValueError for a longer one. A late or unknown ticket is ignored.
         """
-    def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
-        """One code per topic of the question: 0 allows, 0x87 denies."""
+    def answer_authorize(self, ticket: int, reason_codes: Sequence[int], texts: Sequence[str] = ...) -> None:
+        """One code per topic of the question: 0 allows, 0x87 denies. `texts`: words for the first of them, or empty."""
     def publish(
         self,
         ticket: int,
@@ -500,13 +509,21 @@ class LoadOptions(Protocol):
     """One run of the load generator; a scenario ignores what it does not need. Rates: each second, 0: closed loop."""
 
     @property
-    def scenario(self) -> str: ...  # "connect" | "subscribe" | "publish" | "pair" | "fanout" | "fanin"
+    def scenario(self) -> str: ...  # connect, subscribe, publish, pair, fanout, fanin, share, retained, offline
     @property
     def host(self) -> str: ...
     @property
     def port(self) -> int: ...
     @property
     def unix(self) -> str | None: ...  # path, instead of host and port
+    @property
+    def tls(self) -> bool: ...
+    @property
+    def ca_file(self) -> str | None: ...  # PEM; None: any certificate of the broker is believed
+    @property
+    def cert_file(self) -> str | None: ...  # PEM, what every client shows, together with key_file
+    @property
+    def key_file(self) -> str | None: ...
     @property
     def sources(self) -> Sequence[str]: ...  # local addresses, taken in turns; empty: the kernel chooses
     @property
@@ -526,9 +543,13 @@ class LoadOptions(Protocol):
     @property
     def clients(self) -> int: ...  # of a flow and of publish: the publishers
     @property
-    def subscribers(self) -> int: ...  # fanout, fanin; 0 for publish
+    def subscribers(self) -> int: ...  # fanout, fanin, share, retained, offline; 0 for publish
     @property
     def qos(self) -> int: ...
+    @property
+    def subscriber_qos(self) -> int: ...  # retained, offline
+    @property
+    def lasting(self) -> bool: ...  # a flow's subscribers: their sessions would outlive their connections
     @property
     def retain(self) -> bool: ...
     @property
@@ -542,9 +563,9 @@ class LoadOptions(Protocol):
     @property
     def duration_s(self) -> float: ...
     @property
-    def count(self) -> int | None: ...  # messages of all publishers, instead of a duration
+    def count(self) -> int | None: ...  # messages of all publishers, instead of a duration; retained, offline: needed
     @property
-    def topic(self) -> str: ...  # publish, subscribe; {run}, {client}, {number} are replaced
+    def topic(self) -> str: ...  # publish; {run} and {client} are replaced
     @property
     def concurrency(self) -> int: ...  # connect
     @property
@@ -553,6 +574,12 @@ class LoadOptions(Protocol):
     def pings(self) -> int: ...  # connect
     @property
     def subscriptions(self) -> int: ...  # subscribe: of each client
+    @property
+    def batch(self) -> int: ...  # subscribe: subscriptions in one SUBSCRIBE
+    @property
+    def filters(self) -> Sequence[str]: ...  # subscribe, taken in turns; {run}, {client}, {number} are replaced
+    @property
+    def flow_s(self) -> float: ...  # subscribe: messages past the filters for so long; 0: none
 
 @final
 class LoadRun:

@@ -65,6 +65,8 @@ pub struct Matches {
     pub shared: Box<[Arc<Share>]>,
     /// Whether the store knows one of the targets, so that a message of QoS 1 or 2 must be stored for it.
     pub has_durable: bool,
+    /// What the search cost; see [`crate::Tree::collect`].
+    pub steps: usize,
     pub(crate) session_count: usize,
 }
 
@@ -94,6 +96,7 @@ impl Matches {
             away: away.collect(),
             shared: Box::default(),
             has_durable,
+            steps: 0,
             session_count,
         }
     }

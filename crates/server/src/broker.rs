@@ -15,6 +15,7 @@ use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
 use whimbrel_storage::{Failure, Wake, Writer};
 
+use crate::answer::Answer;
 use crate::durable::{Durable, Kept, KeptSession};
 use crate::event::Event;
 use crate::ledger;
@@ -89,6 +90,12 @@ impl Broker {
         Ok(broker)
     }
 
+    /// The front of workers that have no threads.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn unthreaded(shared: Arc<Shared>) -> Broker {
+        Broker { shared, threads: Mutex::default() }
+    }
+
     /// Lets clients in. Separate from the start, so that questions can be asked from the first client on.
     pub fn open(&self) {
         for mailbox in &self.shared.mailboxes {
@@ -151,18 +158,18 @@ impl Broker {
     }
 
     /// Answers a question about a CONNECT; 0 lets the client in.
-    pub fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
-        self.post_to_ticket(ticket, Mail::Authenticated { ticket, reason_code, is_superuser });
+    pub fn answer_authenticate(&self, ticket: u64, answer: Answer, is_superuser: bool) {
+        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser });
     }
 
     /// Answers a question of an exchange: 0 lets the client in, 0x18 goes on with `auth_data`, an error refuses.
-    pub fn answer_enhanced(&self, ticket: u64, reason_code: u8, auth_data: Option<Secret>, is_superuser: bool) {
-        self.post_to_ticket(ticket, Mail::EnhancedAuthenticated { ticket, reason_code, auth_data, is_superuser });
+    pub fn answer_enhanced(&self, ticket: u64, answer: Answer, auth_data: Option<Secret>, is_superuser: bool) {
+        self.post_to_ticket(ticket, Mail::EnhancedAuthenticated { ticket, answer, auth_data, is_superuser });
     }
 
-    /// Answers a question about a PUBLISH or SUBSCRIBE; one code for each topic.
-    pub fn answer_authorize(&self, ticket: u64, reason_codes: Vec<u8>) {
-        self.post_to_ticket(ticket, Mail::Authorized { ticket, reason_codes });
+    /// Answers a question about a PUBLISH or SUBSCRIBE; one answer for each topic.
+    pub fn answer_authorize(&self, ticket: u64, answers: Vec<Answer>) {
+        self.post_to_ticket(ticket, Mail::Authorized { ticket, answers });
     }
 
     fn post_to_ticket(&self, ticket: u64, mail: Mail) {

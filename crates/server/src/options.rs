@@ -8,7 +8,7 @@ use whimbrel_protocol::Limits;
 
 pub use whimbrel_storage::Durability;
 
-use crate::transport::proxy::Network;
+use crate::transport::proxy::Trusted;
 
 /// Everything, frozen.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ pub struct LayerOptions {
     /// Certificates; None: no TLS.
     pub tls: Option<TlsOptions>,
     /// Who must, and nobody else may, connect with a PROXY header; None: there is none.
-    pub trusted_proxies: Option<Vec<Network>>,
+    pub trusted_proxies: Option<Vec<Trusted>>,
 }
 
 /// The files of a TLS listener, in PEM form.

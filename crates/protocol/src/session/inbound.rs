@@ -105,9 +105,10 @@ impl Inbound {
         }
     }
 
-    /// A PUBLISH that was accepted is refused after all (a verdict, a full store): its identifier is free again.
-    pub fn forget(&mut self, packet_id: u16) {
-        self.on_pubrel(packet_id);
+    /// Whether a QoS 2 message with this identifier was taken and waits for its PUBREL: the next PUBLISH with it is the same
+    /// message, about which everything is decided.
+    pub fn holds(&self, packet_id: u16) -> bool {
+        self.find(packet_id).is_ok()
     }
 
     /// The store knows this identifier under `slot`.

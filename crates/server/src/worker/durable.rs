@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use whimbrel_protocol::connection::Answered;
 use whimbrel_protocol::packet::Packet;
 use whimbrel_protocol::session::{Released, Session};
 use whimbrel_protocol::{Message, QoS, encode};
@@ -233,13 +234,15 @@ impl Worker {
         fits
     }
 
-    /// Where something was written for it, a packet leaves with the commit.
-    pub(super) fn send_behind(&mut self, slot: u32, packet: &Packet<'_>) {
-        match self.keeper.has_written() {
-            true => drop(self.send_held(slot, packet)),
-            false => self.send(slot, packet),
+    /// An answer behind what waits already, or with the commit of what was written for it.
+    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) {
+        let mut scratch = std::mem::take(&mut self.keeper.scratch);
+        scratch.clear();
+        if self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words) {
+            self.counts.packets_sent += 1;
+            self.hold(slot, |held| held.extend_from_slice(&scratch));
         }
-        self.keeper.begin();
+        self.keeper.scratch = scratch;
     }
 
     /// A packet of an exchange at QoS 2: of a durable session it leaves with the commit.

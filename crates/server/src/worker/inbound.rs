@@ -4,6 +4,7 @@
 //! its unread bytes and is not read.
 
 use rustix::event::epoll;
+use rustix::io::Errno;
 use whimbrel_protocol::connection::Received;
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_protocol::packet::{Ack, Disconnect, Packet};
@@ -13,10 +14,14 @@ use whimbrel_protocol::{ReasonCode, Violation, encode};
 
 use super::client::End;
 use super::{READ_BYTES, Token, Worker};
+use crate::answer::{Answer, cut};
 use crate::socket::Moved;
 
 /// Packets of at least so many bytes are gathered in a buffer of their own.
 const OWN_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Deliveries, or steps of a search that cost about as much, for one connection in one turn: some ten milliseconds.
+const EFFORT_MAX: usize = 131_072;
 
 /// What to do after a packet.
 pub(super) enum Step {
@@ -73,6 +78,7 @@ impl Worker {
             if client.partial.len() >= client.needed {
                 let gathered = std::mem::take(&mut client.partial);
                 self.consume(slot, &gathered, None);
+                self.counts.memory_released += gathered.capacity() as u64;
             }
         }
         self.buffer = buffer;
@@ -100,7 +106,7 @@ impl Worker {
     }
 
     /// Goes on after an answer with the bytes that waited for it.
-    pub(super) fn go_on(&mut self, slot: u32, rest: &[u8], answer: Option<&[ReasonCode]>) {
+    pub(super) fn go_on(&mut self, slot: u32, rest: &[u8], answer: Option<&[Answer]>) {
         self.consume(slot, rest, answer);
         if self.clients.contains(slot as usize) {
             self.arm(slot);
@@ -110,8 +116,9 @@ impl Worker {
     }
 
     /// Handles every whole packet in `bytes` and keeps the rest. `answer` belongs to the first packet alone.
-    fn consume(&mut self, slot: u32, bytes: &[u8], mut answer: Option<&[ReasonCode]>) {
+    fn consume(&mut self, slot: u32, bytes: &[u8], mut answer: Option<&[Answer]>) {
         let mut taken = 0;
+        self.effort = 0;
         while taken < bytes.len() {
             let Some(client) = self.clients.get_mut(slot as usize) else {
                 return;
@@ -135,6 +142,7 @@ impl Worker {
             client.connection.heard(self.now.ms);
             self.counts.packets_received += 1;
             match self.on_packet(slot, &packet, answer.take()) {
+                Ok(Step::Next) if self.effort > EFFORT_MAX => return self.rest_connection(slot, &bytes[taken + len..]),
                 Ok(Step::Next) => taken += len,
                 Ok(Step::ParkBehind) => return self.keep_unread(slot, &bytes[taken + len..]),
                 Ok(Step::ParkBefore) => {
@@ -159,7 +167,7 @@ impl Worker {
     }
 
     #[inline]
-    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>, answer: Option<&[ReasonCode]>) -> Result<Step, End> {
+    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>, answer: Option<&[Answer]>) -> Result<Step, End> {
         match packet {
             Packet::Publish(publish) => return self.on_publish(slot, publish, answer),
             Packet::PubAck(ack) => self.on_puback(slot, ack),
@@ -167,7 +175,7 @@ impl Worker {
             Packet::PubRel(ack) => self.on_pubrel(slot, ack),
             Packet::PubComp(ack) => self.on_pubcomp(slot, ack),
             Packet::Subscribe(subscribe) => return self.on_subscribe(slot, subscribe, answer),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, unsubscribe)?,
             Packet::PingReq => self.on_pingreq(slot),
             Packet::Connect(connect) => return self.on_connect(slot, connect),
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, disconnect)),
@@ -199,26 +207,24 @@ impl Worker {
     fn on_pubrec(&mut self, slot: u32, ack: &Ack<'_>) {
         self.counts.pubrec_received += 1;
         let Some(seat) = self.seat_of(slot) else { return };
-        let reason = match seat.session.outbound.on_pubrec(ack.packet_id, ack.reason) {
-            Settled::Yes => {
-                self.on_settled(slot);
-                ReasonCode::SUCCESS
+        let settled = seat.session.outbound.on_pubrec(ack.packet_id, ack.reason);
+        match settled {
+            Settled::Yes => self.on_settled(slot),
+            Settled::InUse => self.counts.pubrec_inuse += 1,
+            Settled::Missed => self.counts.pubrec_missed += 1,
+        }
+        if ack.reason.is_error() {
+            return;
+        }
+        self.counts.pubrel_sent += 1;
+        match settled {
+            Settled::Missed => self.deny_identifier(slot, 0x62, ack.packet_id),
+            _ => {
+                if settled == Settled::Yes {
+                    self.store_released(slot, ack.packet_id);
+                }
+                self.send_stored(slot, &Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS)));
             }
-            Settled::InUse => {
-                self.counts.pubrec_inuse += 1;
-                ReasonCode::SUCCESS
-            }
-            Settled::Missed => {
-                self.counts.pubrec_missed += 1;
-                ReasonCode::PACKET_IDENTIFIER_NOT_FOUND
-            }
-        };
-        if !ack.reason.is_error() {
-            if reason == ReasonCode::SUCCESS {
-                self.store_released(slot, ack.packet_id);
-            }
-            self.counts.pubrel_sent += 1;
-            self.send_stored(slot, &Packet::PubRel(Ack::new(ack.packet_id, reason)));
         }
     }
 
@@ -230,6 +236,9 @@ impl Worker {
         self.keeper.release(stored);
         self.counts.pubrel_missed += u64::from(reason.is_error());
         self.counts.pubcomp_sent += 1;
+        if reason.is_error() {
+            return self.deny_identifier(slot, 0x70, ack.packet_id);
+        }
         // Else the identifier's next message would be taken for this one after a crash.
         self.send_stored(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason)));
     }
@@ -258,11 +267,15 @@ impl Worker {
             let Some(seat) = self.seat_of(slot) else {
                 return End::GOODBYE;
             };
-            if seat.session.expiry_s == 0 && expiry_s > 0 {
+            if !seat.is_expiry_asked && expiry_s > 0 {
                 // Section 3.14.2.2.2.
                 return Violation::protocol("DISCONNECT revives a session that ends with the connection").into();
             }
-            seat.session.expiry_s = expiry_s.min(cap_s);
+            // One that was asked for and not granted is not granted now either.
+            seat.session.expiry_s = if seat.session.expiry_s == 0 { 0 } else { expiry_s.min(cap_s) };
+        }
+        if let Some(words) = disconnect.properties.text(id::REASON_STRING) {
+            self.last_words = cut(words).into();
         }
         match disconnect.reason {
             ReasonCode::SUCCESS => End::GOODBYE,
@@ -291,7 +304,10 @@ impl Worker {
         let mut flags = epoll::EventFlags::empty();
         flags.set(epoll::EventFlags::IN, !client.is_waiting() && client.has_room());
         flags.set(epoll::EventFlags::OUT, client.awaits_writable);
-        // Fails only for a descriptor that is not watched, and this one is.
-        let _ = epoll::modify(&self.poll, client.socket.fd(), Token::Client(slot, client.epoch).pack(), flags);
+        let (fd, token) = (client.socket.fd(), Token::Client(slot, client.epoch).pack());
+        // One that is not watched hung up while somebody was asked about it (`on_hung_up`), and may be read to its end now.
+        if epoll::modify(&self.poll, fd, token, flags) == Err(Errno::NOENT) {
+            let _ = epoll::add(&self.poll, fd, token, flags);
+        }
     }
 }

@@ -12,6 +12,7 @@ use whimbrel_protocol::session::Session;
 use whimbrel_router::Presence;
 
 use super::replay::Replays;
+use super::tidying::is_outgrown;
 use crate::event::ClientRecord;
 
 /// A session and what is known of its last connection.
@@ -31,6 +32,8 @@ pub(super) struct Seat {
     pub(super) durable: u32,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
+    /// Whether CONNECT asked for a session that outlives its connection, whatever was granted.
+    pub(super) is_expiry_asked: bool,
     /// Whether it is counted as one that may outlive its connection.
     pub(super) is_kept: bool,
     /// Whether a reminder of QoS 2 messages that wait for PUBREL is armed.
@@ -119,6 +122,7 @@ impl Sessions {
             durable: 0,
             epoch: self.next_epoch,
             clean_start: false,
+            is_expiry_asked: false,
             is_kept: false,
             is_rel_watched: false,
             is_owing: false,
@@ -142,6 +146,19 @@ impl Sessions {
             seat.membership = NonZeroU32::new(self.presences.insert(Arc::default()) as u32 + 1);
         }
         seat.membership.map(|place| Arc::clone(&self.presences[place.get() as usize - 1]))
+    }
+
+    /// Gives back room that was made for a crowd that has left; slots keep their numbers.
+    pub(super) fn shrink(&mut self) {
+        if is_outgrown(self.seats.len(), self.seats.capacity()) {
+            self.seats.shrink_to_fit();
+        }
+        if is_outgrown(self.by_id.len(), self.by_id.capacity()) {
+            self.by_id.shrink_to(2 * self.by_id.len());
+        }
+        if is_outgrown(self.presences.len(), self.presences.capacity()) {
+            self.presences.shrink_to_fit();
+        }
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Seat> {

@@ -38,6 +38,12 @@ pub(super) struct Owing {
 }
 
 impl Owing {
+    /// How many there are.
+    #[cfg(feature = "simulation")]
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
     fn remind(&mut self, due_ms: u64) {
         self.due_ms = Some(self.due_ms.map_or(due_ms, |known| known.min(due_ms)));
     }
@@ -67,6 +73,13 @@ pub(crate) struct Parcel {
     stored: u64,
     /// Whether at QoS 2 it must not leave before it is stored.
     is_held: bool,
+}
+
+impl Parcel {
+    /// Bytes of the message.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.message.size_bytes()
+    }
 }
 
 impl Worker {
@@ -128,8 +141,9 @@ impl Worker {
     }
 
     fn post_parcel(&mut self, owner: u16, parcel: Parcel) {
-        self.outgoing_len += 1;
-        self.outgoing[usize::from(owner)].push(Mail::Share(Box::new(parcel)));
+        let mail = Mail::Share(Box::new(parcel));
+        self.outgoing_weight += mail.weight();
+        self.outgoing[usize::from(owner)].push(mail);
     }
 
     /// Brings a gift that nobody took back to its giver; false if that has ended and nobody else is there.
@@ -165,7 +179,7 @@ impl Worker {
 
     /// A message for a member that another worker chose.
     pub(super) fn deliver_parcel(&mut self, parcel: &Parcel) {
-        let mut passing = Passing::from_message(&parcel.message, self.now.steady_ms);
+        let mut passing = Passing::from_message(&parcel.message, self.now);
         (passing.parcel_slot, passing.is_held) = (parcel.stored, parcel.is_held);
         let (passing, share, target) = (&mut passing, &parcel.share, &parcel.target);
         self.begin_frames();
@@ -324,13 +338,12 @@ impl Worker {
 
     fn give_back(&mut self, delivery: &Delivery, journey: Journey) {
         let message = &delivery.message;
-        let parcel_slot = delivery.stored;
-        let mut passing = Passing::from_message(message, self.now.steady_ms);
-        passing.parcel_slot = parcel_slot;
         if message.is_expired(self.now.steady_ms) {
-            self.keeper.release(parcel_slot);
+            self.keeper.release(delivery.stored);
             return self.count_drop(DropReason::Expired);
         }
+        let mut passing = Passing::from_message(message, self.now);
+        passing.parcel_slot = delivery.stored;
         self.begin_frames();
         self.counts.shared_moved += 1;
         let share = self.shared.router.share_numbered(delivery.share);
@@ -338,5 +351,37 @@ impl Worker {
             self.keeper.release(passing.parcel_slot);
             self.count_drop(DropReason::SessionEnded);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::QoS;
+
+    use super::*;
+    use crate::worker::Now;
+    use crate::worker::alone;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    fn delivery(message: Arc<Message>) -> Delivery {
+        Delivery { message, qos: QoS::AtLeastOnce, retain: false, share: 7, identifiers: None, stored: 0 }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_expires_no_message_of_a_group() {
+        let mut worker = alone::worker();
+        worker.now = Now { ms: 0, unix_ms: HOUR_MS, steady_ms: 10_000 };
+        let message = alone::message(Some(60), 5_000);
+        worker.give_back(&delivery(message), Journey::default());
+        assert_eq!((worker.counts.delivery_dropped_expired, worker.counts.delivery_dropped_session_ended), (0, 1));
+    }
+
+    #[test]
+    fn a_message_of_a_group_expires_by_the_clock_that_it_was_stamped_with() {
+        let mut worker = alone::worker();
+        worker.now = Now { ms: 0, unix_ms: 5_000, steady_ms: HOUR_MS };
+        worker.give_back(&delivery(alone::message(Some(60), 5_000)), Journey::default());
+        assert_eq!((worker.counts.delivery_dropped_expired, worker.counts.delivery_dropped_session_ended), (1, 0));
     }
 }

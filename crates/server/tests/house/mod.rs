@@ -191,7 +191,7 @@ impl Wire {
     pub fn connect_with(address: &str, client_id: &str, version: Version, clean_start: bool, raw: &[u8]) -> Wire {
         let stream = TcpStream::connect(address).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut wire = Wire { stream, version, held: Vec::new() };
+        let mut wire = Wire::over(stream, version);
         wire.send(&Packet::Connect(Box::new(Connect {
             version,
             clean_start,
@@ -203,6 +203,11 @@ impl Wire {
             properties: Properties::trusted(raw),
         })));
         wire
+    }
+
+    /// Over a socket on which a CONNECT of this version was sent.
+    pub fn over(stream: TcpStream, version: Version) -> Wire {
+        Wire { stream, version, held: Vec::new() }
     }
 
     /// Sends a packet; a peer that is gone shows at the next read.

@@ -1,0 +1,107 @@
+//! What seeds have found, told again step by step: a seed's story changes with the scenario, these do not.
+//!
+//! Knows worlds of a few clients, driven by hand.
+
+use whimbrel_protocol::{Limits, QoS, Version};
+use whimbrel_server::Interest;
+use whimbrel_sim::books::Draft;
+use whimbrel_sim::line::Goodbye;
+use whimbrel_sim::takeover::options;
+use whimbrel_sim::world::{Plan, World};
+
+fn world(workers: u16) -> World {
+    World::new(options(workers, Limits::default()), 1, (2, Interest(0))).expect("descriptors")
+}
+
+fn plan(who: usize) -> Plan {
+    Plan {
+        who,
+        version: Version::V5,
+        clean_start: false,
+        expiry_s: 100_000,
+        keep_alive_s: 0,
+        window: 100,
+        will: None,
+        is_narrow: false,
+        worker: 0,
+    }
+}
+
+/// Lets a client in and subscribes it; the number of its connection.
+fn enter(world: &mut World, who: usize, filter: &'static str) -> usize {
+    let line = world.connect(plan(who)).unwrap();
+    world.settle().unwrap();
+    assert!(world.subscribe(who, (filter, QoS::AtLeastOnce, false)));
+    world.settle().unwrap();
+    line
+}
+
+#[test]
+fn a_message_that_moves_on_within_its_group_expires_by_the_steady_clock_whoever_sets_the_other() {
+    for workers in [1, 3] {
+        let mut world = world(workers);
+        let first = enter(&mut world, 0, "$share/g/s/+");
+        world.hang_up(first);
+        world.settle().unwrap();
+        let author = enter(&mut world, 1, "p/0");
+        let draft = Draft { topic: "s/0", qos: QoS::AtLeastOnce, retain: false, expiry_s: Some(60), padding: 0 };
+        assert!(world.publish(1, draft));
+        world.settle().unwrap();
+        world.plane.set_wall_clock(3_600_000);
+        world.subscribe(1, ("$share/g/s/+", QoS::AtLeastOnce, false));
+        world.settle().unwrap();
+        world.plane.advance(150); // Now and then absent members give away what they have.
+        world.collect().unwrap_or_else(|fault| panic!("{workers} workers: {fault}\n{}", world.story.text()));
+        assert!(world.story.text().contains("c1 has message 0"), "it went from the absent member to the connected one");
+        assert!(world.lines[author].is_alive());
+    }
+}
+
+#[test]
+fn a_client_that_says_goodbye_and_leaves_while_somebody_is_asked_about_its_message_has_said_everything() {
+    let mut world = World::new(options(1, Limits::default()), 1, (2, Interest::AUTHORIZE)).unwrap();
+    let line = world.connect(Plan { will: Some(("w/0", QoS::AtMostOnce, 0)), ..plan(0) }).unwrap();
+    world.settle().unwrap();
+    let reader = enter(&mut world, 1, "p/0");
+    for _ in 0..2 {
+        let draft = Draft { topic: "p/0", qos: QoS::AtMostOnce, retain: false, expiry_s: None, padding: 0 };
+        assert!(world.publish(0, draft));
+    }
+    world.disconnect(line, Goodbye { keeps_will: false, expiry_s: None });
+    world.push(line, usize::MAX);
+    world.hang_up(line);
+    assert!(world.turn(0).unwrap(), "it asks");
+    while world.turn(0).unwrap() {}
+    world.settle().unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
+    for number in [1, 2] {
+        assert!(world.story.text().contains(&format!("c1 has message {number}")), "{}", world.story.text());
+    }
+    assert!(world.lines[reader].is_alive());
+}
+
+#[test]
+fn a_client_that_says_goodbye_and_leaves_while_its_outbox_is_full_has_said_everything() {
+    let limits = Limits { max_outbox_bytes: 300, ..Limits::default() };
+    let mut world = World::new(options(1, limits), 1, (2, Interest(0))).unwrap();
+    let narrow = Plan { is_narrow: true, will: Some(("w/0", QoS::AtMostOnce, 0)), ..plan(0) };
+    let line = world.connect(narrow).unwrap();
+    world.settle().unwrap();
+    world.subscribe(0, ("p/0", QoS::AtLeastOnce, false));
+    world.settle().unwrap();
+    for _ in 0..20 {
+        world.publish_inside(Draft {
+            topic: "p/0",
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expiry_s: None,
+            padding: 1000,
+        });
+    }
+    while world.turn(0).unwrap() {}
+    world.disconnect(line, Goodbye { keeps_will: false, expiry_s: None });
+    world.push(line, usize::MAX);
+    while world.pull(line, 1 << 16).unwrap() > 0 {}
+    world.hang_up(line);
+    world.settle().unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
+    assert!(world.story.text().contains("k0 has left: normal"), "{}", world.story.text());
+}
