@@ -36,6 +36,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Product, 
         "listeners.tls.default.proxy_protocol=true",
         f"listeners.tls.default.cert_file={pair.cert}",
         f"listeners.tls.default.key_file={pair.key}",
+        "listeners.wss.default.bind=127.0.0.1:0",
+        "listeners.wss.default.proxy_protocol=true",
+        f"listeners.wss.default.cert_file={pair.cert}",
+        f"listeners.wss.default.key_file={pair.key}",
         "listeners.unix.ours.bind=ours.sock",
         "listeners.unix.ours.proxy_protocol=true",
         "listeners.unix.others.bind=others.sock",
@@ -77,6 +81,18 @@ def test_it_comes_before_the_request_of_a_websocket(served: tuple[Product, Autho
     product, _ = served
     with WebSocketClient(product.address("ws:default")) as client:
         client.socket.sendall(BINARY_HEADER)
+        assert client.request()[0] == 101
+        client.send(BINARY, connect(name))
+        assert client.receive() == (BINARY, b"\x20\x02\x00\x00")
+        assert product.clients()[name]["peer"] == PEER
+
+
+def test_it_comes_before_both(served: tuple[Product, Authority], name: str) -> None:
+    product, authority = served
+    made = ssl.create_default_context(cafile=str(authority.ca))
+    with WebSocketClient(product.address("wss:default")) as client:
+        client.socket.sendall(LINE)
+        client.secure(made)
         assert client.request()[0] == 101
         client.send(BINARY, connect(name))
         assert client.receive() == (BINARY, b"\x20\x02\x00\x00")

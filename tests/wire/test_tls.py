@@ -62,7 +62,7 @@ def context(authority: Authority, pair: Pair | None = None) -> ssl.SSLContext:
     return made
 
 
-def entered(address: tuple[str, int], made: ssl.SSLContext) -> ssl.SSLSocket:
+def entered(address: tuple[str, int], made: ssl.SSLContext, connect: bytes = CONNECT) -> ssl.SSLSocket:
     """A connection that has its CONNACK."""
     plain = socket.create_connection(address, timeout=WAIT_S)
     with contextlib.ExitStack() as stack:
@@ -70,7 +70,7 @@ def entered(address: tuple[str, int], made: ssl.SSLContext) -> ssl.SSLSocket:
         # An end without close_notify is an error.
         connection = made.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
         stack.callback(connection.close)
-        connection.sendall(CONNECT)
+        connection.sendall(connect)
         assert connection.recv(100) == CONNACK
         stack.pop_all()
     return connection
@@ -187,7 +187,10 @@ def test_a_revoked_certificate_is_refused_after_the_reload(tmp_path: Path, serve
         entered(address, trusting).close()
 
 
-def test_a_reload_shows_the_new_certificate_or_keeps_the_old_one(tmp_path: Path, authority: Authority) -> None:
+@pytest.mark.parametrize("tls", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_reload_shows_the_new_certificate_or_keeps_the_old_one(
+    tmp_path: Path, authority: Authority, tls: ssl.TLSVersion
+) -> None:
     old, new = authority.issue("old"), authority.issue("new")
     shown = Pair(tmp_path / "cert.pem", tmp_path / "key.pem")
 
@@ -195,8 +198,11 @@ def test_a_reload_shows_the_new_certificate_or_keeps_the_old_one(tmp_path: Path,
         shutil.copy(pair.cert, shown.cert)
         shutil.copy(pair.key, shown.key)
 
+    made = context(authority)
+    made.minimum_version = made.maximum_version = tls
+
     def name_shown(address: tuple[str, int]) -> object:
-        with entered(address, context(authority)) as connection:
+        with entered(address, made) as connection:
             certificate = connection.getpeercert()
             assert certificate is not None
             return certificate["subject"]
@@ -211,8 +217,12 @@ def test_a_reload_shows_the_new_certificate_or_keeps_the_old_one(tmp_path: Path,
         assert refused.value.code == "bad_file"
         assert name_shown(address) == ((("commonName", "old"),),)
         put(new)
-        control.request("reload")
-        assert name_shown(address) == ((("commonName", "new"),),)
+        # Another client id than those that look at the certificate.
+        with entered(address, made, CONNECT[:-1] + b"o") as stays:
+            control.request("reload")
+            assert name_shown(address) == ((("commonName", "new"),),)
+            stays.sendall(b"\xc0\x00")
+            assert stays.recv(100) == b"\xd0\x00", "a connection goes on as it began"
 
 
 @pytest.mark.parametrize(

@@ -114,12 +114,31 @@ def test_a_ping_is_answered_with_its_payload(served: Product) -> None:
     [
         (frame(TEXT, b"hello"), 1003),
         (b"\x82\x02" + PINGREQ, 1002),
+        (frame(TEXT, b"hel", is_final=False), 1003),
+        (frame(BINARY, b"\x10", is_final=False) + frame(BINARY, b"x"), 1002),
+        (b"\xc2" + frame(BINARY, PINGREQ)[1:], 1002),
+        (frame(3, b""), 1002),
+        (frame(PING, b"", is_final=False), 1002),
+        (frame(CLOSE, b"\x03"), 1002),
         (frame(CONTINUATION, b"x"), 1002),
         (frame(PING, b"x" * 126), 1002),
         (frame(CLOSE, b"\x03\xe9bye"), 1001),
         (frame(CLOSE, b""), 1000),
     ],
-    ids=["text", "not masked", "continuation", "long ping", "close", "empty close"],
+    ids=[
+        "text",
+        "not masked",
+        "text in pieces",
+        "data in data",
+        "reserved bit",
+        "unknown opcode",
+        "ping in pieces",
+        "half a code",
+        "continuation",
+        "long ping",
+        "close",
+        "empty close",
+    ],
 )
 def test_each_end_has_its_code(served: Product, sent: bytes, code: int) -> None:
     with opened(served) as client:
@@ -147,7 +166,9 @@ def test_packets_before_a_close_in_the_same_piece_are_handled(served: Product, n
     ("path", "changes", "status"),
     [
         ("/", {}, 404),
+        ("/mqtt/", {}, 404),
         ("/mqtt", {"Sec_WebSocket_Protocol": "chat"}, 400),
+        ("/mqtt", {"Sec_WebSocket_Protocol": ""}, 400),
         ("/mqtt", {"Sec_WebSocket_Version": "8"}, 426),
         ("/mqtt", {"Upgrade": ""}, 426),
         ("/mqtt", {"X": "y" * 9000}, 431),
