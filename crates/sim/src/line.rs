@@ -55,6 +55,8 @@ pub struct Line {
     pub is_denied: bool,
     /// When the question about it is too old; milliseconds.
     pub asked_until_ms: Option<u64>,
+    /// Whether somebody was asked about what it carries: a question that nobody answers in time is a no.
+    pub is_judged: bool,
     /// The reason of the DISCONNECT that came.
     pub told: Option<ReasonCode>,
     /// What the broker may have in flight towards the client.

@@ -174,6 +174,7 @@ impl World {
         self.tell(format_args!("  the broker asks whether k{line} {kind}"));
         let until_ms = self.now_ms() + u64::from(self.options.question_deadline_ms);
         self.lines[line].asked_until_ms = Some(until_ms);
+        self.lines[line].is_judged |= question.topics.is_some();
         self.questions.push(question);
     }
 
@@ -399,6 +400,7 @@ impl World {
             is_left_clean: false,
             is_denied: false,
             asked_until_ms: None,
+            is_judged: false,
             told: None,
             window,
             send_window: 0,
