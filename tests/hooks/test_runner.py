@@ -124,6 +124,21 @@ async def test_a_hook_that_is_late_refuses_the_client_and_is_cancelled() -> None
         await until(lambda: not one.runner.counters()["whimbrel.hooks.questions.in_progress"])
 
 
+async def test_a_hook_that_answers_in_spite_of_its_cancellation_is_late_all_the_same() -> None:
+    async def stubborn(question: Any) -> Answer:
+        try:
+            return await never(question)
+        except asyncio.CancelledError:
+            return Allow(is_superuser=True)
+
+    async with bench(HURRIED_MS) as one:
+        one.registry.authenticate(stubborn)
+        for ticket in range(LATE_MAX + 1):
+            assert await one.answer(Authenticate(ticket=ticket)) == (0x88, False)
+        counters = one.runner.counters()
+        assert (counters["whimbrel.hooks.failed"], counters["whimbrel.hooks.skipped"]) == (LATE_MAX, 1)
+
+
 async def test_authorize_allows_by_default_and_denies_when_its_hook_fails() -> None:
     async with bench() as one:
         registration = one.registry.register("authorize", answering(IGNORE))

@@ -1,6 +1,6 @@
 //! How a client's socket comes to be: which address the broker is at, and from where we come.
 //!
-//! Knows addresses. A TCP socket is returned while it may still be connecting.
+//! Knows addresses and what TLS begins with. A connection is returned while it may still be on its way.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -12,6 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use crate::failure::{Failure, Outcome};
 use crate::options::Options;
+use crate::tls::Offer;
+use crate::wire::Wire;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
@@ -24,6 +26,7 @@ enum Place {
 pub struct Door {
     place: Place,
     sources: Vec<IpAddr>,
+    tls: Option<Offer>,
     knocks: usize,
 }
 
@@ -42,11 +45,17 @@ impl Door {
         {
             return Err(Failure::mistake(format!("source: {source} cannot reach {address}")));
         }
-        Ok(Door { place, sources: options.sources.clone(), knocks: 0 })
+        let tls = options.tls.as_ref().map(|tls| Offer::new(tls, &options.host)).transpose()?;
+        Ok(Door { place, sources: options.sources.clone(), tls, knocks: 0 })
     }
 
-    /// A new socket that does not block, connected or about to be.
-    pub fn knock(&mut self) -> Outcome<OwnedFd> {
+    /// A new connection that does not block, made or about to be.
+    pub fn knock(&mut self) -> Outcome<Wire> {
+        let tls = self.tls.as_ref().map(Offer::begin).transpose()?;
+        Ok(Wire::new(self.socket()?, tls))
+    }
+
+    fn socket(&mut self) -> Outcome<OwnedFd> {
         match &self.place {
             Place::Tcp(address) => {
                 let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };

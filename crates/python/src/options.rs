@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, Strategy};
-use whimbrel_server::transport::proxy::Network;
+use whimbrel_server::transport::proxy::Trusted;
 use whimbrel_server::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 
 #[derive(FromPyObject)]
@@ -123,8 +123,8 @@ impl TlsInput {
     }
 }
 
-fn networks(texts: &[String]) -> PyResult<Vec<Network>> {
-    let read = |text: &String| Network::parse(text).ok_or_else(|| PyValueError::new_err(format!("network {text:?}")));
+fn trusted(texts: &[String]) -> PyResult<Vec<Trusted>> {
+    let read = |text: &String| Trusted::parse(text).ok_or_else(|| PyValueError::new_err(format!("proxy {text:?}")));
     texts.iter().map(read).collect()
 }
 
@@ -147,7 +147,7 @@ impl ListenerInput {
             layers: LayerOptions {
                 websocket_path: self.websocket_path,
                 tls: self.tls.map(TlsInput::convert).transpose()?,
-                trusted_proxies: self.trusted_proxies.as_deref().map(networks).transpose()?,
+                trusted_proxies: self.trusted_proxies.as_deref().map(trusted).transpose()?,
             },
             max_conn_rate: self.max_conn_rate,
         })

@@ -7,7 +7,7 @@ mod house;
 
 use house::{House, Wire};
 use whimbrel_protocol::decode::{Split, decode, split};
-use whimbrel_protocol::packet::{Ack, Packet, Publish, Subscribe, SubscriptionOptions, Unsubscribe};
+use whimbrel_protocol::packet::{Ack, Disconnect, Packet, Publish, Subscribe, SubscriptionOptions, Unsubscribe};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Limits, QoS, ReasonCode, Topic, Version};
 use whimbrel_server::{Answer, Event, Interest};
@@ -227,6 +227,44 @@ fn a_client_that_cannot_take_its_suback_or_unsuback_is_dismissed_and_nothing_has
     assert_eq!(told(&mut client).0, [0x95]);
     assert_eq!(client.read(), None);
     house.until_count("subscriptions.count", 1);
+}
+
+/// Words of the next notice about a client that is gone.
+fn words_of_notice(house: &mut House) -> String {
+    house.wait_for("notice", |event| match event {
+        Event::Disconnected(notice) => Some(notice.text.to_string()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_notice_has_the_words_of_the_client_or_those_that_it_was_told() {
+    let mut house = House::start(1, Limits::default());
+    house.broker.set_interest(Interest::DISCONNECTED);
+    let goodbye = |words: &str| {
+        let mut raw = Vec::new();
+        put_property(&mut raw, id::REASON_STRING, Value::Text(words));
+        raw
+    };
+    for (said, expected) in [("closing", "closing".to_owned()), (&"ü".repeat(2_000), "ü".repeat(512))] {
+        let raw = goodbye(said);
+        let (reason, properties) = (ReasonCode::SUCCESS, Properties::trusted(&raw));
+        let mut client = entered(&house, b"");
+        client.send(&Packet::Disconnect(Disconnect { reason, properties }));
+        assert_eq!(words_of_notice(&mut house), expected);
+    }
+    let client = entered(&house, b"");
+    assert!(house.kick("c"));
+    assert_eq!(words_of_notice(&mut house), "an operator ended this session");
+    drop(client);
+    drop(entered(&house, b""));
+    assert_eq!(words_of_notice(&mut house), "", "nobody said anything");
+    // What a goodbye that breaks the protocol says is not what counts.
+    let raw = [goodbye("see you"), vec![0x11, 0, 0, 0, 1]].concat();
+    let (reason, properties) = (ReasonCode::SUCCESS, Properties::trusted(&raw));
+    let mut client = entered(&house, b"");
+    client.send(&Packet::Disconnect(Disconnect { reason, properties }));
+    assert_eq!(words_of_notice(&mut house), "DISCONNECT revives a session that ends with the connection");
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub struct Line {
     pub is_refused: bool,
     /// Said or about to be said.
     pub goodbye: Option<Goodbye>,
+    /// Whether the client closed it behind a goodbye and had read all that had come: the broker has every byte.
+    pub is_left_clean: bool,
     /// Whether the operator said no.
     pub is_denied: bool,
     /// When the question about it is too old; milliseconds.
@@ -63,6 +65,8 @@ pub struct Line {
     pub open_ids: BTreeSet<u16>,
     /// Places of subscriptions in the session's list, by the identifier that asks for them.
     pub asked: BTreeMap<u16, Vec<usize>>,
+    /// Numbers of the messages that the client has put into it.
+    pub written: Vec<usize>,
     /// Acknowledgements that the client has not got round to: first byte and identifier.
     pub held: VecDeque<(u8, u16)>,
     /// Whether the sockets take little.

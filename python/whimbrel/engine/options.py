@@ -135,8 +135,12 @@ def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
         max_conn_rate=listener.max_conn_rate,
         websocket_path=listener.path,
         tls=None if listener.tls is None else _tls(listener.tls),
-        trusted_proxies=listener.trusted_proxies,
+        trusted_proxies=None if listener.trusted_proxies is None else _trusted(listener.trusted_proxies),
     )
+
+
+def _trusted(proxies: Sequence[str | int]) -> tuple[str, ...]:
+    return tuple(f"user:{proxy}" if isinstance(proxy, int) else proxy for proxy in proxies)
 
 
 def _tls(tls: Tls) -> TlsOptions:

@@ -166,10 +166,7 @@ impl Frames {
         }
         count_sent(counts, qos);
         counts.messages_delivered += 1;
-        if client.outbox.len() >= FLUSH_EARLY_BYTES.min(client.outbox_max()) && !client.awaits_writable {
-            // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
-            client.write_out(spares, counts);
-        }
+        client.flush_early(spares, counts);
     }
 }
 
@@ -617,9 +614,6 @@ impl Worker {
 
 /// Matches that a connection's memo may hold; beyond it the worker's cache serves.
 const MEMO_MAX_BYTES: usize = 4096;
-
-/// An outbox of so many bytes is written before the turn ends.
-const FLUSH_EARLY_BYTES: usize = 256 * 1024;
 
 /// Why a QoS 2 message is refused that its sender was granted.
 const TOO_MANY: &str = "more QoS 2 messages without PUBREL than max_awaiting_rel";
