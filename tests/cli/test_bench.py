@@ -292,6 +292,20 @@ def test_ctrl_c_ends_it_with_130_and_what_it_has(broker: BackgroundBroker) -> No
     assert measures["lost"] == 0
 
 
+@pytest.mark.parametrize("load", ["retained", "offline"])
+def test_ctrl_c_leaves_neither_messages_nor_sessions_behind(load: str) -> None:
+    with BackgroundBroker({"mqtt.max_mqueue_len": 10_000_000}) as broker:
+        words = ["bench", load, *where(broker), "-q", "1", "-n", "100000000", "--json"]
+        with subprocess.Popen([command(), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            wait_until(lambda: broker.counters()["messages.received"] > 1000)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=WAIT_S)
+        assert (process.returncode, err) == (130, b"")
+        measures = json.loads(out)
+        assert [measures[name] for name in ("lost", "duplicated", "unacknowledged")] == [0, 0, 0]
+        wait_until(lambda: broker.counters()["messages.retained"] == 0 and broker.counters()["sessions.count"] == 0)
+
+
 def test_on_a_terminal_a_line_tells_how_far_it_is(broker: BackgroundBroker) -> None:
     terminal, its_end = pty.openpty()
     words = ["flow", *where(broker), "-c", "2", "--duration", "0.5", "--warm", "0.3", "--json"]
