@@ -178,6 +178,7 @@ impl<'a> Committer<'a> {
                 Ok(()) => {
                     self.count(before.elapsed());
                     self.apply(gathered, &step);
+                    self.shared.set_state(State::Serving);
                     return true;
                 }
                 Err(failure) => {

@@ -136,7 +136,6 @@ impl Shared {
             inbox.spare.extend(batches.drain(..count).take(room));
         }
         self.committed.store(ticket.0, Ordering::Release);
-        self.set_state(State::Serving);
         drop(lock(&self.fetches)); // a reader that found nothing a moment ago is asleep by now
         self.asked.notify_all();
         self.wake(|lane| lanes[lane]);

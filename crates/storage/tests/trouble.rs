@@ -116,3 +116,27 @@ fn a_record_that_all_settled_before_its_commit_is_never_written() {
     let statistics = store.statistics();
     assert_eq!((statistics.written, statistics.elided, statistics.live), (1, 2, 1));
 }
+
+#[test]
+fn space_recovery_that_fails_leaves_the_store_serving_once_the_disk_is_well() {
+    let disk = MemoryDisk::default();
+    let (store, _) = open_on(options(), Arc::new(disk.clone())).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let mut hand = Hand::of(Arc::clone(&store));
+    for _ in 0..20 {
+        let slots = hand.put(Kind::Message, &[1; 500], &[1]);
+        hand.commit();
+        disk.inside().fails_after = Some(20); // the commit of the settlement may pass, space recovery behind it fails
+        slots.into_iter().for_each(|slot| hand.writer.settle(slot));
+        hand.submit();
+        hand.bell.until(|| {
+            let is_well = store.state() == State::Serving;
+            if !is_well {
+                disk.inside().fails_after = None;
+            }
+            is_well && store.statistics().live == 0
+        });
+        disk.inside().fails_after = None;
+        hand.bell.until(|| store.state() == State::Serving);
+    }
+}
