@@ -1,5 +1,6 @@
 //! The data plane as one object; every method is one call on the broker.
 
+use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -73,8 +74,9 @@ impl DataPlane {
         self.0.reload(&zones, question_deadline_ms);
     }
 
-    fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool) {
-        self.0.answer_authenticate(ticket, reason_code, is_superuser);
+    #[pyo3(signature = (ticket, reason_code, is_superuser, is_anonymous=false))]
+    fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool, is_anonymous: bool) {
+        self.0.answer_authenticate(ticket, reason_code, is_superuser, is_anonymous);
     }
 
     fn answer_enhanced(
@@ -135,8 +137,24 @@ impl DataPlane {
         self.0.kick(ticket, client_id);
     }
 
-    fn counters(&self) -> std::collections::HashMap<&'static str, u64> {
+    fn request_audit(&self, ticket: u64) {
+        self.0.request_audit(ticket);
+    }
+
+    fn is_watched(&self, prefix: &str) -> bool {
+        self.0.is_watched(prefix)
+    }
+
+    fn counters(&self) -> HashMap<&'static str, u64> {
         self.0.counters().into_iter().collect()
+    }
+
+    fn metrics(&self) -> HashMap<&'static str, u64> {
+        self.0.metrics().into_iter().collect()
+    }
+
+    fn stats(&self) -> HashMap<&'static str, u64> {
+        self.0.stats().into_iter().collect()
     }
 
     fn stop(&self, grace_ms: u64) {

@@ -63,6 +63,7 @@ pub struct Tree {
     edges: HashTable<u32>,
     hasher: RandomState,
     filters: usize,
+    filters_peak: usize,
 }
 
 impl Default for Tree {
@@ -73,6 +74,7 @@ impl Default for Tree {
             edges: HashTable::new(),
             hasher: RandomState::new(),
             filters: 0,
+            filters_peak: 0,
         }
     }
 }
@@ -96,6 +98,7 @@ impl Tree {
         }
         let subscribers = &mut self.nodes[node as usize].subscribers;
         self.filters += usize::from(subscribers.is_empty());
+        self.filters_peak = self.filters_peak.max(self.filters);
         subscribers.insert(entry)
     }
 
@@ -144,6 +147,29 @@ impl Tree {
     /// How many different filters have a subscriber.
     pub fn filter_count(&self) -> usize {
         self.filters
+    }
+
+    /// The most different filters that had a subscriber at the same time.
+    pub fn filter_peak(&self) -> usize {
+        self.filters_peak
+    }
+
+    /// Whether a filter has a subscriber that could match a topic under these levels, with at least one level more. Cost:
+    /// the nodes on matching paths.
+    pub fn is_watched<'a>(&self, levels: impl IntoIterator<Item = &'a str>) -> bool {
+        let mut paths: SmallVec<[u32; 16]> = SmallVec::from_slice(&[ROOT]);
+        for (depth, level) in levels.into_iter().enumerate() {
+            let wildcards = depth > 0 || !level.starts_with('$');
+            if wildcards && paths.iter().any(|node| self.node(*node).hash != 0) {
+                return true;
+            }
+            let hash = self.hasher.hash_one(level);
+            let plus = |node: u32| present(self.node(node).plus).filter(|_| wildcards);
+            let below = |node: &u32| self.literal_child(*node, level, hash).into_iter().chain(plus(*node));
+            paths = paths.iter().flat_map(below).collect();
+        }
+        // A node without children has a subscriber, but its filter ends here.
+        paths.iter().any(|node| self.node(*node).children > 0)
     }
 
     /// How many nodes are in use, the root included; for tests of pruning.

@@ -3,20 +3,24 @@
 //! Knows sockets, threads and time, and drives the machines of `whimbrel-protocol` with them. Must not know Python: what
 //! leaves is a batch of [`event::Event`]s in the [`outlet::Outlet`], what comes in is a call on [`broker::Broker`].
 
+pub mod audit;
 pub mod broker;
 pub mod client;
 pub mod clock;
 pub mod event;
 mod flapping;
 mod gate;
+mod gauges;
 pub mod ledger;
 mod listener;
 mod mailbox;
+pub mod meanings;
 pub mod options;
 pub mod outlet;
 mod pace;
 mod shared;
 mod socket;
+pub mod sys;
 pub mod tap;
 mod timers;
 pub mod transport;
@@ -26,3 +30,4 @@ pub use broker::{Broker, StartError};
 pub use event::Event;
 pub use options::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 pub use shared::Interest;
+pub use sys::{Readers, SysOptions};

@@ -14,6 +14,7 @@ from whimbrel.errors import WhimbrelError
 
 if TYPE_CHECKING:
     from whimbrel.engine.records import ClientRecord
+    from whimbrel.services.ledger import Balance
 
 ResultT = TypeVar("ResultT")
 
@@ -107,6 +108,10 @@ class BackgroundBroker:
     def counters(self) -> dict[str, int]:
         """Every counter by its name."""
         return self._call(self._counters())
+
+    def ledger(self) -> "Balance":
+        """What became of every message and delivery."""
+        return self._call(self._broker.ledger())
 
     async def _counters(self) -> dict[str, int]:
         return self._broker.counters()

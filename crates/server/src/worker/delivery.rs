@@ -11,7 +11,7 @@ use std::sync::Arc;
 use whimbrel_protocol::connection::outgoing::{Alias, Fingerprint};
 use whimbrel_protocol::encode::{Layout, Naming, Shape, publish_head};
 use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
-use whimbrel_protocol::packet::{Ack, Packet, Publish};
+use whimbrel_protocol::packet::{Ack, Publish};
 use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Outbound, Resend};
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
 use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
@@ -157,6 +157,8 @@ pub(super) struct Passing<'a> {
     /// Slot of the publishing session, for No Local; None for messages from inside.
     publisher: Option<u32>,
     received_ms: u64,
+    /// One of the broker's own: most counters pass it over.
+    is_sys: bool,
     owned: Option<Arc<Message>>,
 }
 
@@ -169,6 +171,7 @@ impl<'a> Passing<'a> {
             client_id: None,
             publisher: None,
             received_ms: now_ms,
+            is_sys: message.topic().is_sys(),
             owned: Some(Arc::clone(message)),
         }
     }
@@ -210,9 +213,14 @@ impl Worker {
         publish: &Publish<'_>,
         answer: Option<&[ReasonCode]>,
     ) -> Result<Step, End> {
-        let named = self.clients[slot as usize].connection.name(publish)?;
+        let named = match self.clients[slot as usize].connection.name(publish) {
+            Ok(named) => named,
+            Err(violation) => return Err(self.refuse_unnamed(publish, violation)),
+        };
         let topic = named.topic();
-        let verdict = if answer.is_some() || self.shared.wants(Interest::AUTHORIZE) {
+        let verdict = if topic.is_reserved() && self.is_sys_refused(slot, topic) {
+            ReasonCode::NOT_AUTHORIZED
+        } else if answer.is_some() || self.shared.wants(Interest::AUTHORIZE) {
             match self.may_publish(slot, publish, topic, answer) {
                 Some(verdict) => verdict,
                 None => return Ok(Step::ParkBefore),
@@ -282,6 +290,7 @@ impl Worker {
         self.counts.puback_sent += u64::from(first == 0x40);
         self.counts.pubrec_sent += u64::from(first == 0x50);
         self.counts.publish_error += u64::from(reason.is_error());
+        self.counts.publish_auth_error += u64::from(reason == ReasonCode::NOT_AUTHORIZED);
         self.counts.packets_sent += 1;
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
@@ -298,8 +307,15 @@ impl Worker {
             // The refusal frees the identifier for the client's next message, so it must be free here, too.
             seat.session.inbound.forget(publish.packet_id);
         }
-        self.counts.publish_auth_error += u64::from(reason == ReasonCode::NOT_AUTHORIZED);
+        self.counts.publish_refused += 1;
         self.acknowledge(slot, publish, reason);
+    }
+
+    /// A PUBLISH whose topic alias stands for nothing: it came, and its connection ends.
+    fn refuse_unnamed(&mut self, publish: &Publish<'_>, violation: Violation) -> End {
+        self.count_received(publish.qos);
+        self.counts.publish_refused += 1;
+        violation.into()
     }
 
     /// Routes an accepted PUBLISH; returns how many sessions and taps want it.
@@ -316,9 +332,11 @@ impl Worker {
             client_id,
             publisher,
             received_ms: self.now.steady_ms,
+            is_sys: topic.is_sys(),
             owned: None,
         };
         let matches = self.matches_for(slot, topic);
+        self.counts.routed_clients += 1;
         self.route(&mut passing, &matches)
     }
 
@@ -347,15 +365,16 @@ impl Worker {
 
     #[inline]
     fn route(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
-        self.counts.messages_publish += 1;
+        self.counts.messages_publish += u64::from(!passing.is_sys);
+        self.counts.routed_sys += u64::from(passing.is_sys);
         if passing.retain {
             self.retain(passing);
         }
         if matches.is_empty() {
-            self.counts.dropped_no_subscribers += 1;
-            self.counts.messages_dropped += 1;
+            self.count_unwanted(passing);
             return 0;
         }
+        self.counts.deliveries_wanted += matches.home.len() as u64;
         self.deliver(passing, &matches.home);
         for group in &matches.away {
             self.deliver_away(passing, group);
@@ -368,12 +387,18 @@ impl Worker {
 
     fn route_shared(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
         let plain = matches.len() - matches.shared.len();
-        let receivers = plain + self.share_out(passing, &matches.shared);
+        let served = self.share_out(passing, &matches.shared);
+        self.counts.deliveries_wanted += served as u64;
+        let receivers = plain + served;
         if receivers == 0 {
-            self.counts.dropped_no_subscribers += 1; // The last member of each group has just gone.
-            self.counts.messages_dropped += 1;
+            self.count_unwanted(passing); // The last member of each group has just gone.
         }
         receivers
+    }
+
+    fn count_unwanted(&mut self, passing: &Passing<'_>) {
+        self.counts.dropped_no_subscribers += u64::from(!passing.is_sys);
+        self.counts.messages_dropped += u64::from(!passing.is_sys);
     }
 
     fn retain(&mut self, passing: &mut Passing<'_>) {
@@ -390,6 +415,8 @@ impl Worker {
         if group.owner != TAPS {
             let mail = Mail::Deliver(message, Arc::clone(&group.targets));
             self.outgoing_len += 1;
+            self.counts.deliveries_wanted += group.targets.len() as u64;
+            self.counts.deliveries_posted += group.targets.len() as u64;
             self.outgoing[usize::from(group.owner)].push(mail);
             return;
         }
@@ -414,12 +441,14 @@ impl Worker {
     /// Mail from another worker.
     pub(super) fn deliver_mail(&mut self, message: &Arc<Message>, targets: &[Target]) {
         let mut passing = Passing::from_message(message, self.now.steady_ms);
+        self.counts.deliveries_arrived += targets.len() as u64;
         self.deliver(&mut passing, targets);
     }
 
     #[inline]
     fn deliver(&mut self, passing: &mut Passing<'_>, targets: &[Target]) {
         self.frames.clear();
+        self.counts.deliveries_made += targets.len() as u64;
         for target in targets {
             self.deliver_one(passing, target);
         }
@@ -487,8 +516,8 @@ impl Worker {
                 if is_shared {
                     client.outbox.share(&passing.owned());
                 }
-                count_sent(&mut self.counts, qos);
-                self.counts.messages_delivered += 1;
+                count_sent(&mut self.counts, qos, passing.is_sys);
+                count_first(&mut self.counts, qos);
                 if client.outbox.len() >= FLUSH_EARLY_BYTES && !client.awaits_writable {
                     // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
                     client.write_out(&mut self.spares, &mut self.counts);
@@ -507,7 +536,7 @@ impl Worker {
         Delivered::Settled
     }
 
-    fn count_offer(&mut self, offered: Offered) {
+    pub(super) fn count_offer(&mut self, offered: Offered) {
         match offered {
             Offered::Send(_) | Offered::Queued => {}
             Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.count_drop(DropReason::QueueFull)),
@@ -545,8 +574,10 @@ impl Worker {
         if publication.payload.len() >= SHARED_MIN_BYTES {
             client.outbox.share(&delivery.message);
         }
-        count_sent(&mut self.counts, delivery.qos);
-        self.counts.messages_delivered += u64::from(!dup);
+        count_sent(&mut self.counts, delivery.qos, publication.topic.is_sys());
+        if !dup {
+            count_first(&mut self.counts, delivery.qos);
+        }
         self.mark_dirty(slot);
         true
     }
@@ -558,11 +589,11 @@ impl Worker {
         let Some((packet_id, resend)) = seat.session.outbound.next_resend() else { return false };
         match resend {
             Resend::Publish(delivery) if self.send_delivery(slot, packet_id, &delivery, true) => {}
-            Resend::Publish(_) => self.abandon(seat_slot, packet_id),
-            Resend::PubRel => {
-                self.counts.pubrel_sent += 1;
-                self.send(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
+            Resend::Publish(_) => {
+                self.counts.acks_missing += 1;
+                self.abandon(seat_slot, packet_id);
             }
+            Resend::PubRel => self.send_pubrel(slot, packet_id, ReasonCode::SUCCESS),
         }
         true
     }
@@ -600,6 +631,8 @@ fn is_for(passing: &Passing<'_>, target: &Target, counts: &mut Counts) -> bool {
     if is_own && target.audience == Audience::Others {
         counts.delivery_dropped += 1;
         counts.delivery_dropped_no_local += 1;
+    } else if is_own != (target.audience == Audience::Own) {
+        counts.deliveries_passed_over += 1; // The session's other target stands for this message.
     }
     is_own == (target.audience == Audience::Own)
 }
@@ -608,8 +641,18 @@ fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {
     target.identifiers.as_deref().filter(|_| version == Version::V5)
 }
 
+/// Notes a message that its session's client is sent for the first time.
 #[inline]
-fn count_sent(counts: &mut Counts, qos: QoS) {
+fn count_first(counts: &mut Counts, qos: QoS) {
+    counts.messages_delivered += 1;
+    counts.acks_awaited += u64::from(qos != QoS::AtMostOnce);
+}
+
+#[inline]
+fn count_sent(counts: &mut Counts, qos: QoS, is_sys: bool) {
+    if is_sys {
+        return;
+    }
     counts.packets_sent += 1;
     counts.publish_sent += 1;
     counts.messages_sent += 1;

@@ -37,8 +37,10 @@ impl Worker {
             return Ok(Step::ParkBehind);
         }
         if !self.is_anonymous_allowed(slot) {
+            self.counts.client_auth_failure += 1;
             return Err(End::refused(ReasonCode::NOT_AUTHORIZED));
         }
+        self.counts.client_auth_success += 1;
         self.counts.client_auth_anonymous += 1;
         if self.asks_about_will(&request, false) {
             self.ask_will(slot, request);
@@ -112,12 +114,20 @@ impl Worker {
         (ticket >> 56) as u16
     }
 
-    pub(super) fn on_authenticated(&mut self, ticket: u64, reason: ReasonCode, is_superuser: bool) {
+    pub(super) fn on_authenticated(
+        &mut self,
+        ticket: u64,
+        reason: ReasonCode,
+        (is_superuser, is_anonymous): (bool, bool),
+    ) {
         let slot = ticket as u32;
         let is_asked = |question: &Question| matches!(question, Question::Entry(_));
         let Some(Parked { question: Question::Entry(request), rest, .. }) = self.unpark(ticket, is_asked) else {
             return;
         };
+        self.counts.client_auth_success += u64::from(reason == ReasonCode::SUCCESS);
+        self.counts.client_auth_failure += u64::from(reason != ReasonCode::SUCCESS);
+        self.counts.client_auth_anonymous += u64::from(reason == ReasonCode::SUCCESS && is_anonymous);
         if reason != ReasonCode::SUCCESS {
             self.end(slot, End::refused(reason));
         } else {
@@ -140,6 +150,9 @@ impl Worker {
         let slot = ticket as u32;
         let is_asked = |question: &Question| matches!(question, Question::Will(_) | Question::Packet);
         let Some(parked) = self.unpark(ticket, is_asked) else { return };
+        if matches!(parked.question, Question::Will(_)) {
+            self.count_verdict(reasons[0]);
+        }
         match (parked.question, reasons[0]) {
             (Question::Will(request), ReasonCode::SUCCESS) => self.admit_with(slot, request, false, parked.rest),
             (Question::Will(_), reason) => self.end(slot, End::refused(reason)),
@@ -161,7 +174,7 @@ impl Worker {
         let Some(parked) = &self.clients[slot as usize].parked else { return };
         let ticket = parked.ticket;
         match parked.question {
-            Question::Entry(_) => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE, false),
+            Question::Entry(_) => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE, (false, false)),
             Question::Will(_) => self.on_authorized(ticket, &[ReasonCode::SERVER_UNAVAILABLE]),
             Question::Exchange(_) => self.on_enhanced(ticket, Outcome::UNANSWERED),
             Question::Challenged(_) => self.end(slot, End::IDLE),
@@ -223,6 +236,9 @@ impl Worker {
         if self.is_flapping(&request.client_id) {
             return self.end(slot, End::refused(ReasonCode::BANNED));
         }
+        if self.is_will_refused(request, is_superuser) {
+            return self.end(slot, End::refused(ReasonCode::NOT_AUTHORIZED));
+        }
         if self.must_refuse_session(request, &limits) {
             return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
         }
@@ -245,6 +261,7 @@ impl Worker {
         self.arm(slot);
         self.go_on_replaying(seat);
         self.notice_connected(slot, request, session_present);
+        self.publish_present(slot, request);
     }
 
     fn attach(&mut self, slot: u32, seat_slot: u32, request: &Request, is_superuser: bool) {
@@ -297,12 +314,14 @@ impl Worker {
         if clean_start {
             return self.end(client, End::DISCARDED);
         }
-        self.counts.session_takeovered += 1;
         self.end(client, End::TAKEN_OVER);
+        // One that ends with its connection is not handed over.
+        self.counts.session_takeovered += u64::from(self.sessions.get(seat).is_some());
     }
 
     fn create_session(&mut self, request: &Request, limits: &Limits) -> u32 {
         self.counts.session_created += 1;
+        self.shared.gauges.sessions.add(1);
         self.sessions.insert(Session::new(Arc::clone(&request.client_id), limits))
     }
 

@@ -41,12 +41,15 @@ impl Worker {
             self.on_failed_handshake(&client, text);
         }
         client.socket.finish(end.is_told || client.is_leaving);
+        self.shared.gauges.connections.take(1);
         self.shared.listeners[usize::from(client.listener)].release();
         let Some(seat) = client.session else { return };
         self.counts.client_disconnected += 1;
         self.note_end(seat, end);
         self.notice_disconnected(&client, seat, end);
+        let gone = if self.is_presence_wanted() { self.presence_of(&client, seat) } else { None };
         self.detach(seat, end, record);
+        gone.into_iter().for_each(|gone| self.publish_gone(&gone, end));
     }
 
     /// The broker stops: the client is told, and what is in its outbox still goes out.
@@ -102,7 +105,9 @@ impl Worker {
         }
         let expiry_s = seat.session.expiry_s;
         if expiry_s == 0 {
-            self.counts.session_terminated += 1;
+            // Who starts anew throws it away, even where it would have ended by itself now.
+            self.counts.session_discarded += u64::from(end == End::DISCARDED);
+            self.counts.session_terminated += u64::from(end != End::DISCARDED);
             return self.remove_session(slot);
         }
         let evicted = seat.session.outbound.shed();
@@ -178,6 +183,7 @@ impl Worker {
 
     fn publish_will(&mut self, message: &Message, publisher: u32) {
         let message = Arc::new(message.restamped(self.now.steady_ms));
+        self.counts.routed_wills += 1;
         self.route_message(&message, Some(publisher));
     }
 
@@ -187,7 +193,9 @@ impl Worker {
             return;
         };
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
-        self.subscription_count -= seat.session.subscriptions.len() as u64;
+        self.shared.gauges.sessions.take(1);
+        let subscriptions = &seat.session.subscriptions;
+        self.uncount_subscriptions(subscriptions.len(), subscriptions.shared().count());
         self.let_go(&mut seat);
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
         self.shared.router.unsubscribe(filters.filter(|filter| !filter.is_shared()), place);
@@ -198,6 +206,7 @@ impl Worker {
         for _ in 0..seat.session.outbound.queue_len() {
             self.count_drop(DropReason::SessionEnded);
         }
+        self.counts.acks_missing += seat.session.outbound.inflight_count() as u64;
         if let Some(will) = seat.session.will.take() {
             self.publish_will(&will.message, slot);
         }

@@ -20,12 +20,14 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod presence;
 mod replay;
 mod requests;
 mod sessions;
 mod sharing;
 mod subscribing;
 mod sweeping;
+mod system;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -49,6 +51,7 @@ use crate::timers::{Subject, Timers};
 use client::Client;
 use delivery::Frames;
 use outbox::Spares;
+use presence::Watch;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
@@ -98,13 +101,13 @@ pub(crate) struct Worker {
     next_ticket: u32,
     sessions: Sessions,
     flaps: Flaps,
-    subscription_count: u64,
     dirty: Vec<u32>,
     spares: Spares,
     frames: Frames,
     cache: MatchCache,
     replaying: VecDeque<(u32, u16)>,
     owing: Owing,
+    presence: Watch,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -174,13 +177,13 @@ impl Worker {
             next_ticket: 0,
             sessions: Sessions::default(),
             flaps: Flaps::default(),
-            subscription_count: 0,
             dirty: Vec::new(),
             spares: Spares::default(),
             frames: Frames::default(),
             cache: MatchCache::new(index),
             replaying: VecDeque::new(),
             owing: Owing::default(),
+            presence: Watch::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -322,9 +325,6 @@ impl Worker {
                 mailbox.post(mails.drain(..));
             }
         }
-        self.counts.connections_count = self.clients.len() as u64;
-        self.counts.sessions_count = self.sessions.len() as u64;
-        self.counts.subscriptions_count = self.subscription_count;
         self.counts.route_misses = self.cache.misses;
         // Before the events: whoever is told that something happened reads counters that know of it.
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
@@ -360,8 +360,37 @@ impl Worker {
             self.end(slot, client::End { is_told: false, ..client::End::SHUTDOWN });
         }
         self.shared.mailboxes[usize::from(self.index)].close();
-        self.counts.connections_count = 0;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
         self.shared.leave(&mut self.events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::Limits;
+    use whimbrel_router::{Retained, Router};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_waits_while_another_one_has_too_much_mail_and_goes_on_then() {
+        let router = Router::new(Retained::new(1, 1));
+        let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 2).unwrap());
+        let mut worker = Worker::new(&shared, 0, Worker::prepare(&shared, 0).unwrap());
+        shared.mailboxes[1].post((0..=MAILS_MAX).map(|_| Mail::Open));
+        let throttled = || {
+            let numbers = shared.blocks[0].read();
+            numbers.into_iter().find(|(name, _)| *name == "whimbrel.mailbox.throttled").map_or(0, |(_, count)| count)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while throttled() == 0 {
+                    std::thread::yield_now();
+                }
+                shared.mailboxes[1].take(&mut Vec::new());
+            });
+            worker.post();
+        });
+        assert!(throttled() > 0);
     }
 }

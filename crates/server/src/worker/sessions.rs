@@ -62,8 +62,8 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn len(&self) -> usize {
-        self.seats.len()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.iter().map(|(_, seat)| seat)
     }
 
     /// Beyond the highest slot in use.

@@ -46,6 +46,9 @@ impl Worker {
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (place, (filter, options)) in subscribe.filters.iter().enumerate() {
             let verdict = verdicts.get(place).or(verdicts.last()).copied().unwrap_or(ReasonCode::SUCCESS);
+            if !verdicts.is_empty() {
+                self.count_verdict(verdict);
+            }
             let allowed = if verdict.is_error() { Err(verdict) } else { *filter };
             let outcome = allowed.and_then(|filter| self.grant(slot, filter, *options, new_count));
             new_count += outcome.map_or(0, |(filter, _)| usize::from(self.is_new(slot, filter)));
@@ -54,9 +57,9 @@ impl Worker {
         }
         self.count_refused(&reasons);
         self.enter_filters(slot, &granted, identifier);
-        self.counts.suback_sent += 1;
         let properties = Properties::default();
-        self.send(slot, &Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons }));
+        let suback = SubAck { packet_id: subscribe.packet_id, properties, reasons };
+        self.counts.suback_sent += u64::from(self.send(slot, &Packet::SubAck(suback)));
     }
 
     fn count_refused(&mut self, reasons: &[ReasonCode]) {
@@ -91,6 +94,9 @@ impl Worker {
         if compared.level_count() > usize::from(limits.max_topic_levels) {
             return Err(ReasonCode::TOPIC_FILTER_INVALID);
         }
+        if !self.may_read(slot, compared) {
+            return Err(ReasonCode::NOT_AUTHORIZED);
+        }
         let Some(seat) = self.seat_of(slot) else {
             return Err(ReasonCode::UNSPECIFIED_ERROR);
         };
@@ -111,11 +117,13 @@ impl Worker {
             return;
         };
         let place = Place { owner: self.index, slot: seat_slot, epoch: seat.epoch };
+        let mut came = (0, 0);
         let strategy = self.clients[slot as usize].connection.limits().share_strategy;
         let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
         for (filter, options) in granted {
             let is_new = seat.session.subscriptions.insert(*filter, Subscription { options: *options, identifier });
-            self.subscription_count += u64::from(is_new);
+            came.0 += usize::from(is_new);
+            came.1 += usize::from(is_new && filter.is_shared());
             // 0: always, 1: only for a new subscription, 2: never [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
             let is_wanted = options.retain_handling == 0 || (options.retain_handling == 1 && is_new);
             // Never for a shared subscription (section 4.8.2).
@@ -124,6 +132,7 @@ impl Worker {
             }
         }
         drop(retained);
+        self.count_subscriptions(came.0, came.1);
         let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier };
         let plain = granted.iter().filter(|(filter, _)| !filter.is_shared());
         self.shared.router.subscribe(plain.map(|(filter, options)| (*filter, entry(options))));
@@ -156,15 +165,38 @@ impl Worker {
                 Err(reason) => *reason,
             });
         }
-        self.subscription_count -= removed.len() as u64;
+        self.uncount_subscriptions(removed.len(), removed.iter().filter(|filter| filter.is_shared()).count());
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
         for whole in removed.iter().filter(|filter| filter.is_shared()) {
             self.leave_group(*whole, place);
         }
         self.shared.router.unsubscribe(removed.into_iter().filter(|filter| !filter.is_shared()), place);
-        self.counts.unsuback_sent += 1;
         let properties = Properties::default();
-        self.send(slot, &Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, properties, reasons }));
+        let unsuback = SubAck { packet_id: unsubscribe.packet_id, properties, reasons };
+        self.counts.unsuback_sent += u64::from(self.send(slot, &Packet::UnsubAck(unsuback)));
+    }
+
+    /// Notes that sessions have so many subscriptions more, and how many of them are shared.
+    fn count_subscriptions(&self, count: usize, shared: usize) {
+        if count > 0 {
+            self.shared.gauges.subscriptions.add(count as u64);
+            self.shared.gauges.subscribers.add((count - shared) as u64);
+        }
+    }
+
+    /// Notes that they have so many less.
+    pub(super) fn uncount_subscriptions(&self, count: usize, shared: usize) {
+        if count > 0 {
+            self.shared.gauges.subscriptions.take(count as u64);
+            self.shared.gauges.subscribers.take((count - shared) as u64);
+        }
+    }
+
+    /// Notes what somebody was allowed, or not.
+    #[inline]
+    pub(super) fn count_verdict(&mut self, verdict: ReasonCode) {
+        self.counts.client_acl_allow += u64::from(!verdict.is_error());
+        self.counts.client_acl_deny += u64::from(verdict.is_error());
     }
 
     /// Whether the client may publish so; None: Python is being asked, the packet comes again with the answer.
@@ -187,10 +219,13 @@ impl Worker {
             if verdicts.epoch() == epoch {
                 verdicts.remember(topic.as_str(), publish, answer[0], now_ms);
             }
+            self.count_verdict(answer[0]);
             return Some(answer[0]);
         }
         verdicts.renew(epoch);
         if let Some(verdict) = verdicts.find(topic.as_str(), publish, now_ms) {
+            self.counts.client_acl_cache_hit += 1;
+            self.count_verdict(verdict);
             return Some(verdict);
         }
         let topics = vec![topic.as_str().into()];
@@ -200,7 +235,7 @@ impl Worker {
     }
 
     fn ask_authorize(&mut self, slot: u32, asked: Asked) {
-        self.counts.client_check_acl += 1;
+        self.counts.client_check_acl += asked.topics.len() as u64;
         let ticket = self.ticket(slot);
         let Some(seat) = self.seat_of(slot) else { return };
         let (client_id, username) = (Arc::clone(&seat.session.client_id), seat.username.clone());
