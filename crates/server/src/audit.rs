@@ -45,7 +45,9 @@ impl Audit {
 
     /// The identities.
     pub fn lines(&self) -> Vec<Line> {
-        vec![self.received(), self.routed(), self.handed_out(), self.deliveries(), self.acknowledgements()]
+        let to_the_session = [self.received(), self.routed(), self.handed_out()];
+        let to_the_client = [self.deliveries(), self.acknowledgements(), self.moved()];
+        to_the_session.into_iter().chain(to_the_client).collect()
     }
 
     /// Deliveries between two workers: posted and not yet taken. A look at each worker at another moment may be off by what
@@ -90,6 +92,7 @@ impl Audit {
             name: "handed out",
             came: vec![
                 ("whimbrel.deliveries.wanted", counts.deliveries_wanted),
+                ("whimbrel.deliveries.offered_again", counts.deliveries_offered_again),
                 ("whimbrel.deliveries.arrived", counts.deliveries_arrived),
             ],
             became: vec![
@@ -117,6 +120,19 @@ impl Audit {
                 ("whimbrel.deliveries.passed_over", counts.deliveries_passed_over),
                 ("whimbrel.deliveries.moved", counts.deliveries_moved),
             ],
+        }
+    }
+
+    /// Messages of groups on their way from one member to another.
+    fn moved(&self) -> Line {
+        let counts = &self.counts;
+        Line {
+            name: "moved",
+            came: vec![
+                ("whimbrel.deliveries.moved", counts.deliveries_moved),
+                ("whimbrel.acks.moved", counts.acks_moved),
+            ],
+            became: vec![("whimbrel.deliveries.offered_again", counts.deliveries_offered_again)],
         }
     }
 

@@ -158,6 +158,7 @@ counters! {
     deliveries_made = "whimbrel.deliveries.made";
     deliveries_passed_over = "whimbrel.deliveries.passed_over";
     deliveries_moved = "whimbrel.deliveries.moved";
+    deliveries_offered_again = "whimbrel.deliveries.offered_again";
     acks_awaited = "whimbrel.acks.awaited";
     acks_completed = "whimbrel.acks.completed";
     acks_missing = "whimbrel.acks.missing";

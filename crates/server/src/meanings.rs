@@ -115,8 +115,12 @@ pub const METRICS: &[(&str, &str)] = &[
         "whimbrel.deliveries.passed_over",
         "Of a session's two targets, with and without No Local, this one was not meant.",
     ),
+    ("whimbrel.deliveries.offered_again", "A message of a group that was taken from one member was offered to others."),
     ("whimbrel.deliveries.posted", "A delivery was sent to another worker."),
-    ("whimbrel.deliveries.wanted", "The routing table, a retained message or a member that left asked for a delivery."),
+    (
+        "whimbrel.deliveries.wanted",
+        "A message in the routing table, or a retained one for a new subscription, asked for a delivery.",
+    ),
     ("whimbrel.delivery.retried", "A PUBLISH or PUBREL was sent again after `mqtt.retry_interval` (MQTT 3.x)."),
     ("whimbrel.flapping.banned", "A client identifier came and went too often and is refused for a while."),
     ("whimbrel.flapping.refused", "A CONNECT came with such an identifier."),

@@ -209,7 +209,7 @@ fn play(seed: u64, workers: u16) -> BTreeMap<&'static str, u64> {
 }
 
 /// What must have happened for the ledger to have been tested.
-const HAPPENED: [&str; 22] = [
+const HAPPENED: [&str; 23] = [
     "messages.delivered",
     "messages.acked",
     "packets.publish.inuse",
@@ -227,6 +227,7 @@ const HAPPENED: [&str; 22] = [
     "whimbrel.acks.missing",
     "whimbrel.acks.moved",
     "whimbrel.deliveries.moved",
+    "whimbrel.deliveries.offered_again",
     "whimbrel.deliveries.passed_over",
     "whimbrel.deliveries.posted",
     "whimbrel.deliveries.arrived",

@@ -312,7 +312,7 @@ impl Worker {
 
     fn give_back(&mut self, message: &Arc<Message>, number: u32, journey: Journey) {
         let mut passing = Passing::from_message(message, self.now.unix_ms);
-        self.counts.deliveries_wanted += 1;
+        self.counts.deliveries_offered_again += 1;
         if message.is_expired(self.now.unix_ms) {
             return self.lose_shared(DropReason::Expired);
         }
