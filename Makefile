@@ -18,6 +18,11 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 WIRE := tests/wire
 WIRE_STAMP := $(WIRE)/node_modules/.package-lock.json
+# Python clients that cannot stand beside our tests; tests/wire/test_clients.py looks for them here.
+CLIENTS := $(VENV)/clients
+# Not with the other stamps: making the environment anew would take it away.
+TOOLCHAIN := target/.toolchain
+COMPILERS := $(shell command -v $(CARGO) rustc)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml 2>/dev/null)
 PYTHON_SOURCES := python/whimbrel build_backend tools tests $(wildcard benchmarks)
@@ -40,13 +45,13 @@ help: ## this list
 run: $(STAMPS)/product ## build what changed and start the broker in the foreground (ARGS= for more options)
 	@exec $(BIN)/whimbrel start --data-dir $(DATA_DIR) $(ARGS)
 
-test: debian lint $(STAMPS)/product $(WIRE_STAMP) ## install what the tests need, then run all but the slow ones
+test: debian lint $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/clients ## install what the tests need, then run all but the slow ones
 	$(CARGO) test --workspace --exclude whimbrel-python --locked --quiet
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 # --- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types rust-lint stubs test-slow build bench bench-binding bench-spike docs fuzz clean
+.PHONY: check lint types rust-lint stubs test-slow abuse build bench bench-binding bench-spike docs fuzz simulate clean
 check: lint rust-lint stubs ## everything that judges the source without running it
 
 lint: $(STAMPS)/dev ## the quick part of check: style, types, import directions, sizes
@@ -64,10 +69,13 @@ rust-lint: $(STAMPS)/venv
 stubs: $(STAMPS)/dev $(STAMPS)/product
 	$(BIN)/python -m mypy.stubtest whimbrel._core --allowlist tools/stubtest-allowlist.txt --mypy-config-file pyproject.toml
 
-test-slow: debian $(STAMPS)/dev $(STAMPS)/product $(WIRE_STAMP) ## the slow tests alone
+test-slow: debian $(STAMPS)/dev $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/clients ## the slow tests alone
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-build: toolchain ## one abi3 wheel in dist/
+abuse: $(STAMPS)/dev $(STAMPS)/product ## attack the product, short and long, beside a healthy client
+	$(BIN)/python -m pytest tests/abuse $(ARGS)
+
+build: $(TOOLCHAIN) ## one abi3 wheel in dist/
 	$(PYTHON) -m pip wheel . --no-deps --wheel-dir dist
 
 bench: $(STAMPS)/product ## every scenario, beside mosquitto where it is installed (ARGS="--only pair-q0 --rounds 5")
@@ -79,19 +87,28 @@ bench-binding: $(STAMPS)/product ## what crossing between Rust and Python costs
 bench-spike: ## the event loop's spike beside mosquitto (ARGS="LOAD_GENERATOR COMPARE_SCRIPT [ROUNDS]")
 	benchmarks/loop_spike/run.sh $(ARGS)
 
-docs: $(STAMPS)/product ## the reference: docs/reference/ from the tables of settings and numbers, target/doc from the crates
+docs: $(STAMPS)/dev $(STAMPS)/product ## the reference: docs/reference/ from tables and tests, target/doc from the crates
 	@mkdir -p docs/reference
 	$(BIN)/python -m whimbrel.settings.reference > docs/reference/settings.md
 	$(BIN)/python -m whimbrel.services.reference > docs/reference/metrics.md
 	$(BIN)/python tools/conformance.py > docs/reference/conformance.md
+	$(BIN)/python -m tests.wire.clients.page > docs/reference/clients.md
 	$(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 FUZZ_SECONDS ?= 60
-fuzz: ## every fuzz target for FUZZ_SECONDS, or FUZZ_TARGET= alone
-	@$(CARGO) fuzz --version > /dev/null 2>&1 || { echo "cargo-fuzz is missing: run 'cargo install cargo-fuzz'" >&2; exit 1; }
-	for target in $${FUZZ_TARGET:-$$($(CARGO) fuzz list)}; do \
+RUST_TARGETS = $(filter-out config,$(or $(FUZZ_TARGET),$(shell $(CARGO) fuzz list)))
+fuzz: $(STAMPS)/dev $(STAMPS)/product ## every fuzz target for FUZZ_SECONDS, or FUZZ_TARGET= alone
+	$(if $(filter config,$(or $(FUZZ_TARGET),config)),$(BIN)/python -m tests.settings.fuzz_target $(FUZZ_SECONDS))
+	@[ "$(FUZZ_TARGET)" = config ] || $(CARGO) fuzz --version > /dev/null 2>&1 || \
+		{ echo "cargo-fuzz is missing: run 'cargo install cargo-fuzz'" >&2; exit 1; }
+	for target in $(RUST_TARGETS); do \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
 	done
+
+SEEDS ?= 100000
+FIRST ?= 0
+simulate: ## the seeded simulator: SEEDS= many from FIRST= on, or SEED= alone, with its whole story
+	$(CARGO) run --quiet --release --locked --package whimbrel-sim --bin simulate -- $(if $(SEED),$(SEED),$(FIRST) $(SEEDS))
 
 clean: ## remove everything that was built; the broker's data in DATA_DIR stays
 	rm -rf target dist $(VENV) $(WIRE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis fuzz/target
@@ -99,18 +116,22 @@ clean: ## remove everything that was built; the broker's data in DATA_DIR stays
 
 # --- steps, each with a stamp ----------------------------------------------------------------------------------------
 
-.PHONY: interpreter toolchain debian
-interpreter:
-	@$(PYTHON) -c 'import sys; sys.exit("whimbrel needs Python 3.11 or newer; this is " + sys.version if sys.version_info < (3, 11) else 0)'
+.PHONY: debian no-compiler
+IS_NEW_ENOUGH := 'import sys; sys.exit("whimbrel needs Python 3.11 or newer; this is " + sys.version if sys.version_info < (3, 11) else 0)'
 
-toolchain: interpreter
+# Looked at again when a compiler is replaced, and always where one is missing; cargo itself refuses a wrong version, too.
+$(TOOLCHAIN): Cargo.toml build_backend/toolchain.py $(COMPILERS) $(if $(word 2,$(COMPILERS)),,no-compiler)
+	@$(PYTHON) -c $(IS_NEW_ENOUGH)
 	@$(PYTHON) build_backend/toolchain.py
+	@mkdir -p $(@D)
+	@touch $@
 
-debian: interpreter
+debian:
+	@$(PYTHON) -c $(IS_NEW_ENOUGH)
 	@PYTHON=$(PYTHON) tools/install_debian requirements/debian.txt
 
 # --clear: a half-made environment (no ensurepip, Ctrl-C) is not taken for a good one.
-$(STAMPS)/venv: | toolchain
+$(STAMPS)/venv: | $(TOOLCHAIN)
 	$(PYTHON) -m venv --clear $(VENV)
 	@mkdir -p $(STAMPS)
 	@touch $@
@@ -130,4 +151,10 @@ $(STAMPS)/product: $(RUST_SOURCES) Cargo.toml Cargo.lock pyproject.toml $(STAMPS
 
 $(WIRE_STAMP): $(WIRE)/package-lock.json | debian
 	npm ci --prefix $(WIRE) --no-audit --no-fund --silent
+	@touch $@
+
+# No dependencies: it has none, and what it brings must not meet ours.
+$(STAMPS)/clients: $(WIRE)/requirements.txt $(STAMPS)/venv
+	rm -rf $(CLIENTS)
+	$(BIN)/pip install --quiet --no-deps --target $(CLIENTS) --requirement $(WIRE)/requirements.txt
 	@touch $@

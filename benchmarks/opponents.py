@@ -36,6 +36,7 @@ WHIMBREL_SETTINGS = (
     "workers=1",
     "listeners.ws.default.bind=off",
     "mqtt.max_mqueue_len=10000000",
+    "mqtt.max_mqueue_size=0",
     "mqtt.max_inflight=65535",
     "mqtt.receive_maximum=65535",
     "mqtt.max_outbox_size=256MB",

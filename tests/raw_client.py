@@ -56,6 +56,8 @@ class RawClient:
         if receive_buffer_bytes is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self._socket.connect(address)
+        if family == socket.AF_INET:  # A packet goes out when a test sends it, not when the one before is acknowledged.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Self:
         return self

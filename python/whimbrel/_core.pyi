@@ -56,7 +56,7 @@ class ListenerOptions(Protocol):
     @property
     def tls(self) -> TlsOptions | None: ...
     @property
-    def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8"; None: no PROXY header
+    def trusted_proxies(self) -> Sequence[str] | None: ...  # "10.0.0.0/8", "user:33"; None: no PROXY header
     @property
     def max_conn_rate(self) -> int: ...  # connections taken in a second; 0: no limit
 
@@ -87,6 +87,8 @@ class ZoneOptions(Protocol):
     def retry_interval_ms(self) -> int: ...  # MQTT 3.x: what is unacknowledged so long is sent again; 0: never
     @property
     def max_mqueue_len(self) -> int: ...  # messages, 1 .. 2**32 - 1
+    @property
+    def max_mqueue_bytes(self) -> int: ...  # of these messages, rounded up to 64 KiB; 0: no bound
     @property
     def is_newest_dropped(self) -> bool: ...  # from a full queue; otherwise the oldest
     @property
@@ -454,19 +456,22 @@ class DataPlane:
     def reload(self, zones: Sequence[ZoneOptions], question_deadline_ms: int) -> None:
         """Other limits, in the order of `Options.zones`, for connections from now on; another question deadline."""
     def answer_authenticate(
-        self, ticket: int, reason_code: int, is_superuser: bool, is_anonymous: bool = False
+        self, ticket: int, reason_code: int, is_superuser: bool, text: str = "", is_anonymous: bool = False
     ) -> None:
         """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored.
 
-        `is_anonymous`: nobody knows the client, and its listener lets such clients in.
+        `text` goes with a refusal to an MQTT 5 client, cut at 1,024 bytes. `is_anonymous`: nobody knows the client, and
+        its listener lets such clients in.
         """
-    def answer_enhanced(self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool) -> None:
+    def answer_enhanced(
+        self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool, text: str = ""
+    ) -> None:
         """0 lets the client in, 0x18 goes on with AUTH, an error refuses; `auth_data` is at most 65,535 bytes.
 
         Raises ValueError for a longer one. A late or unknown ticket is ignored.
         """
-    def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
-        """One code per topic of the question: 0 allows, 0x87 denies."""
+    def answer_authorize(self, ticket: int, reason_codes: Sequence[int], texts: Sequence[str] = ...) -> None:
+        """One code per topic of the question: 0 allows, 0x87 denies. `texts`: words for the first of them, or empty."""
     def publish(
         self,
         ticket: int,

@@ -49,6 +49,24 @@ def test_clients_are_a_table_that_cannot_drive_the_terminal(data_dir: Path) -> N
     ]
 
 
+@pytest.mark.parametrize("operation", [("clients",), ("metrics",), ("kick", "c1"), ("reload",)], ids=" ".join)
+def test_options_may_stand_behind_the_operation(data_dir: Path, operation: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, ["ctl", *operation, "--data-dir", str(data_dir)])
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_what_stands_behind_the_operation_is_stronger(data_dir: Path) -> None:
+    assert asked(data_dir / "elsewhere", "clients", "--data-dir", str(data_dir)).exit_code == 0
+    assert asked(data_dir, "clients", "--data-dir", str(data_dir / "elsewhere")).exit_code == 1
+
+
+def test_settings_before_and_behind_hold_together(tmp_path: Path, data_dir: Path) -> None:
+    words = ["ctl", "--set", f"node.data_dir={data_dir}", "clients", "--set", "workers=1"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    wrong = CliRunner().invoke(main, ["ctl", "--set", "workers=a", "clients", "--set", "mqtt.max_inflight=b"])
+    assert (wrong.exit_code, "workers" in wrong.stderr, "mqtt.max_inflight" in wrong.stderr) == (2, True, True)
+
+
 def test_clients_as_json_have_every_field(data_dir: Path) -> None:
     first = json.loads(asked(data_dir, "clients", "--json").stdout)[0]
     assert (first["client_id"], first["is_connected"]) == ("c1", True)

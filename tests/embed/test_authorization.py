@@ -9,7 +9,7 @@ import pytest
 import whimbrel
 from tests.embed.entering import enter, entered
 from tests.raw_client import PUBACK, RawClient
-from tests.raw_packets import PUBREC, Property
+from tests.raw_packets import PUBCOMP, PUBREC, PUBREL, Property
 from tests.waiting import until
 from whimbrel import Allow, Deny, Reason
 from whimbrel.testing.background import BackgroundBroker
@@ -96,7 +96,7 @@ class Switch:
         return Deny() if question.action == "publish" and question.topics[0] == self.denied else Allow()
 
 
-def test_the_identifier_of_a_denied_qos_2_message_is_free_even_where_it_was_taken_in_before() -> None:
+def test_a_qos_2_message_that_was_taken_in_is_not_judged_again_when_it_is_sent_again() -> None:
     switch = Switch()
     with BackgroundBroker(hooks={"authorize": switch}) as broker, enter(broker, "watch") as watcher:
         watcher.subscribe("#")
@@ -104,7 +104,10 @@ def test_the_identifier_of_a_denied_qos_2_message_is_free_even_where_it_was_take
             assert publish_qos_2(client, "a", b"1") == 0
         switch.denied = "a"
         with enter(broker, "c1", clean=False, properties=SESSION_FOR_A_MINUTE) as client:
-            assert publish_qos_2(client, "a", b"1", dup=True) == NOT_AUTHORIZED
+            assert publish_qos_2(client, "a", b"1", dup=True) == 0
+            client.acknowledge(PUBREL, 5)
+            client.expect(PUBCOMP)
+            assert publish_qos_2(client, "a", b"3") == NOT_AUTHORIZED  # its identifier is free at once
             assert publish_qos_2(client, "b", b"2") == 0
         assert [one.payload for one in watcher.published_so_far()] == [b"1", b"2"]
 

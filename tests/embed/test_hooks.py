@@ -8,7 +8,8 @@ import pytest
 
 import whimbrel
 from tests.embed.entering import entered
-from tests.raw_client import PUBACK, RawClient
+from tests.raw_client import CONNACK, PUBACK, RawClient
+from tests.raw_packets import connect
 from tests.waiting import until
 from whimbrel import IGNORE, Allow, Deny, Each, Reason
 
@@ -91,6 +92,28 @@ async def test_publish_and_subscribe_are_authorized_topic_by_topic(broker: whimb
         assert (await asyncio.to_thread(client.expect, PUBACK)).body[2] == NOT_AUTHORIZED
         await asyncio.to_thread(client.publish, "open/b", b"yes")
         assert (await anext(everything)).topic == "open/b"
+
+
+async def test_a_refusal_is_told_in_the_words_of_the_hook(broker: whimbrel.Broker) -> None:
+    @broker.hook.authorize
+    async def own_shelf(question: Any) -> Any:
+        return Each([Deny(Reason.QUOTA_EXCEEDED, f"{topic} is full") for topic in question.topics])
+
+    async with entered(broker, "c1") as (client,):
+        await asyncio.to_thread(client.publish, "a", b"no", qos=1)
+        # Code, length of the properties, a reason string of 9 characters.
+        assert (await asyncio.to_thread(client.expect, PUBACK)).body[2:] == b"\x97\x0c\x1f\x00\x09a is full"
+        assert await asyncio.to_thread(client.subscribe_all, [("b", 0), ("c", 0)]) == [0x97, 0x97]
+    broker.hook.authenticate(closed)
+    client = await asyncio.to_thread(RawClient, (broker.host, broker.port), level=5)
+    with client:
+        client.send_octets(connect("c2", level=5))
+        connack = await asyncio.to_thread(client.expect, CONNACK)
+        assert (connack.reason, connack.body[-6:]) == (0x8A, b"closed")
+
+
+async def closed(_question: Any) -> Any:
+    return Deny(Reason.BANNED, "closed")
 
 
 async def test_superusers_are_not_asked_again() -> None:

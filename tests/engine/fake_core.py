@@ -164,6 +164,7 @@ class DataPlane:
         self.options = options
         self.interest: dict[str, bool] = {}
         self.answers: list[tuple[int, Any]] = []
+        self.texts: dict[int, list[str]] = {}
         self.sessions: dict[str, ClientRecord] = {}
         self.taps: dict[int, Sequence[str]] = {}
         self.published: list[Message] = []
@@ -213,14 +214,19 @@ class DataPlane:
         self.reloaded = (tuple(zones), question_deadline_ms)
 
     def answer_authenticate(
-        self, ticket: int, reason_code: int, is_superuser: bool, is_anonymous: bool = False
+        self, ticket: int, reason_code: int, is_superuser: bool, text: str = "", is_anonymous: bool = False
     ) -> None:
+        self.texts[ticket] = [text]
         self.answers.append((ticket, (reason_code, is_superuser)))
 
-    def answer_enhanced(self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool) -> None:
+    def answer_enhanced(
+        self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool, text: str = ""
+    ) -> None:
+        self.texts[ticket] = [text]
         self.answers.append((ticket, (reason_code, auth_data, is_superuser)))
 
-    def answer_authorize(self, ticket: int, reason_codes: Sequence[int]) -> None:
+    def answer_authorize(self, ticket: int, reason_codes: Sequence[int], texts: Sequence[str] = ()) -> None:
+        self.texts[ticket] = list(texts)
         self.answers.append((ticket, list(reason_codes)))
 
     def publish(

@@ -124,6 +124,21 @@ async def test_a_hook_that_is_late_refuses_the_client_and_is_cancelled() -> None
         await until(lambda: not one.runner.counters()["whimbrel.hooks.questions.in_progress"])
 
 
+async def test_a_hook_that_answers_in_spite_of_its_cancellation_is_late_all_the_same() -> None:
+    async def stubborn(question: Any) -> Answer:
+        try:
+            return await never(question)
+        except asyncio.CancelledError:
+            return Allow(is_superuser=True)
+
+    async with bench(HURRIED_MS) as one:
+        one.registry.authenticate(stubborn)
+        for ticket in range(LATE_MAX + 1):
+            assert await one.answer(Authenticate(ticket=ticket)) == (0x88, False)
+        counters = one.runner.counters()
+        assert (counters["whimbrel.hooks.failed"], counters["whimbrel.hooks.skipped"]) == (LATE_MAX, 1)
+
+
 async def test_authorize_allows_by_default_and_denies_when_its_hook_fails() -> None:
     async with bench() as one:
         registration = one.registry.register("authorize", answering(IGNORE))
@@ -138,6 +153,22 @@ async def test_authorize_answers_topics_one_by_one_and_later_hooks_fill_the_gaps
         one.registry.authorize(answering(Each([IGNORE, Deny(), IGNORE])))
         one.registry.authorize(answering(Each([Deny(Reason.QUOTA_EXCEEDED), Allow(), IGNORE])))
         assert await one.answer(Authorize(ticket=1, topics=["a", "b", "c"])) == [0x97, 0x87, 0]
+
+
+async def test_the_words_of_a_denial_go_with_its_code() -> None:
+    async with bench() as one:
+        one.registry.authorize(answering(Each([Deny(text="no"), Allow(), Deny()])))
+        one.registry.authenticate(answering(Deny(Reason.BANNED, "until Monday")))
+        await one.answer(Authorize(ticket=1, topics=["a", "b", "c"]))
+        await one.answer(Authenticate(ticket=2))
+        assert one.plane.texts == {1: ["no", "", ""], 2: ["until Monday"]}
+
+
+@pytest.mark.parametrize("text", ["x" * 1_025, "ü" * 513, "a\0b"])
+def test_words_that_no_packet_should_carry_are_refused(text: str) -> None:
+    assert Deny(text="ü" * 512).text
+    with pytest.raises(ValueError, match="text: at most 1024 bytes"):
+        Deny(text=text)
 
 
 async def test_a_reason_that_an_acknowledgement_cannot_carry_becomes_not_authorized() -> None:

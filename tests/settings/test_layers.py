@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ DEFAULT_MQTT = Mqtt(
     await_rel_timeout_s=300,
     retry_interval_ms=0,
     max_mqueue_len=1000,
+    max_mqueue_bytes=64 * 1024 * 1024,
     mqueue_drop_policy="oldest",
     mqueue_priorities=(),
     mqueue_default_priority="lowest",
@@ -346,3 +348,21 @@ def test_a_tls_listener_knows_its_files_and_its_proxies(written: Written) -> Non
 def test_proxies_may_be_written_in_a_flag(flag: str) -> None:
     sets = ["listeners.tcp.default.proxy_protocol=true", f"listeners.tcp.default.proxy_trusted={flag}"]
     assert load(file=None, environment=HOME, sets=sets).listeners[0].trusted_proxies == ("127.0.0.1/32", "::1/128")
+
+
+@pytest.mark.parametrize("flag", ["root,33", '["root", 33]', '["0", "33", "root"]'])
+def test_proxies_on_a_unix_socket_are_users(flag: str) -> None:
+    words = ("bind=a.sock", "proxy_protocol=true", f"proxy_trusted={flag}")
+    sets = [f"listeners.unix.a.{word}" for word in words]
+    assert load(file=None, environment=HOME, sets=sets).listeners[1].trusted_proxies == (0, 33)
+
+
+def test_the_brokers_own_user_and_root_are_proxies_on_a_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    sets = ["listeners.unix.a.bind=a.sock", "listeners.unix.a.proxy_protocol=true"]
+    assert load(file=None, environment=HOME, sets=sets).listeners[1].trusted_proxies == (1234, 0)
+
+
+def test_a_user_that_does_not_exist_is_a_mistake(refused: Callable[..., str]) -> None:
+    text = refused('listeners.unix.a = { bind = "a.sock", proxy_trusted = ["no-such-user"] }')
+    assert 'there is no user "no-such-user" on this machine' in text

@@ -396,28 +396,29 @@ def test_a_file_that_is_not_toml(text: str, place: str, found: str, hint: str, r
 
 
 UNREADABLE = [
-    (b"a = 1\n\xff", "broker.toml:2", "a byte that is not UTF-8 (0xff)", "UTF-8 text"),
+    (b"a = 1\n\xff", "broker.toml:2:1", "a byte that is not UTF-8 (0xff)", "UTF-8 text"),
+    ("\ufeffä".encode() + b"\xc3(", "broker.toml:1:2", "a byte that is not UTF-8 (0xc3)", "UTF-8 text"),
     (b"#" * (1024 * 1024 + 1), "broker.toml", "more than 1048576 bytes", "a TOML file of at most 1MB"),
     (
-        b"a = " + b"[" * 100_000,
-        "broker.toml",
-        "a value that cannot be read",
-        "numbers, dates and nesting of a usual size",
-    ),
-    (
         b"a = " + b"9" * 10_000,
-        "broker.toml",
+        "broker.toml:1:5",
         "a value that cannot be read",
         "numbers, dates and nesting of a usual size",
     ),
-    (b"\n" + b"a." * 400_000 + b"a = 1", "broker.toml:2", "a key of more than 32 parts", "the keys of the reference"),
+    (b"\n" + b"a." * 400_000 + b"a = 1", "broker.toml:2:1", "a key of more than 32 parts", "the keys of the reference"),
     (
         b"\nx = {'a' . " + b'"b" . ' * 100_000 + b"a = 1}",
-        "broker.toml:2",
+        "broker.toml:2:6",
         "a key of more than 32 parts",
         "the keys of the reference",
     ),
 ]
+
+
+def test_nesting_without_end_is_named_where_it_got_too_deep(refused: Refused) -> None:
+    head, found, *_ = refused(b"\na = " + b"[" * 100_000).splitlines()
+    column = int(head.removeprefix("broker.toml:2:"))
+    assert (5 < column < 100_000, found) == (True, "  found:   a value that cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -425,8 +426,8 @@ UNREADABLE = [
     UNREADABLE,
     ids=[
         "not UTF-8",
+        "not UTF-8 behind a mark",
         "too large",
-        "deep",
         "long number",
         "long key",
         "long quoted key",

@@ -14,6 +14,7 @@ import pytest
 from tests.wire.product import Product, command
 
 WAIT_S = 15
+CTRL_C_S = 5
 
 
 def ran(*words: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
@@ -99,6 +100,31 @@ def test_ctrl_c_ends_sub_quietly_with_130(product: Product, name: str) -> None:
         subscriber.send_signal(signal.SIGINT)
         assert subscriber.communicate(timeout=WAIT_S) == ("", "")
         assert subscriber.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        (["pub", "-t", "a", "-m", "x"], []),
+        (["sub", "-t", "a"], []),
+        (["pub", "-t", "a", "-m", "x", "-q", "1"], [b"\x20\x03\x00\x00\x00"]),
+        (["sub", "-t", "a"], [b"\x20\x03\x00\x00\x00"]),
+    ],
+    ids=["pub, no CONNACK", "sub, no CONNACK", "pub, no PUBACK", "sub, no SUBACK"],
+)
+def test_ctrl_c_is_heard_while_the_broker_says_nothing(words: list[str], answers: list[bytes]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+        typed = [command(), *words, "-p", str(listener.getsockname()[1])]
+        process = subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with process, listener.accept()[0] as connection:
+            for answer in answers:
+                assert connection.recv(4096)
+                connection.sendall(answer)
+            assert connection.recv(4096)  # It waits for our word on this, and for ten seconds.
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=CTRL_C_S) == ("", "")
+            assert process.returncode == 130
 
 
 def test_without_a_broker_pub_says_so_in_one_line() -> None:

@@ -1,4 +1,4 @@
-"""MQTT 3.1 as paho-mqtt and a raw client see it; the tools of mosquitto are in `test_mosquitto.py`."""
+"""MQTT 3.1 as paho-mqtt and a raw client see it; other clients are in `test_clients.py`."""
 
 import struct
 

@@ -19,9 +19,9 @@ def enter(product: Product) -> Iterator[Enter]:
     """Make a connected client; it is disconnected when the test ends."""
     with ExitStack() as stack:
 
-        def entered(client_id: str, version: MQTTProtocolVersion, *, clean: bool = True, **more: int) -> PahoClient:
+        def entered(client_id: str, version: MQTTProtocolVersion, *, clean: bool = True) -> PahoClient:
             client = stack.enter_context(PahoClient(client_id, version, clean=clean))
-            assert client.connect(product.host, product.port, **more)[0] == 0
+            assert client.connect(product.host, product.port)[0] == 0
             return client
 
         yield entered

@@ -36,6 +36,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Product, 
         "listeners.tls.default.proxy_protocol=true",
         f"listeners.tls.default.cert_file={pair.cert}",
         f"listeners.tls.default.key_file={pair.key}",
+        "listeners.wss.default.bind=127.0.0.1:0",
+        "listeners.wss.default.proxy_protocol=true",
+        f"listeners.wss.default.cert_file={pair.cert}",
+        f"listeners.wss.default.key_file={pair.key}",
+        "listeners.unix.ours.bind=ours.sock",
+        "listeners.unix.ours.proxy_protocol=true",
+        "listeners.unix.others.bind=others.sock",
+        "listeners.unix.others.proxy_protocol=true",
+        # Nobody: this test is run by somebody else.
+        "listeners.unix.others.proxy_trusted=65534",
         "mqtt.idle_timeout=1s",
     ]
     with running(tmp_path_factory.mktemp("proxy") / "data", *sets) as product:
@@ -75,6 +85,37 @@ def test_it_comes_before_the_request_of_a_websocket(served: tuple[Product, Autho
         client.send(BINARY, connect(name))
         assert client.receive() == (BINARY, b"\x20\x02\x00\x00")
         assert product.clients()[name]["peer"] == PEER
+
+
+def test_it_comes_before_both(served: tuple[Product, Authority], name: str) -> None:
+    product, authority = served
+    made = ssl.create_default_context(cafile=str(authority.ca))
+    with WebSocketClient(product.address("wss:default")) as client:
+        client.socket.sendall(LINE)
+        client.secure(made)
+        assert client.request()[0] == 101
+        client.send(BINARY, connect(name))
+        assert client.receive() == (BINARY, b"\x20\x02\x00\x00")
+        assert product.clients()[name]["peer"] == PEER
+
+
+@pytest.mark.parametrize("header", [LINE, BINARY_HEADER], ids=["line", "binary"])
+def test_a_proxy_may_come_through_a_unix_socket(served: tuple[Product, Authority], name: str, header: bytes) -> None:
+    product, _ = served
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(WAIT_S)
+        connection.connect(str(product.data_dir / "ours.sock"))
+        connection.sendall(header + connect(name))
+        assert connection.recv(100) == b"\x20\x02\x00\x00"
+        assert product.clients()[name]["peer"] == PEER
+
+
+def test_a_user_who_is_no_proxy_may_not_send_one(served: tuple[Product, Authority]) -> None:
+    product, _ = served
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(WAIT_S)
+        connection.connect(str(product.data_dir / "others.sock"))
+        assert connection.recv(100) == b""
 
 
 def test_a_proxy_that_speaks_for_itself_keeps_its_address(served: tuple[Product, Authority], name: str) -> None:

@@ -1,12 +1,9 @@
 """MQTT over TLS, plain and with WebSocket: real clients, certificates of both sides, reload, and what is refused."""
 
 import contextlib
-import json
-import os
 import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from tests.raw_client import WAIT_S
 from tests.wire.authority import Authority, Pair
 from tests.wire.paho_client import V4, V5, PahoClient
 from tests.wire.product import FREE_PORT, Product, running
-from tests.wire.test_mqttjs import ECHO
 from whimbrel.control.client import ControlClient
 from whimbrel.errors import ControlError
 
@@ -66,7 +62,7 @@ def context(authority: Authority, pair: Pair | None = None) -> ssl.SSLContext:
     return made
 
 
-def entered(address: tuple[str, int], made: ssl.SSLContext) -> ssl.SSLSocket:
+def entered(address: tuple[str, int], made: ssl.SSLContext, connect: bytes = CONNECT) -> ssl.SSLSocket:
     """A connection that has its CONNACK."""
     plain = socket.create_connection(address, timeout=WAIT_S)
     with contextlib.ExitStack() as stack:
@@ -74,7 +70,7 @@ def entered(address: tuple[str, int], made: ssl.SSLContext) -> ssl.SSLSocket:
         # An end without close_notify is an error.
         connection = made.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
         stack.callback(connection.close)
-        connection.sendall(CONNECT)
+        connection.sendall(connect)
         assert connection.recv(100) == CONNACK
         stack.pop_all()
     return connection
@@ -103,28 +99,6 @@ def test_paho_gets_its_messages_back_whatever_their_size(
             client.publish(f"{name}/{size}", bytes(size), qos=qos)
             message = client.message()
             assert (message.topic, message.payload) == (f"{name}/{size}", bytes(size))
-
-
-@pytest.mark.parametrize("scheme", ["mqtts", "wss"])
-def test_mqttjs_gets_its_messages_back(served: tuple[Product, Authority], node: str, name: str, scheme: str) -> None:
-    product, authority = served
-    port = product.address("wss:default" if scheme == "wss" else "tls:default")[1]
-    words = [node, str(ECHO), f"{scheme}://localhost:{port}/mqtt", name, "5", "1", "20"]
-    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(authority.ca)}
-    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment)
-    assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)["received"]) == 20
-
-
-def test_mosquitto_pub_is_heard(served: tuple[Product, Authority], mosquitto_pub: str, name: str) -> None:
-    product, authority = served
-    with PahoClient(name, V5) as watcher:
-        watcher.connect(product.host, product.port)
-        watcher.subscribe(name, 1)
-        host, port = product.address("tls:default")
-        words = [mosquitto_pub, "-h", host, "-p", str(port), "--cafile", str(authority.ca), "-q", "1"]
-        subprocess.run([*words, "-t", name, "-m", "hello"], check=True, timeout=30)
-        assert watcher.message().payload == b"hello"
 
 
 def test_records_may_come_octet_by_octet(served: tuple[Product, Authority]) -> None:
@@ -213,7 +187,10 @@ def test_a_revoked_certificate_is_refused_after_the_reload(tmp_path: Path, serve
         entered(address, trusting).close()
 
 
-def test_a_reload_shows_the_new_certificate_or_keeps_the_old_one(tmp_path: Path, authority: Authority) -> None:
+@pytest.mark.parametrize("tls", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_reload_shows_the_new_certificate_or_keeps_the_old_one(
+    tmp_path: Path, authority: Authority, tls: ssl.TLSVersion
+) -> None:
     old, new = authority.issue("old"), authority.issue("new")
     shown = Pair(tmp_path / "cert.pem", tmp_path / "key.pem")
 
@@ -221,8 +198,11 @@ def test_a_reload_shows_the_new_certificate_or_keeps_the_old_one(tmp_path: Path,
         shutil.copy(pair.cert, shown.cert)
         shutil.copy(pair.key, shown.key)
 
+    made = context(authority)
+    made.minimum_version = made.maximum_version = tls
+
     def name_shown(address: tuple[str, int]) -> object:
-        with entered(address, context(authority)) as connection:
+        with entered(address, made) as connection:
             certificate = connection.getpeercert()
             assert certificate is not None
             return certificate["subject"]
@@ -237,8 +217,12 @@ def test_a_reload_shows_the_new_certificate_or_keeps_the_old_one(tmp_path: Path,
         assert refused.value.code == "bad_file"
         assert name_shown(address) == ((("commonName", "old"),),)
         put(new)
-        control.request("reload")
-        assert name_shown(address) == ((("commonName", "new"),),)
+        # Another client id than those that look at the certificate.
+        with entered(address, made, CONNECT[:-1] + b"o") as stays:
+            control.request("reload")
+            assert name_shown(address) == ((("commonName", "new"),),)
+            stays.sendall(b"\xc0\x00")
+            assert stays.recv(100) == b"\xd0\x00", "a connection goes on as it began"
 
 
 @pytest.mark.parametrize(

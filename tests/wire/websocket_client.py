@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import struct
 from types import TracebackType
 from typing import Self
@@ -23,7 +24,7 @@ class WebSocketClient:
     """One connection to (host, port); `receive_octets`: how much the kernel holds for a reader that falls behind."""
 
     def __init__(self, address: tuple[str, int], *, receive_octets: int = 0) -> None:
-        self.socket = socket.socket()
+        self.socket: socket.socket = socket.socket()
         self.socket.settimeout(WAIT_S)
         if receive_octets:  # Before the connection, which cannot take back the room that it has promised.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_octets)
@@ -38,6 +39,12 @@ class WebSocketClient:
     ) -> None:
         self._stream.close()
         self.socket.close()
+
+    def secure(self, context: ssl.SSLContext) -> None:
+        """Go on in TLS."""
+        self._stream.close()
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        self._stream = self.socket.makefile("rb")
 
     def request(self, path: str = "/mqtt", **changes: str) -> tuple[int, dict[str, str]]:
         """Ask for the upgrade; header fields with `_` for `-` replace the right ones. Returns status and fields."""

@@ -149,6 +149,11 @@ fn protocol(body: &mut Reader<'_>) -> Decoded<Version> {
     Version::from_wire(body.binary()?, body.u8()?).ok_or(unsupported)
 }
 
+/// The version that the beginning of a CONNECT names, whatever follows it.
+pub fn version_of_connect(body: &[u8]) -> Option<Version> {
+    protocol(&mut Reader::new(body)).ok()
+}
+
 fn will<'a>(body: &mut Reader<'a>, version: Version, flags: u8) -> Decoded<Will<'a>> {
     let properties = properties(body, version, carrier::WILL)?;
     let topic = Topic::parse(body.binary()?)?;
@@ -161,8 +166,15 @@ fn connack<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<ConnAck<'a>> 
     if flags > 1 {
         return Err(Violation::malformed("reserved flags of CONNACK"));
     }
-    let reason = ReasonCode(body.u8()?);
+    let byte = body.u8()?;
+    let reason = if version == Version::V5 { reason(byte, carrier::CONNACK)? } else { ReasonCode(byte) };
     Ok(ConnAck { session_present: flags == 1, reason, properties: properties(body, version, carrier::CONNACK)? })
+}
+
+/// A code of another packet's list says nothing here: [MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.14.2-1] and their like.
+fn reason(byte: u8, carrier: u16) -> Decoded<ReasonCode> {
+    let reason = ReasonCode(byte);
+    if reason.fits(carrier) { Ok(reason) } else { Err(Violation::protocol("reason code of another packet")) }
 }
 
 /// In MQTT 5 the reason code and the properties may be left out (section 3.4.2.1).
@@ -171,7 +183,7 @@ fn ack<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<Ack
     if version < Version::V5 || body.is_empty() {
         return Ok(Ack::new(packet_id, ReasonCode::SUCCESS));
     }
-    let reason = ReasonCode(body.u8()?);
+    let reason = reason(body.u8()?, carrier)?;
     let properties = if body.is_empty() { Properties::default() } else { Properties::parse(body, carrier)? };
     Ok(Ack { packet_id, reason, properties })
 }
@@ -209,12 +221,11 @@ fn subscription_options(bits: u8, version: Version) -> Decoded<SubscriptionOptio
     if retain_handling == 3 {
         return Err(Violation::protocol("retain handling 3"));
     }
-    Ok(SubscriptionOptions {
-        qos: qos(bits & 3)?,
-        no_local: bits & 4 != 0,
-        retain_as_published: bits & 8 != 0,
-        retain_handling,
-    })
+    let Some(qos) = QoS::from_bits(bits & 3) else {
+        // Section 3.8.3.1 calls it a protocol error, where a PUBLISH of QoS 3 is malformed.
+        return Err(Violation::protocol("QoS 3 asked for"));
+    };
+    Ok(SubscriptionOptions { qos, no_local: bits & 4 != 0, retain_as_published: bits & 8 != 0, retain_handling })
 }
 
 fn unsubscribe<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<Unsubscribe<'a>> {
@@ -233,8 +244,12 @@ fn unsubscribe<'a>(body: &mut Reader<'a>, version: Version) -> Decoded<Unsubscri
 fn suback<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Decoded<SubAck<'a>> {
     let packet_id = body.packet_id()?;
     let properties = properties(body, version, carrier)?;
-    let codes = body.take(body.rest().len())?;
-    Ok(SubAck { packet_id, properties, reasons: codes.iter().copied().map(ReasonCode).collect() })
+    let codes = body.take(body.rest().len())?.iter().copied();
+    let reasons = match version {
+        Version::V5 => codes.map(|byte| reason(byte, carrier)).collect::<Decoded<Vec<ReasonCode>>>()?,
+        Version::V31 | Version::V311 => codes.map(ReasonCode).collect(),
+    };
+    Ok(SubAck { packet_id, properties, reasons })
 }
 
 /// An empty body means reason 0 (section 3.14.2.1), and is all there is in 3.1.1.
@@ -242,7 +257,7 @@ fn disconnect<'a>(body: &mut Reader<'a>, version: Version, carrier: u16) -> Deco
     if version < Version::V5 || body.is_empty() {
         return Ok(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() });
     }
-    let reason = ReasonCode(body.u8()?);
+    let reason = reason(body.u8()?, carrier)?;
     let properties = if body.is_empty() { Properties::default() } else { Properties::parse(body, carrier)? };
     Ok(Disconnect { reason, properties })
 }

@@ -39,6 +39,8 @@ pub struct Limits {
     pub retry_interval_ms: u32,
     /// Messages that wait for the window or for an absent client.
     pub max_mqueue_len: u32,
+    /// Bytes of these messages, as they count themselves; 0: no bound.
+    pub max_mqueue_bytes: u32,
     /// Which of them leaves next, and which goes when there are too many; None: the usual.
     pub queue_rules: Option<Arc<QueueRules>>,
     /// Subscriptions of one session.
@@ -105,6 +107,7 @@ impl Default for Limits {
             await_rel_timeout_s: 300,
             retry_interval_ms: 0,
             max_mqueue_len: 1000,
+            max_mqueue_bytes: 64 << 20,
             queue_rules: None,
             max_subscriptions: 100_000,
             max_outbox_bytes: 1 << 20,

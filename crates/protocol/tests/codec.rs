@@ -490,7 +490,7 @@ const REFUSED_OTHERS: &[Refusal] = &[
     (b"\x82\x02\x00\x01", V3, Violation::protocol("SUBSCRIBE without a filter"), "no filter"),
     (b"\x82\x03\x00\x01\x00", V5, Violation::protocol("SUBSCRIBE without a filter"), "no filter in 5.0"),
     (b"\x82\x05\x00\x01\x00\x01a", V3, TRUNCATED, "filter without options"),
-    (b"\x82\x06\x00\x01\x00\x01a\x03", V3, QOS_3, "QoS 3 asked for"),
+    (b"\x82\x06\x00\x01\x00\x01a\x03", V3, Violation::protocol("QoS 3 asked for"), "QoS 3 asked for"),
     (b"\x82\x06\x00\x01\x00\x01a\x04", V3, OPTION_BITS, "No Local in 3.1.1"),
     (b"\x82\x07\x00\x01\x00\x00\x01a\x40", V5, OPTION_BITS, "reserved option"),
     (b"\x82\x07\x00\x01\x00\x00\x01a\x30", V5, Violation::protocol("retain handling 3"), "retain handling 3"),

@@ -336,3 +336,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_sent_once_does_not_expire_any_more() {
+    for qos in QOS_1_AND_2 {
+        let mut pair = Pair::new(Version::V5, limits());
+        pair.client.holds_acks = true;
+        let (number, offered) = pair.publish_expiring(Side::Broker, qos, Some(10));
+        assert!(matches!(offered, Offered::Send(_)));
+        pair.cut();
+        pair.advance(3_600_000);
+        pair.client.holds_acks = false;
+        pair.connect(u16::MAX);
+        pair.drive();
+        assert_eq!(pair.client.accepted, [number], "{qos:?}");
+        assert_eq!(pair.broker.session.outbound.inflight_count(), 0, "{qos:?}");
+        assert_eq!(pair.broker.dropped, []);
+    }
+}

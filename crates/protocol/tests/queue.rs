@@ -62,6 +62,47 @@ fn a_full_queue_loses_its_oldest_message() {
 }
 
 #[test]
+fn what_waits_already_leaves_by_the_rules_of_the_next_connection() {
+    let mut outbound = Outbound::new(10, None);
+    queue(&mut outbound, "t", 1..=2);
+    queue(&mut outbound, "high", 3..=4);
+    outbound.limit(3, 0, rules(ranked(0)));
+    assert_eq!(
+        (outbound.queue_len(), offer(&mut outbound, "high", 5, QoS::AtLeastOnce)),
+        (4, Offered::QueuedAndEvicted(2))
+    );
+    outbound.limit(3, 0, rules(ranked(0)));
+    assert_eq!(drain(&mut outbound), [3, 4, 5]);
+}
+
+/// With a payload of so many bytes.
+fn offer_large(outbound: &mut Outbound, size: usize) -> Offered {
+    let mut large = delivery("t", 0, QoS::AtLeastOnce);
+    let publication = Publication { payload: &vec![0; size], ..large.message.publication(0) };
+    large.message = Arc::new(Message::new(&publication, QoS::AtLeastOnce, false, large.message.origin.clone()));
+    outbound.offer(QoS::AtLeastOnce, true, || large)
+}
+
+#[test]
+fn a_queue_of_large_messages_is_bounded_in_bytes_whether_the_client_is_there_or_not() {
+    for is_connected in [false, true] {
+        let mut outbound = Outbound::new(1000, None);
+        outbound.limit(1000, 100_000, None);
+        if is_connected {
+            outbound.attach(1, false);
+            outbound.offer(QoS::AtLeastOnce, true, || delivery("t", 0, QoS::AtLeastOnce));
+        }
+        // The bound is kept in steps of 64 KiB, rounded up: 131,072 here.
+        let offered = [60_000, 60_000, 60_000].map(|size| offer_large(&mut outbound, size));
+        assert_eq!(offered, [Offered::Queued, Offered::Queued, Offered::QueuedAndEvicted(1)]);
+        assert!(!outbound.is_queue_full());
+        assert_eq!(offer_large(&mut outbound, 500_000), Offered::QueuedAndEvicted(2), "the last one always stays");
+        assert!(outbound.is_queue_full());
+        assert_eq!((outbound.queue_len(), offer_large(&mut outbound, 1)), (1, Offered::QueuedAndEvicted(1)));
+    }
+}
+
+#[test]
 fn a_full_queue_loses_its_newest_message_where_the_zone_says_so() {
     let mut outbound = Outbound::new(3, rules(QueueRules { drops_newest: true, ..QueueRules::default() }));
     queue(&mut outbound, "t", 1..=3);

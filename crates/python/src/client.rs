@@ -1,18 +1,20 @@
 //! The blocking client of the command line.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::{QoS, Version};
-use whimbrel_server::client::{Client as NativeClient, ClientOptions};
+use whimbrel_server::client::{Client as NativeClient, ClientError, ClientOptions};
 
 use crate::errors;
 use crate::message::Message;
 
 #[pyclass(frozen, module = "whimbrel._core")]
-pub(crate) struct Client(Mutex<NativeClient>);
+pub(crate) struct Client(Arc<Mutex<NativeClient>>);
 
 /// Between two looks at the interpreter, so that Ctrl-C is heard.
 const SIGNAL_CHECK: Duration = Duration::from_millis(100);
@@ -44,20 +46,24 @@ impl Client {
             keep_alive_s,
             timeout: Duration::from_millis(timeout_ms),
         };
-        let client = py.detach(|| NativeClient::connect(options)).map_err(errors::client)?;
-        Ok(Client(Mutex::new(client)))
+        let client = watched(py, move || NativeClient::connect(options))?.map_err(errors::client)?;
+        Ok(Client(Arc::new(Mutex::new(client))))
     }
 
     #[pyo3(signature = (topic, payload, *, qos=0, retain=false))]
     fn publish(&self, py: Python<'_>, topic: &str, payload: &[u8], qos: u8, retain: bool) -> PyResult<()> {
         let qos = quality(qos)?;
-        self.run(py, |client| client.publish(topic, payload, qos, retain))
+        if qos == QoS::AtMostOnce {
+            return self.run(py, |client| client.publish(topic, payload, qos, retain));
+        }
+        let (topic, payload) = (topic.to_owned(), payload.to_owned());
+        self.wait(py, move |client| client.publish(&topic, &payload, qos, retain))
     }
 
     #[pyo3(signature = (filters, *, qos=0))]
     fn subscribe(&self, py: Python<'_>, filters: Vec<String>, qos: u8) -> PyResult<Vec<u8>> {
         let qos = quality(qos)?;
-        self.run(py, |client| client.subscribe(&filters, qos))
+        self.wait(py, move |client| client.subscribe(&filters, qos))
     }
 
     fn receive(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<Option<Message>> {
@@ -75,7 +81,7 @@ impl Client {
     }
 
     fn disconnect(&self, py: Python<'_>) -> PyResult<()> {
-        self.run(py, NativeClient::disconnect)
+        self.wait(py, NativeClient::disconnect)
     }
 }
 
@@ -83,9 +89,39 @@ impl Client {
     fn run<T: Send>(
         &self,
         py: Python<'_>,
-        call: impl Send + FnOnce(&mut NativeClient) -> Result<T, whimbrel_server::client::ClientError>,
+        call: impl Send + FnOnce(&mut NativeClient) -> Result<T, ClientError>,
     ) -> PyResult<T> {
         py.detach(|| call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))).map_err(errors::client)
+    }
+
+    /// A call that waits for the broker.
+    fn wait<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        call: impl Send + 'static + FnOnce(&mut NativeClient) -> Result<T, ClientError>,
+    ) -> PyResult<T> {
+        let client = Arc::clone(&self.0);
+        watched(py, move || call(&mut client.lock().unwrap_or_else(PoisonError::into_inner)))?.map_err(errors::client)
+    }
+}
+
+/// Runs a call on a thread of its own and looks at the interpreter meanwhile. After a signal the thread is left alone; its
+/// waits are bounded, and what it finds is thrown away.
+fn watched<T: Send + 'static>(py: Python<'_>, call: impl Send + 'static + FnOnce() -> T) -> PyResult<T> {
+    let (sender, mut receiver) = channel();
+    std::thread::Builder::new().spawn(move || sender.send(call()))?;
+    loop {
+        let found;
+        // It may go to another thread and come back, but not be looked at from two.
+        (receiver, found) = py.detach(move || {
+            let found = receiver.recv_timeout(SIGNAL_CHECK);
+            (receiver, found)
+        });
+        match found {
+            Ok(found) => return Ok(found),
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+            Err(RecvTimeoutError::Disconnected) => return Err(PyRuntimeError::new_err("the call has failed inside")),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, Strategy};
-use whimbrel_server::transport::proxy::Network;
+use whimbrel_server::transport::proxy::Trusted;
 use whimbrel_server::{
     Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, Readers, SysOptions, TlsOptions, Verify,
 };
@@ -68,6 +68,7 @@ pub(crate) struct ZoneInput {
     await_rel_timeout_s: u32,
     retry_interval_ms: u32,
     max_mqueue_len: u32,
+    max_mqueue_bytes: u32,
     is_newest_dropped: bool,
     is_qos0_stored: bool,
     topic_priorities: Vec<(String, u16)>,
@@ -128,8 +129,8 @@ impl TlsInput {
     }
 }
 
-fn networks(texts: &[String]) -> PyResult<Vec<Network>> {
-    let read = |text: &String| Network::parse(text).ok_or_else(|| PyValueError::new_err(format!("network {text:?}")));
+fn trusted(texts: &[String]) -> PyResult<Vec<Trusted>> {
+    let read = |text: &String| Trusted::parse(text).ok_or_else(|| PyValueError::new_err(format!("proxy {text:?}")));
     texts.iter().map(read).collect()
 }
 
@@ -152,7 +153,7 @@ impl ListenerInput {
             layers: LayerOptions {
                 websocket_path: self.websocket_path,
                 tls: self.tls.map(TlsInput::convert).transpose()?,
-                trusted_proxies: self.trusted_proxies.as_deref().map(networks).transpose()?,
+                trusted_proxies: self.trusted_proxies.as_deref().map(trusted).transpose()?,
             },
             max_conn_rate: self.max_conn_rate,
         })
@@ -194,6 +195,7 @@ impl ZoneInput {
             await_rel_timeout_s: self.await_rel_timeout_s,
             retry_interval_ms: self.retry_interval_ms,
             max_mqueue_len: self.max_mqueue_len,
+            max_mqueue_bytes: self.max_mqueue_bytes,
             queue_rules,
             max_subscriptions: self.max_subscriptions,
             max_outbox_bytes: self.max_outbox_bytes,

@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
-use whimbrel_protocol::{Limits, Message, QoS, Topic};
+use whimbrel_protocol::{Limits, Message, QoS, ReasonCode, Topic};
 use whimbrel_server::clock::steady_ms;
-use whimbrel_server::{Broker, Interest};
+use whimbrel_server::{Answer, Broker, Interest};
 
 use crate::errors;
 use crate::events;
@@ -74,27 +74,36 @@ impl DataPlane {
         self.0.reload(&zones, question_deadline_ms);
     }
 
-    #[pyo3(signature = (ticket, reason_code, is_superuser, is_anonymous=false))]
-    fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool, is_anonymous: bool) {
-        self.0.answer_authenticate(ticket, reason_code, is_superuser, is_anonymous);
+    #[pyo3(signature = (ticket, reason_code, is_superuser, text = "", is_anonymous = false))]
+    fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool, text: &str, is_anonymous: bool) {
+        match (reason_code, is_anonymous) {
+            (0, true) => self.0.admit_anonymous(ticket),
+            _ => self.0.answer_authenticate(ticket, answer(reason_code, text), is_superuser),
+        }
     }
 
+    #[pyo3(signature = (ticket, reason_code, auth_data, is_superuser, text = ""))]
     fn answer_enhanced(
         &self,
         ticket: u64,
         reason_code: u8,
         auth_data: Option<&[u8]>,
         is_superuser: bool,
+        text: &str,
     ) -> PyResult<()> {
         if auth_data.is_some_and(|bytes| bytes.len() > 65_535) {
             return Err(PyValueError::new_err("auth_data: at most 65,535 bytes"));
         }
-        self.0.answer_enhanced(ticket, reason_code, auth_data.map(|bytes| Secret(bytes.into())), is_superuser);
+        let auth_data = auth_data.map(|bytes| Secret(bytes.into()));
+        self.0.answer_enhanced(ticket, answer(reason_code, text), auth_data, is_superuser);
         Ok(())
     }
 
-    fn answer_authorize(&self, ticket: u64, reason_codes: Vec<u8>) {
-        self.0.answer_authorize(ticket, reason_codes);
+    #[pyo3(signature = (ticket, reason_codes, texts = Vec::new()))]
+    fn answer_authorize(&self, ticket: u64, reason_codes: Vec<u8>, texts: Vec<String>) {
+        let texts = texts.iter().map(String::as_str).chain(std::iter::repeat(""));
+        let answers = reason_codes.into_iter().zip(texts).map(|(reason_code, text)| answer(reason_code, text));
+        self.0.answer_authorize(ticket, answers.collect());
     }
 
     #[pyo3(signature = (ticket, topic, payload, *, qos, retain, user_properties = Vec::new()))]
@@ -164,6 +173,10 @@ impl DataPlane {
     fn join(&self, py: Python<'_>) {
         py.detach(|| self.0.join());
     }
+}
+
+fn answer(reason_code: u8, text: &str) -> Answer {
+    Answer::in_words(ReasonCode(reason_code), text)
 }
 
 fn user_section(properties: &[(String, String)]) -> PyResult<Vec<u8>> {

@@ -18,6 +18,8 @@ use crate::matches::Matches;
 const TOPICS_MAX: usize = 16_384;
 /// Bytes of matches remembered at most, over all topics.
 const BYTES_MAX: usize = 64 << 20;
+/// Room for so many topics is not worth giving back.
+const TOPICS_KEPT: usize = 128;
 /// A longer topic is looked up each time; bytes.
 const TOPIC_LEN_MAX: usize = 1024;
 /// Places for fingerprints of topics that came once; a power of two.
@@ -80,6 +82,20 @@ impl MatchCache {
             self.remember(&matches);
         }
         matches
+    }
+
+    /// Whether it holds much that the table's changes have made useless.
+    #[inline]
+    pub fn is_stale_and_large(&self, router: &Router) -> bool {
+        self.known.capacity() > TOPICS_KEPT && self.generation != router.generation()
+    }
+
+    /// Forgets what the table's changes have made useless, and the room for it.
+    pub fn forget_stale(&mut self, router: &Router) {
+        if self.is_stale_and_large(router) {
+            self.clear();
+            self.known.shrink_to(TOPICS_KEPT / 2);
+        }
     }
 
     /// Whether the topic came lately, judged by a fingerprint: a wrong yes only remembers it one time too early.

@@ -82,9 +82,9 @@ impl Router {
         // Under the lock the number cannot change, so it names exactly the state that is read.
         let generation = self.generation();
         let mut found = Vec::new();
-        table.tree.collect(topic, &mut found);
+        let steps = table.tree.collect(topic, &mut found);
         let shared = table.shares.take_from(&mut found);
-        Matches { shared, ..Matches::group(topic, generation, home, found) }
+        Matches { shared, steps, ..Matches::group(topic, generation, home, found) }
     }
 
     /// How many different filters are subscribed to.

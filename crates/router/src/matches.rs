@@ -61,6 +61,8 @@ pub struct Matches {
     pub away: Box<[Group]>,
     /// Groups of which one member each gets the message.
     pub shared: Box<[Arc<Share>]>,
+    /// What the search cost; see [`crate::Tree::collect`].
+    pub steps: usize,
     pub(crate) session_count: usize,
 }
 
@@ -87,6 +89,7 @@ impl Matches {
             home: home.into(),
             away: away.collect(),
             shared: Box::default(),
+            steps: 0,
             session_count,
         }
     }

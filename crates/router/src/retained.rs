@@ -90,6 +90,11 @@ impl Retained {
         (self.len(), self.peak)
     }
 
+    /// Bytes of all messages, as the limit counts them.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()

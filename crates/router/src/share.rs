@@ -314,6 +314,9 @@ fn unpacked(word: u64) -> Option<Place> {
     Some(Place { owner, slot: (word >> 16) as u32, epoch: word as u16 })
 }
 
+/// Room for so many groups is not worth giving back.
+const GROUPS_KEPT: usize = 256;
+
 /// All groups, by name and by number.
 #[derive(Default, Debug)]
 pub struct Shares {
@@ -363,6 +366,10 @@ impl Shares {
         }
         self.by_name.remove(whole.as_str());
         self.by_number.remove(&share.number);
+        if self.by_number.capacity() > 8 * self.by_number.len() + GROUPS_KEPT {
+            self.by_name.shrink_to(2 * self.by_name.len());
+            self.by_number.shrink_to(2 * self.by_number.len());
+        }
         Some(share)
     }
 

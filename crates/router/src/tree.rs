@@ -1,8 +1,10 @@
-//! The filters, level by level.
+//! The filters, by what they have in common at their start.
 //!
-//! Knows which places subscribed to which filter. All edges of the tree lie in one hash table keyed by (node, level), so
-//! that a node costs no table of its own; the hash is keyed with random numbers, because levels come from strangers.
-//! Neither matching nor changing recurses: the depth of a filter is the client's choice.
+//! Knows which places subscribed to which filter. A node stands for all levels up to where filters part, so there are fewer
+//! nodes than twice the filters: neither the memory of a filter nor the way to it is a matter of how deep it is, only of
+//! its bytes. All edges of the tree lie in one hash table keyed by (node, first level behind it), so that a node costs no
+//! table of its own; the hash is keyed with random numbers, because levels come from strangers. Neither matching nor
+//! changing recurses: the depth of a filter is the client's choice.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -45,15 +47,21 @@ const FEW_MAX: usize = 16;
 
 #[derive(Debug)]
 struct Node {
-    level: Box<str>,
+    /// The levels between the parent and here.
+    label: Box<str>,
     subscribers: Subscribers,
     parent: u32,
     children: u32, // how many
-    plus: u32,     // child for "+", 0: none (the root is nobody's child)
-    hash: u32,     // child for "#", 0: none
+    sum: u32,      // of the children's numbers, by exclusive or: where there is one child, it is that one
+    plus: u32,     // child whose label begins with the level "+", 0: none (the root is nobody's child)
+    hash: u32,     // child whose label is "#", 0: none
 }
 
 const ROOT: u32 = 0;
+/// A table of fewer nodes is never made smaller.
+const NODES_KEPT: usize = 1024;
+/// Bytes of a label that count as one step of a walk.
+const STEP_BYTES: usize = 16;
 
 /// The table.
 #[derive(Debug)]
@@ -69,7 +77,7 @@ pub struct Tree {
 impl Default for Tree {
     fn default() -> Tree {
         Tree {
-            nodes: vec![Node::new("", ROOT)],
+            nodes: vec![Node::new("".into(), ROOT)],
             free: Vec::new(),
             edges: HashTable::new(),
             hasher: RandomState::new(),
@@ -80,22 +88,28 @@ impl Default for Tree {
 }
 
 impl Node {
-    fn new(level: &str, parent: u32) -> Node {
+    fn new(label: Box<str>, parent: u32) -> Node {
         let subscribers = Subscribers::Few(SmallVec::new());
-        Node { level: level.into(), subscribers, parent, children: 0, plus: 0, hash: 0 }
+        Node { label, subscribers, parent, children: 0, sum: 0, plus: 0, hash: 0 }
     }
 }
 
+/// How far a label goes along with a topic.
+enum Walk {
+    /// It ends where this byte of the topic begins (one behind its end: the topic is over, too).
+    To(usize),
+    /// It ends with `#`: whatever follows matches.
+    Whole,
+    /// The topic is over, the label is not.
+    Short,
+    /// They part.
+    Parted,
+}
+
 impl Tree {
-    /// Adds or replaces a subscription; whether it is new. Cost: the filter's levels.
+    /// Adds or replaces a subscription; whether it is new. Cost: the filter's bytes.
     pub fn subscribe(&mut self, filter: Filter<'_>, entry: Entry) -> bool {
-        let mut node = ROOT;
-        for level in filter.levels() {
-            node = match self.child(node, level) {
-                Some(child) => child,
-                None => self.add_child(node, level),
-            };
-        }
+        let node = self.place_of(filter.as_str());
         let subscribers = &mut self.nodes[node as usize].subscribers;
         self.filters += usize::from(subscribers.is_empty());
         self.filters_peak = self.filters_peak.max(self.filters);
@@ -104,13 +118,7 @@ impl Tree {
 
     /// Removes a subscription and the nodes that only it needed; whether it existed.
     pub fn unsubscribe(&mut self, filter: Filter<'_>, place: Place) -> bool {
-        let mut node = ROOT;
-        for level in filter.levels() {
-            match self.child(node, level) {
-                Some(child) => node = child,
-                None => return false,
-            }
-        }
+        let Some(node) = self.find(filter.as_str()) else { return false };
         let subscribers = &mut self.nodes[node as usize].subscribers;
         if !subscribers.remove(place) {
             return false;
@@ -120,28 +128,35 @@ impl Tree {
         true
     }
 
-    /// Appends every subscription whose filter matches (section 4.7). Cost: the nodes on matching paths.
-    pub fn collect(&self, topic: Topic<'_>, found: &mut Vec<Entry>) {
-        let mut paths: SmallVec<[u32; 16]> = SmallVec::from_slice(&[ROOT]);
-        let mut next: SmallVec<[u32; 16]> = SmallVec::new();
-        for (depth, level) in topic.levels().enumerate() {
+    /// Appends every subscription whose filter matches (section 4.7). Returns the steps that it took: about one for each
+    /// node on a path that matches up to there, and for each subscription found.
+    pub fn collect(&self, topic: Topic<'_>, found: &mut Vec<Entry>) -> usize {
+        let topic_text = topic.as_str();
+        let mut steps = 0;
+        let mut paths: SmallVec<[(u32, u32); 16]> = SmallVec::from_slice(&[(ROOT, 0)]);
+        while let Some((node, at)) = paths.pop() {
+            let at = at as usize;
             // No wildcard in the first level matches a topic that begins with $ [MQTT-4.7.2-1].
-            let wildcards = depth > 0 || !topic.is_reserved();
-            let hash = self.hasher.hash_one(level);
-            for node in paths.drain(..) {
-                if wildcards {
-                    self.collect_from(self.node(node).hash, found);
-                }
-                next.extend(self.literal_child(node, level, hash));
-                next.extend(present(self.node(node).plus).filter(|_| wildcards));
+            let wildcards = at > 0 || !topic.is_reserved();
+            if wildcards {
+                self.collect_from(self.node(node).hash, found);
             }
-            std::mem::swap(&mut paths, &mut next);
+            if at > topic_text.len() {
+                self.collect_from(node, found);
+                continue;
+            }
+            let plus = present(self.node(node).plus).filter(|_| wildcards);
+            for child in plus.into_iter().chain(self.literal_child(node, first_level(&topic_text[at..]))) {
+                let label = &*self.node(child).label;
+                steps += 1 + label.len() / STEP_BYTES;
+                match walk(label, topic_text, at) {
+                    Walk::To(next) => paths.push((child, next as u32)),
+                    Walk::Whole => self.collect_from(child, found),
+                    Walk::Short | Walk::Parted => {}
+                }
+            }
         }
-        for node in paths {
-            found.extend(self.node(node).subscribers.iter());
-            // `a/#` matches `a` as well.
-            self.collect_from(self.node(node).hash, found);
-        }
+        steps + found.len()
     }
 
     /// How many different filters have a subscriber.
@@ -157,24 +172,40 @@ impl Tree {
     /// Whether a filter has a subscriber that could match a topic under these levels, with at least one level more. Cost:
     /// the nodes on matching paths.
     pub fn is_watched<'a>(&self, levels: impl IntoIterator<Item = &'a str>) -> bool {
-        let mut paths: SmallVec<[u32; 16]> = SmallVec::from_slice(&[ROOT]);
-        for (depth, level) in levels.into_iter().enumerate() {
-            let wildcards = depth > 0 || !level.starts_with('$');
-            if wildcards && paths.iter().any(|node| self.node(*node).hash != 0) {
+        let prefix = levels.into_iter().collect::<Vec<_>>().join("/");
+        let mut paths: SmallVec<[(u32, usize); 16]> = SmallVec::from_slice(&[(ROOT, 0)]);
+        while let Some((node, at)) = paths.pop() {
+            let wildcards = at > 0 || !prefix.starts_with('$');
+            if at > prefix.len() {
+                // A node without children has a subscriber, but its filter ends here.
+                if self.node(node).children > 0 {
+                    return true;
+                }
+                continue;
+            }
+            if wildcards && self.node(node).hash != 0 {
                 return true;
             }
-            let hash = self.hasher.hash_one(level);
-            let plus = |node: u32| present(self.node(node).plus).filter(|_| wildcards);
-            let below = |node: &u32| self.literal_child(*node, level, hash).into_iter().chain(plus(*node));
-            paths = paths.iter().flat_map(below).collect();
+            let plus = present(self.node(node).plus).filter(|_| wildcards);
+            for child in plus.into_iter().chain(self.literal_child(node, first_level(&prefix[at..]))) {
+                match walk(&self.node(child).label, &prefix, at) {
+                    Walk::To(next) => paths.push((child, next)),
+                    Walk::Whole | Walk::Short => return true,
+                    Walk::Parted => {}
+                }
+            }
         }
-        // A node without children has a subscriber, but its filter ends here.
-        paths.iter().any(|node| self.node(*node).children > 0)
+        false
     }
 
     /// How many nodes are in use, the root included; for tests of pruning.
     pub fn node_count(&self) -> usize {
         self.nodes.len() - self.free.len()
+    }
+
+    /// How many nodes there is room for; for tests of giving back.
+    pub fn capacity(&self) -> usize {
+        self.nodes.capacity()
     }
 
     fn collect_from(&self, node: u32, found: &mut Vec<Entry>) {
@@ -187,36 +218,122 @@ impl Tree {
         &self.nodes[node as usize]
     }
 
+    /// The node of a filter, made where it is missing.
+    fn place_of(&mut self, filter: &str) -> u32 {
+        let (mut node, mut at) = (ROOT, 0);
+        while at <= filter.len() {
+            let rest = &filter[at..];
+            let Some(child) = self.child(node, first_level(rest)) else {
+                let child = self.allocate(Node::new(rest.into(), node));
+                self.attach(child);
+                return child;
+            };
+            let common = common_bytes(&self.node(child).label, rest);
+            node = if common < self.node(child).label.len() { self.split(child, common) } else { child };
+            at += common + 1;
+        }
+        node
+    }
+
+    /// The node of a filter, if there is one.
+    fn find(&self, filter: &str) -> Option<u32> {
+        let (mut node, mut at) = (ROOT, 0);
+        while at <= filter.len() {
+            node = self.child(node, first_level(&filter[at..]))?;
+            let label = &*self.node(node).label;
+            if common_bytes(label, &filter[at..]) < label.len() {
+                return None;
+            }
+            at += label.len() + 1;
+        }
+        Some(node)
+    }
+
+    /// The child whose label begins with this level of a filter.
     fn child(&self, node: u32, level: &str) -> Option<u32> {
         match level {
             "+" => present(self.node(node).plus),
             "#" => present(self.node(node).hash),
-            level => self.literal_child(node, level, self.hasher.hash_one(level)),
+            level => self.literal_child(node, level),
         }
     }
 
-    fn literal_child(&self, node: u32, level: &str, hash: u64) -> Option<u32> {
-        let is_it = |child: &u32| self.node(*child).parent == node && *self.node(*child).level == *level;
-        self.edges.find(edge_hash(hash, node), is_it).copied()
+    /// The child whose label begins with this level of a topic.
+    fn literal_child(&self, node: u32, level: &str) -> Option<u32> {
+        if self.node(node).children == 0 {
+            return None;
+        }
+        let is_it = |child: &u32| {
+            let child = self.node(*child);
+            child.parent == node && first_level(&child.label) == level
+        };
+        self.edges.find(edge_hash(self.hasher.hash_one(level), node), is_it).copied()
     }
 
-    fn add_child(&mut self, node: u32, level: &str) -> u32 {
-        let child = self.allocate(Node::new(level, node));
-        let parent = &mut self.nodes[node as usize];
-        parent.children += 1;
+    /// Puts a new node between a child and its parent, for the first `common` bytes of the child's label.
+    fn split(&mut self, child: u32, common: usize) -> u32 {
+        self.detach(child);
+        let (parent, label) = (self.node(child).parent, self.take_label(child));
+        let middle = self.allocate(Node::new(label[..common].into(), parent));
+        self.attach(middle);
+        self.relabel(child, middle, label[common + 1..].into());
+        middle
+    }
+
+    /// Takes a node without subscribers out of the way between its parent and its only child.
+    fn merge(&mut self, node: u32) {
+        let child = self.node(node).sum;
+        self.detach(child);
+        self.detach(node);
+        let label = [&*self.node(node).label, &*self.node(child).label].join("/");
+        let parent = self.node(node).parent;
+        self.release(node);
+        self.relabel(child, parent, label.into());
+    }
+
+    /// Gives a detached node its new place.
+    fn relabel(&mut self, node: u32, parent: u32, label: Box<str>) {
+        (self.nodes[node as usize].parent, self.nodes[node as usize].label) = (parent, label);
+        self.attach(node);
+    }
+
+    fn take_label(&mut self, node: u32) -> Box<str> {
+        std::mem::take(&mut self.nodes[node as usize].label)
+    }
+
+    /// Enters a node among its parent's children.
+    fn attach(&mut self, node: u32) {
+        let (parent, level) = (self.node(node).parent, Level::of(&self.node(node).label));
+        let above = &mut self.nodes[parent as usize];
+        above.children += 1;
+        above.sum ^= node;
         match level {
-            "+" => parent.plus = child,
-            "#" => parent.hash = child,
-            level => {
-                let hash = edge_hash(self.hasher.hash_one(level), node);
+            Level::Plus => above.plus = node,
+            Level::Hash => above.hash = node,
+            Level::Literal => {
                 let (nodes, hasher) = (&self.nodes, &self.hasher);
-                self.edges.insert_unique(hash, child, |child| {
-                    let child = &nodes[*child as usize];
-                    edge_hash(hasher.hash_one(&*child.level), child.parent)
-                });
+                let hash = |child: &u32| hash_of(hasher, &nodes[*child as usize]);
+                self.edges.insert_unique(hash(&node), node, hash);
             }
         }
-        child
+    }
+
+    /// Takes a node out from among its parent's children.
+    fn detach(&mut self, node: u32) {
+        let (parent, level) = (self.node(node).parent, Level::of(&self.node(node).label));
+        let above = &mut self.nodes[parent as usize];
+        above.children -= 1;
+        above.sum ^= node;
+        match level {
+            Level::Plus => above.plus = 0,
+            Level::Hash => above.hash = 0,
+            Level::Literal => {
+                let hash = hash_of(&self.hasher, self.node(node));
+                if let Ok(edge) = self.edges.find_entry(hash, |child| *child == node) {
+                    edge.remove();
+                }
+            }
+        }
     }
 
     fn allocate(&mut self, node: Node) -> u32 {
@@ -232,34 +349,107 @@ impl Tree {
         }
     }
 
+    fn release(&mut self, node: u32) {
+        self.nodes[node as usize] = Node::new("".into(), ROOT);
+        self.free.push(node);
+    }
+
+    /// Takes away what a node without subscribers was for, so that every node but the root has a subscriber or parts ways.
     fn prune(&mut self, mut node: u32) {
-        while node != ROOT && self.node(node).children == 0 && self.node(node).subscribers.is_empty() {
+        if node != ROOT && self.is_idle(node, 0) {
             let parent = self.node(node).parent;
-            self.detach(node, parent);
-            self.nodes[node as usize] = Node::new("", ROOT);
-            self.free.push(node);
+            self.detach(node);
+            self.release(node);
             node = parent;
+        }
+        if node != ROOT && self.is_idle(node, 1) {
+            self.merge(node);
+        }
+        if self.nodes.len() > NODES_KEPT && self.node_count() * 8 < self.nodes.len() {
+            self.compact();
         }
     }
 
-    fn detach(&mut self, node: u32, parent: u32) {
-        let above = &mut self.nodes[parent as usize];
-        above.children -= 1;
-        if above.plus == node {
-            above.plus = 0;
-        } else if above.hash == node {
-            above.hash = 0;
-        } else {
-            let hash = edge_hash(self.hasher.hash_one(&*self.node(node).level), parent);
-            if let Ok(edge) = self.edges.find_entry(hash, |child| *child == node) {
-                edge.remove();
-            }
+    fn is_idle(&self, node: u32, children: u32) -> bool {
+        self.node(node).children == children && self.node(node).subscribers.is_empty()
+    }
+
+    /// Moves the nodes together, so that a table that was large once gives its memory back. Cost: an eighth of what was
+    /// there, after seven eighths have gone.
+    fn compact(&mut self) {
+        let old = std::mem::take(&mut self.nodes);
+        let mut numbers = vec![0_u32; old.len()];
+        std::mem::take(&mut self.free).into_iter().for_each(|free| numbers[free as usize] = u32::MAX);
+        let mut next = 0..;
+        let used = numbers.iter_mut().filter(|number| **number != u32::MAX);
+        used.zip(&mut next).for_each(|(number, new)| *number = new);
+        let in_use = old.into_iter().zip(&numbers).filter(|(_, number)| **number != u32::MAX);
+        let moved = in_use.map(|(node, _)| Node {
+            parent: numbers[node.parent as usize],
+            children: 0,
+            sum: 0,
+            plus: 0,
+            hash: 0,
+            ..node
+        });
+        self.nodes = moved.collect();
+        self.nodes.shrink_to_fit();
+        self.edges = HashTable::new();
+        (1..self.nodes.len()).for_each(|node| self.attach(node as u32));
+    }
+}
+
+/// What a label begins with.
+enum Level {
+    Plus,
+    Hash,
+    Literal,
+}
+
+impl Level {
+    fn of(label: &str) -> Level {
+        match first_level(label) {
+            "+" => Level::Plus,
+            "#" => Level::Hash,
+            _ => Level::Literal,
         }
     }
 }
 
 fn present(node: u32) -> Option<u32> {
     (node != 0).then_some(node)
+}
+
+fn first_level(text: &str) -> &str {
+    text.split_once('/').map_or(text, |(level, _)| level)
+}
+
+/// How many bytes of a label, in whole levels, begin a filter's rest, too; their first levels are the same.
+fn common_bytes(label: &str, rest: &str) -> usize {
+    let same = label.split('/').zip(rest.split('/')).take_while(|(one, other)| one == other);
+    same.map(|(level, _)| level.len() + 1).sum::<usize>() - 1
+}
+
+/// Goes along a label and a topic, level by level, from byte `at` of the topic.
+fn walk(label: &str, topic: &str, mut at: usize) -> Walk {
+    for level in label.split('/') {
+        if level == "#" {
+            return Walk::Whole;
+        }
+        if at > topic.len() {
+            return Walk::Short;
+        }
+        let name = first_level(&topic[at..]);
+        if level != "+" && level != name {
+            return Walk::Parted;
+        }
+        at += name.len() + 1;
+    }
+    Walk::To(at)
+}
+
+fn hash_of(hasher: &RandomState, node: &Node) -> u64 {
+    edge_hash(hasher.hash_one(first_level(&node.label)), node.parent)
 }
 
 /// Mixes the parent in; without the random key of the level's hash nobody can aim at one bucket.
@@ -305,7 +495,13 @@ impl Subscribers {
                 let found = few.iter().position(|known| known.place == place);
                 found.map(|at| few.swap_remove(at)).is_some()
             }
-            Subscribers::Crowd(crowd) => crowd.swap_remove(&place).is_some(),
+            Subscribers::Crowd(crowd) => {
+                let is_removed = crowd.swap_remove(&place).is_some();
+                if crowd.capacity() > 8 * crowd.len() + FEW_MAX {
+                    crowd.shrink_to(2 * crowd.len());
+                }
+                is_removed
+            }
         }
     }
 }

@@ -95,14 +95,14 @@ fn rows(found: &[Entry]) -> Vec<Row> {
 
 fn topic() -> impl Strategy<Value = String> {
     let level = prop::sample::select(vec!["", "a", "b", "$a"]);
-    prop::collection::vec(level, 1..4)
+    prop::collection::vec(level, 1..6)
         .prop_map(|levels| levels.join("/"))
         .prop_filter("a topic has at least one character", |topic| !topic.is_empty())
 }
 
 fn filter() -> impl Strategy<Value = String> {
     let level = prop::sample::select(vec!["", "a", "b", "$a", "+"]);
-    (prop::collection::vec(level, 0..3), any::<bool>())
+    (prop::collection::vec(level, 0..5), any::<bool>())
         .prop_map(|(mut levels, ends_with_hash)| {
             levels.extend(ends_with_hash.then_some("#"));
             levels.join("/")
@@ -209,12 +209,78 @@ fn a_filter_of_65_535_bytes_of_levels_is_matched_and_pruned() {
     let deep = "/".repeat(65_535);
     let mut tree = Tree::default();
     tree.subscribe(Filter::new(&deep).unwrap(), entry(0, 0));
-    assert_eq!(tree.node_count(), 65_537);
+    assert_eq!(tree.node_count(), 2, "filters that do not part need one node each");
     let mut found = Vec::new();
     tree.collect(Topic::new(&deep).unwrap(), &mut found);
     assert_eq!(found.len(), 1);
     tree.unsubscribe(Filter::new(&deep).unwrap(), place(0));
     assert_eq!(tree.node_count(), 1);
+}
+
+#[test]
+fn neither_nodes_nor_steps_grow_with_the_depth_of_filters_that_are_made_to_match_everywhere() {
+    let mut tree = Tree::default();
+    let ends = ["/e"; 100].concat();
+    let filter = |number: u32| {
+        let levels: Vec<&str> = (0..12).map(|at| if number >> at & 1 == 0 { "w" } else { "+" }).collect();
+        levels.join("/") + &ends
+    };
+    for number in 0..4096 {
+        tree.subscribe(Filter::new(&filter(number)).unwrap(), entry(0, number));
+    }
+    assert!(tree.node_count() <= 2 * 4096, "{} nodes", tree.node_count());
+    let topic = filter(0);
+    let (matching, missing) = (topic.as_str(), [&topic[..topic.len() - 1], "n"].concat());
+    for (topic, count) in [(matching, 4096), (&*missing, 0)] {
+        let mut found = Vec::new();
+        let steps = tree.collect(Topic::new(topic).unwrap(), &mut found);
+        assert_eq!(found.len(), count);
+        assert!(steps < 100_000, "{steps} steps");
+    }
+}
+
+#[test]
+fn a_table_that_was_large_gives_its_memory_back_while_somebody_stays() {
+    let mut tree = Tree::default();
+    tree.subscribe(Filter::new("stays/+").unwrap(), entry(0, 0));
+    let filters: Vec<String> = (0..50_000).map(|number| format!("goes/{number}/+/x")).collect();
+    for round in 0..2 {
+        for filter in &filters {
+            tree.subscribe(Filter::new(filter).unwrap(), entry(1, round));
+        }
+        tree.subscribe(Filter::new("stays/#").unwrap(), entry(0, 0));
+        for filter in &filters {
+            assert!(tree.unsubscribe(Filter::new(filter).unwrap(), place(1)));
+        }
+        assert!(tree.capacity() <= 2048, "room for {} nodes", tree.capacity());
+        let mut found = Vec::new();
+        tree.collect(Topic::new("stays/here").unwrap(), &mut found);
+        assert_eq!(found.len(), 2);
+    }
+}
+
+#[test]
+fn somebody_watches_where_a_filter_could_match_one_level_further_down() {
+    let table = [
+        ("a/b/c", "a/b", true),
+        ("a/b", "a/b", false),
+        ("a/#", "a/b", true),
+        ("a/b/#", "a/b", true),
+        ("a/+/c/d", "a/b", true),
+        ("b/#", "a/b", false),
+        ("+/b", "a/b", false),
+        ("#", "$SYS/b", false),
+        ("+/#", "$SYS/b", false),
+        ("$SYS/+/x", "$SYS/b", true),
+    ];
+    for (filter, prefix, expected) in table {
+        let mut tree = Tree::default();
+        tree.subscribe(Filter::new(filter).unwrap(), entry(0, 0));
+        assert_eq!(tree.is_watched(prefix.split('/')), expected, "{filter} under {prefix}");
+        tree.unsubscribe(Filter::new(filter).unwrap(), place(0));
+        assert!(!tree.is_watched(prefix.split('/')));
+        assert_eq!(tree.filter_peak(), 1);
+    }
 }
 
 #[test]

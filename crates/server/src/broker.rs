@@ -13,6 +13,7 @@ use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
 
+use crate::answer::Answer;
 use crate::event::Event;
 use crate::gauges;
 use crate::ledger;
@@ -77,6 +78,12 @@ impl Broker {
         Ok(broker)
     }
 
+    /// The front of workers that have no threads.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn unthreaded(shared: Arc<Shared>) -> Broker {
+        Broker { shared, threads: Mutex::default() }
+    }
+
     /// Lets clients in. Separate from the start, so that questions can be asked from the first client on.
     pub fn open(&self) {
         for mailbox in &self.shared.mailboxes {
@@ -139,19 +146,24 @@ impl Broker {
     }
 
     /// Answers a question about a CONNECT; 0 lets the client in.
-    /// `is_anonymous`: nobody knows the client, and the listener lets such clients in.
-    pub fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool, is_anonymous: bool) {
-        self.post_to_ticket(ticket, Mail::Authenticated { ticket, reason_code, is_superuser, is_anonymous });
+    pub fn answer_authenticate(&self, ticket: u64, answer: Answer, is_superuser: bool) {
+        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser, is_anonymous: false });
+    }
+
+    /// Answers it with yes: nobody knows the client, and its listener lets such clients in.
+    pub fn admit_anonymous(&self, ticket: u64) {
+        let answer = Answer::new(ReasonCode::SUCCESS);
+        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser: false, is_anonymous: true });
     }
 
     /// Answers a question of an exchange: 0 lets the client in, 0x18 goes on with `auth_data`, an error refuses.
-    pub fn answer_enhanced(&self, ticket: u64, reason_code: u8, auth_data: Option<Secret>, is_superuser: bool) {
-        self.post_to_ticket(ticket, Mail::EnhancedAuthenticated { ticket, reason_code, auth_data, is_superuser });
+    pub fn answer_enhanced(&self, ticket: u64, answer: Answer, auth_data: Option<Secret>, is_superuser: bool) {
+        self.post_to_ticket(ticket, Mail::EnhancedAuthenticated { ticket, answer, auth_data, is_superuser });
     }
 
-    /// Answers a question about a PUBLISH or SUBSCRIBE; one code for each topic.
-    pub fn answer_authorize(&self, ticket: u64, reason_codes: Vec<u8>) {
-        self.post_to_ticket(ticket, Mail::Authorized { ticket, reason_codes });
+    /// Answers a question about a PUBLISH or SUBSCRIBE; one answer for each topic.
+    pub fn answer_authorize(&self, ticket: u64, answers: Vec<Answer>) {
+        self.post_to_ticket(ticket, Mail::Authorized { ticket, answers });
     }
 
     fn post_to_ticket(&self, ticket: u64, mail: Mail) {

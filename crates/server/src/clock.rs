@@ -4,8 +4,57 @@
 //! neither expire messages early nor keep them for ever, so their stamps follow the monotonic clock; whoever shows a
 //! stamp turns it into today's Unix time with [`unix_of`], which also mends those taken before the clock was set.
 
+#[cfg(feature = "simulation")]
+use std::{cell::Cell, rc::Rc};
+
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The clocks of one turn.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Now {
+    /// Monotonic, for deadlines; each worker's begins at its own zero.
+    pub(crate) ms: u64,
+    /// Unix time, for records.
+    pub(crate) unix_ms: u64,
+    /// For messages and their expiry.
+    pub(crate) steady_ms: u64,
+}
+
+/// Where a worker reads the time.
+#[derive(Debug)]
+pub(crate) enum Clock {
+    /// The kernel's clocks; the worker's own began then.
+    Kernel(Instant),
+    /// One that stands still until somebody sets it.
+    #[cfg(feature = "simulation")]
+    Set(Rc<Cell<Now>>),
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::Kernel(Instant::now())
+    }
+}
+
+impl Clock {
+    pub(crate) fn read(&self) -> Now {
+        match self {
+            Clock::Kernel(started) => {
+                let now = Instant::now();
+                let ms = now.saturating_duration_since(*started).as_millis() as u64;
+                Now { ms, unix_ms: unix_ms(), steady_ms: steady_at(now) }
+            }
+            #[cfg(feature = "simulation")]
+            Clock::Set(now) => now.get(),
+        }
+    }
+
+    /// Whether sleeping helps: others go on meanwhile.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Clock::Kernel(_))
+    }
+}
 
 /// Where the steady clock began.
 #[derive(Clone, Copy, Debug)]

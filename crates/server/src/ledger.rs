@@ -136,6 +136,7 @@ counters! {
     handshakes_failed = "whimbrel.handshakes.failed";
     delivery_retried = "whimbrel.delivery.retried";
     connections_paced = "whimbrel.connections.paced";
+    connections_rested = "whimbrel.connections.rested";
     clients_shut_down = "whimbrel.clients.shut_down";
     flapping_banned = "whimbrel.flapping.banned";
     flapping_refused = "whimbrel.flapping.refused";
@@ -143,6 +144,7 @@ counters! {
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
     retained_expired = "whimbrel.retained.expired";
+    memory_released = "whimbrel.memory.released";
     loop_turns = "whimbrel.worker.turns";
     route_misses = "whimbrel.router.misses";
     publish_refused = "whimbrel.publish.refused";

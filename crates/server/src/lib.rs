@@ -3,6 +3,7 @@
 //! Knows sockets, threads and time, and drives the machines of `whimbrel-protocol` with them. Must not know Python: what
 //! leaves is a batch of [`event::Event`]s in the [`outlet::Outlet`], what comes in is a call on [`broker::Broker`].
 
+pub mod answer;
 pub mod audit;
 pub mod broker;
 pub mod client;
@@ -18,7 +19,10 @@ pub mod meanings;
 pub mod options;
 pub mod outlet;
 mod pace;
+mod placement;
 mod shared;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod socket;
 pub mod sys;
 pub mod tap;
@@ -26,6 +30,7 @@ mod timers;
 pub mod transport;
 mod worker;
 
+pub use answer::Answer;
 pub use broker::{Broker, StartError};
 pub use event::Event;
 pub use options::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};

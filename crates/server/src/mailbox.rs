@@ -1,6 +1,6 @@
 //! Batches of work from one thread to a worker.
 //!
-//! Knows a queue and how to wake the worker if it sleeps. Bound: when more than [`MAILS_MAX`] deliveries wait, their
+//! Knows a queue and how to wake the worker if it sleeps. Bound: when deliveries of more than [`WEIGHT_MAX`] wait, their
 //! senders stop reading from their clients until it is less (back-pressure, nothing is lost); the rest is bounded by
 //! connections and by the requests that Python has open.
 
@@ -13,11 +13,14 @@ use whimbrel_protocol::Message;
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_router::Target;
 
+use crate::answer::Answer;
 use crate::audit::Audit;
 use crate::worker::{Handoff, Parcel};
 
-/// Waiting mails beyond which senders of deliveries hold back.
-pub(crate) const MAILS_MAX: usize = 16_384;
+/// Weight of the waiting mails beyond which senders of deliveries hold back: so many small messages, or 64 MiB.
+pub(crate) const WEIGHT_MAX: usize = 16_384;
+/// A message weighs one more for each of so many bytes.
+const HEAVY_BYTES: usize = 4096;
 
 /// One piece of work.
 #[derive(Debug)]
@@ -31,11 +34,11 @@ pub(crate) enum Mail {
     /// Route a message from inside and answer the ticket.
     Publish { ticket: u64, message: Arc<Message> },
     /// Answer to a question.
-    Authenticated { ticket: u64, reason_code: u8, is_superuser: bool, is_anonymous: bool },
+    Authenticated { ticket: u64, answer: Answer, is_superuser: bool, is_anonymous: bool },
     /// Answer to a question.
-    EnhancedAuthenticated { ticket: u64, reason_code: u8, auth_data: Option<Secret>, is_superuser: bool },
+    EnhancedAuthenticated { ticket: u64, answer: Answer, auth_data: Option<Secret>, is_superuser: bool },
     /// Answer to a question.
-    Authorized { ticket: u64, reason_codes: Vec<u8> },
+    Authorized { ticket: u64, answers: Vec<Answer> },
     /// A page of clients from a slot on.
     Clients { ticket: u64, from: u32, limit: usize },
     /// Add what this worker holds and pass it on; the last one answers.
@@ -48,11 +51,23 @@ pub(crate) enum Mail {
     Stop { grace_ms: u64 },
 }
 
+impl Mail {
+    /// What it adds to the bound.
+    #[inline]
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Mail::Deliver(message, _) => 1 + message.size_bytes() / HEAVY_BYTES,
+            Mail::Share(parcel) => 1 + parcel.size_bytes() / HEAVY_BYTES,
+            _ => 1,
+        }
+    }
+}
+
 /// The queue of one worker.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     waiting: Mutex<Vec<Mail>>,
-    len: AtomicUsize,
+    weight: AtomicUsize,
     is_asleep: AtomicBool,
     is_closed: AtomicBool,
     wake: OwnedFd,
@@ -62,7 +77,7 @@ impl Mailbox {
     pub(crate) fn new() -> std::io::Result<Mailbox> {
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let (is_asleep, is_closed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Mailbox { waiting: Mutex::default(), len: AtomicUsize::new(0), is_asleep, is_closed, wake })
+        Ok(Mailbox { waiting: Mutex::default(), weight: AtomicUsize::new(0), is_asleep, is_closed, wake })
     }
 
     /// Becomes readable when a sleeping worker gets mail. Never read: it is watched edge-triggered.
@@ -76,8 +91,9 @@ impl Mailbox {
         if self.is_closed.load(Ordering::SeqCst) {
             return; // The worker has ended, and with it everything that the mail was about.
         }
-        waiting.extend(mails);
-        self.len.store(waiting.len(), Ordering::Relaxed);
+        let mut weight = self.weight.load(Ordering::Relaxed); // Only changed under the lock.
+        waiting.extend(mails.into_iter().inspect(|mail| weight += mail.weight()));
+        self.weight.store(weight, Ordering::Relaxed);
         drop(waiting);
         if self.is_asleep.swap(false, Ordering::SeqCst) {
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
@@ -89,14 +105,14 @@ impl Mailbox {
         self.is_asleep.store(false, Ordering::SeqCst);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *waiting, mails);
-        self.len.store(0, Ordering::Relaxed);
+        self.weight.store(0, Ordering::Relaxed);
     }
 
     /// The worker ends: what waits is dropped, sockets on their way here are closed, and nothing more is taken.
     pub(crate) fn close(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_closed.store(true, Ordering::SeqCst);
-        self.len.store(0, Ordering::Relaxed);
+        self.weight.store(0, Ordering::Relaxed);
         waiting.clear();
     }
 
@@ -106,8 +122,44 @@ impl Mailbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// Mails that wait.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Whether senders of deliveries should hold back.
     pub(crate) fn is_congested(&self) -> bool {
-        self.len.load(Ordering::Relaxed) > MAILS_MAX
+        self.weight.load(Ordering::Relaxed) > WEIGHT_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_protocol::message::{Origin, Publication};
+    use whimbrel_protocol::properties::Properties;
+    use whimbrel_protocol::{QoS, Topic};
+
+    fn deliveries(count: usize, size: usize) -> Vec<Mail> {
+        let payload = &vec![0; size][..];
+        let topic = Topic::new("t").unwrap();
+        let publication = Publication { topic, properties: Properties::default(), expiry_s: None, payload };
+        let origin = Origin { client_id: "p".into(), received_ms: 0 };
+        let message = Arc::new(Message::new(&publication, QoS::AtMostOnce, false, origin));
+        (0..count).map(|_| Mail::Deliver(Arc::clone(&message), Arc::from([]))).collect()
+    }
+
+    #[test]
+    fn senders_hold_back_for_many_messages_or_few_large_ones() {
+        for (count, size, is_congested) in
+            [(16_000, 100, false), (16_385, 100, true), (60, 1 << 20, false), (65, 1 << 20, true)]
+        {
+            let mailbox = Mailbox::new().unwrap();
+            mailbox.post(deliveries(count, size));
+            assert_eq!(mailbox.is_congested(), is_congested, "{count} of {size} bytes");
+            mailbox.take(&mut Vec::new());
+            assert!(!mailbox.is_congested());
+        }
     }
 }

@@ -105,6 +105,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("whimbrel.acks.moved", "Such a message of a group was taken from an absent member, to be offered to another one."),
     ("whimbrel.clients.shut_down", "A client held more than `mqtt.force_shutdown_size` and was disconnected."),
     ("whimbrel.connections.paced", "A client sent faster than its zone allows and was not read for a while."),
+    ("whimbrel.connections.rested", "A client's bytes cost more than a turn has for one, and wait for the next turn."),
     ("whimbrel.deliveries.arrived", "A delivery came from another worker."),
     ("whimbrel.deliveries.made", "A delivery, one message for one session, was decided on: sent, queued, or dropped."),
     (
@@ -128,6 +129,10 @@ pub const METRICS: &[(&str, &str)] = &[
     ("whimbrel.listeners.refused", "A connection was closed at accept: too many, or no descriptor left."),
     ("whimbrel.listeners.rested", "A listener let connections wait: more than `max_conn_rate` a second."),
     ("whimbrel.mailbox.throttled", "A worker waited 0.2 ms because another one has too much mail."),
+    (
+        "whimbrel.memory.released",
+        "A byte, by estimate, was given back to the allocator by a client, session or message.",
+    ),
     ("whimbrel.notices.dropped", "A notice found no place on its way to Python."),
     ("whimbrel.presence.dropped", "A client came or went whose identifier cannot stand in a topic: it has a wildcard."),
     (

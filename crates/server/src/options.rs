@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use whimbrel_protocol::Limits;
 
 use crate::sys::SysOptions;
-use crate::transport::proxy::Network;
+use crate::transport::proxy::Trusted;
 
 /// Everything, frozen.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub struct LayerOptions {
     /// Certificates; None: no TLS.
     pub tls: Option<TlsOptions>,
     /// Who must, and nobody else may, connect with a PROXY header; None: there is none.
-    pub trusted_proxies: Option<Vec<Network>>,
+    pub trusted_proxies: Option<Vec<Trusted>>,
 }
 
 /// The files of a TLS listener, in PEM form.

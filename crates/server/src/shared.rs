@@ -2,7 +2,6 @@
 //!
 //! Knows the router, the mailboxes, the outlet, the taps, the counters. Holds no session and no socket of a client.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,6 +15,7 @@ use crate::listener::Listener;
 use crate::mailbox::{Mail, Mailbox};
 use crate::options::Flapping;
 use crate::outlet::Outlet;
+use crate::placement::Placement;
 use crate::sys::Sys;
 use crate::tap::Taps;
 
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) assigned: AtomicU64,
     interest: AtomicU8,
     interest_epoch: AtomicU32,
-    hasher: RandomState,
+    placement: Placement,
 }
 
 impl Shared {
@@ -64,8 +64,17 @@ impl Shared {
         zones: &[Limits],
         workers: u16,
     ) -> std::io::Result<Shared> {
+        Shared::placed(router, listeners, zones, (workers, Placement::default()))
+    }
+
+    /// As `new`, with a key for what is placed by hash.
+    pub(crate) fn placed(
+        router: Router,
+        listeners: Vec<Listener>,
+        zones: &[Limits],
+        (workers, placement): (u16, Placement),
+    ) -> std::io::Result<Shared> {
         let mailboxes = (0..workers).map(|_| Mailbox::new()).collect::<Result<_, _>>()?;
-        let hasher = RandomState::new();
         Ok(Shared {
             router,
             mailboxes,
@@ -80,10 +89,10 @@ impl Shared {
             gauges: Gauges::default(),
             sys: Sys::default(),
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.
-            assigned: AtomicU64::new(hasher.hash_one("assigned")),
+            assigned: AtomicU64::new(placement.hash("assigned")),
             interest: AtomicU8::new(0),
             interest_epoch: AtomicU32::new(0),
-            hasher,
+            placement,
         })
     }
 
@@ -137,18 +146,18 @@ impl Shared {
     pub(crate) fn owner_of(&self, client_id: &str) -> u16 {
         match self.mailboxes.len() {
             1 => 0,
-            workers => (self.hasher.hash_one(client_id) % workers as u64) as u16,
+            workers => (self.placement.hash(client_id) % workers as u64) as u16,
         }
     }
 
     /// The worker that routes a message from inside: one for each topic, so that its order is kept.
     pub(crate) fn router_of(&self, topic: &[u8]) -> u16 {
-        (self.hasher.hash_one(topic) % self.mailboxes.len() as u64) as u16
+        (self.placement.hash(topic) % self.mailboxes.len() as u64) as u16
     }
 
     /// The same number for the same text as long as the broker lives.
     pub(crate) fn hash(&self, text: &str) -> u64 {
-        self.hasher.hash_one(text)
+        self.placement.hash(text)
     }
 
     #[inline]
@@ -169,6 +178,6 @@ impl Shared {
     /// A client identifier that nobody has.
     pub(crate) fn assign_client_id(&self) -> Arc<str> {
         let number = self.assigned.fetch_add(1, Ordering::Relaxed);
-        format!("auto-{:016x}", self.hasher.hash_one(number)).into()
+        format!("auto-{:016x}", self.placement.hash(number)).into()
     }
 }

@@ -36,6 +36,11 @@ impl Socket {
         self.0.as_fd()
     }
 
+    /// The user, by number, whose process made the connection; the kernel knows it for Unix sockets.
+    pub(crate) fn peer_user(&self) -> Option<u32> {
+        rustix::net::sockopt::socket_peercred(&self.0).ok().map(|peer| peer.uid.as_raw())
+    }
+
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Moved {
         loop {
             match rustix::io::read(&self.0, &mut *buffer) {

@@ -2,6 +2,7 @@
 //!
 //! Knows deadlines and keys. An entry is a reminder, not the truth: whoever is reminded looks at its present deadline and
 //! arms again if that lies later. So a client that talks costs no timer operation, and there is one live entry each.
+//! Entries of those who are gone meanwhile are thrown out when they may be the greater part.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -23,19 +24,32 @@ pub(crate) enum Subject {
     Paced(u32, u16),
 }
 
+/// Fewer entries than that are never searched.
+const CROWD_MIN: usize = 2048;
+
 /// The heap of one worker.
 #[derive(Default, Debug)]
-pub(crate) struct Timers(BinaryHeap<Reverse<(u64, Subject)>>);
+pub(crate) struct Timers {
+    heap: BinaryHeap<Reverse<(u64, Subject)>>,
+    /// Entries that the last search left.
+    kept: usize,
+}
 
 impl Timers {
     /// Reminds at `due_ms` or a little later.
     pub(crate) fn arm(&mut self, due_ms: u64, subject: Subject) {
-        self.0.push(Reverse((due_ms, subject)));
+        self.heap.push(Reverse((due_ms, subject)));
     }
 
     /// The next reminder's time.
     pub(crate) fn next_ms(&self) -> Option<u64> {
-        self.0.peek().map(|Reverse((due_ms, _))| *due_ms)
+        self.heap.peek().map(|Reverse((due_ms, _))| *due_ms)
+    }
+
+    /// Reminders, those that nobody waits for any more included.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
     }
 
     /// Takes a reminder that is due: the time it was armed for, and whom to remind.
@@ -43,7 +57,19 @@ impl Timers {
         if self.next_ms()? > now_ms {
             return None;
         }
-        self.0.pop().map(|Reverse(entry)| entry)
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Whether half of the entries came after the last search, so that searching now costs each of them little.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.heap.len() > CROWD_MIN.max(2 * self.kept)
+    }
+
+    /// Throws out the reminders that nobody waits for.
+    pub(crate) fn retain(&mut self, mut is_wanted: impl FnMut(u64, Subject) -> bool) {
+        self.heap.retain(|Reverse((due_ms, subject))| is_wanted(*due_ms, *subject));
+        self.kept = self.heap.len();
+        self.heap.shrink_to(2 * self.kept);
     }
 }
 

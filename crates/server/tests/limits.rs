@@ -5,13 +5,14 @@
 mod house;
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use house::{House, PATIENCE, Wire, loopback, until};
 use whimbrel_protocol::encode::encode;
-use whimbrel_protocol::packet::{Ack, Connect, Packet, Publish};
+use whimbrel_protocol::packet::{Ack, Connect, Disconnect, Packet, Publish};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
@@ -67,7 +68,7 @@ fn assert_all_arrive(subscriber: &mut Client, count: u32) {
 fn a_client_that_publishes_faster_than_its_rate_waits_and_loses_nothing() {
     let house = House::start(1, Limits { max_publish_rate: 100, ..Limits::default() });
     let mut subscriber = subscriber(&house, "fast", QoS::AtMostOnce);
-    let mut stream = std::net::TcpStream::connect(house.address()).unwrap();
+    let mut stream = TcpStream::connect(house.address()).unwrap();
     let begin = Instant::now();
     stream.write_all(&burst(150, 4)).unwrap();
     assert_all_arrive(&mut subscriber, 150);
@@ -81,7 +82,7 @@ fn a_client_that_publishes_faster_than_its_rate_waits_and_loses_nothing() {
 fn a_client_that_sends_more_bytes_than_its_rate_waits_and_loses_nothing() {
     let house = House::start(2, Limits { max_bytes_rate: 200_000, ..Limits::default() });
     let mut subscriber = subscriber(&house, "fast", QoS::AtMostOnce);
-    let mut stream = std::net::TcpStream::connect(house.address()).unwrap();
+    let mut stream = TcpStream::connect(house.address()).unwrap();
     let begin = Instant::now();
     // Packets large enough to be gathered in a buffer of their own.
     stream.write_all(&burst(6, 50_000)).unwrap();
@@ -209,6 +210,28 @@ fn beyond_the_sessions_that_may_be_kept_nobody_is_promised_one() {
 }
 
 #[test]
+fn a_client_that_was_granted_no_session_may_still_name_one_in_its_goodbye() {
+    let capped = Limits { session_expiry_max_s: 0, ..Limits::default() };
+    let full = Limits { max_sessions: 0, ..Limits::default() };
+    for limits in [capped, full] {
+        let house = House::start(1, limits);
+        for (asked_s, reason) in [(600, None), (0, Some(0x82))] {
+            let mut raw = Vec::new();
+            put_property(&mut raw, id::SESSION_EXPIRY_INTERVAL, Value::Number(asked_s));
+            let mut wire = Wire::connect_with(&house.address(), "c", Version::V5, true, &raw);
+            wire.read().unwrap();
+            raw.clear();
+            put_property(&mut raw, id::SESSION_EXPIRY_INTERVAL, Value::Number(600));
+            let properties = Properties::trusted(&raw);
+            wire.send(&Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties }));
+            // Only who asked for none in CONNECT must not ask for one now (section 3.14.2.2.2).
+            assert_eq!(wire.read().map(|farewell| farewell[2]), reason);
+            house.until_count("sessions.count", 0);
+        }
+    }
+}
+
+#[test]
 fn connections_above_a_listener_s_rate_wait_and_all_are_served() {
     for workers in [1, 3] {
         let listener = ListenerOptions { max_conn_rate: 20, ..loopback() };
@@ -318,4 +341,59 @@ fn a_client_that_comes_and_goes_too_often_is_refused_and_the_log_says_so() {
         Event::Log { level: 30, text } => text.contains("\"nervous\"").then_some(()),
         _ => None,
     });
+}
+
+/// How many messages wait for `client_id`, which is away, after `count` more were published.
+fn waiting_after(house: &mut House, client_id: &str, count: u32) -> usize {
+    let mut publisher = house.client("p", Version::V5);
+    (0..count).for_each(|_| publisher.publish("t", b"1", QoS::AtLeastOnce, false).unwrap());
+    let records = house.clients(10);
+    records.iter().find(|record| &*record.client_id == client_id).map_or(0, |record| record.mqueue_len)
+}
+
+#[test]
+fn a_session_that_was_kept_goes_by_the_limits_of_its_last_connection() {
+    let mut house = House::start(1, Limits { max_mqueue_len: 2, ..Limits::default() });
+    let mut wire = Wire::connect(&house.address(), "c", Version::V5, true);
+    wire.subscribe("t", QoS::AtLeastOnce);
+    wire.read_type(9).unwrap();
+    drop(wire);
+    house.until_count("connections.count", 0);
+    assert_eq!(waiting_after(&mut house, "c", 5), 2);
+
+    house.broker.reload(&[Limits { max_mqueue_len: 4, ..Limits::default() }], 5_000);
+    let mut back = Wire::connect(&house.address(), "c", Version::V5, false);
+    (0..2).for_each(|_| drop(back.read_type(3).unwrap()));
+    for packet_id in [1, 2] {
+        back.send(&Packet::PubAck(Ack::new(packet_id, ReasonCode::SUCCESS)));
+    }
+    assert!(back.is_alive());
+    drop(back);
+    house.until_count("client.disconnected", 3);
+    assert_eq!(waiting_after(&mut house, "c", 9), 4);
+}
+
+#[test]
+fn the_stop_of_the_broker_is_no_client_s_coming_and_going() {
+    let flapping = Flapping { max_count: 2, window_ms: 60_000, ban_ms: 60_000 };
+    let mut house = House::start_watching(1, Limits::default(), loopback(), Some(flapping));
+    let mut first = house.client("c", Version::V5);
+    first.disconnect().unwrap();
+    house.until_count("client.disconnected", 1);
+    let _second = house.client("c", Version::V5);
+    house.broker.stop(1_000);
+    house.wait_for("end", |event| matches!(event, Event::Stopped).then_some(()));
+    assert_eq!(house.count("whimbrel.flapping.banned"), 0);
+}
+
+#[test]
+fn a_burst_to_a_client_that_reads_is_not_dropped_for_a_small_outbox() {
+    let house = House::start(1, Limits { max_outbox_bytes: 64 * 1024, ..Limits::default() });
+    let mut subscriber = subscriber(&house, "fast", QoS::AtMostOnce);
+    let mut publisher = TcpStream::connect(house.address()).unwrap();
+    // As much as one turn of the worker reads.
+    publisher.write_all(&burst(200, 1_000)).unwrap();
+    house.until_count("messages.received", 200);
+    assert_eq!(house.count("delivery.dropped"), 0);
+    assert_all_arrive(&mut subscriber, 200);
 }

@@ -1,7 +1,7 @@
 //! PROXY headers of both versions: what they say, what is refused, and that a header is the same however it is cut.
 
 use proptest::prelude::*;
-use whimbrel_server::transport::proxy::{HEADER_BYTES_MAX, Header, Network, parse};
+use whimbrel_server::transport::proxy::{HEADER_BYTES_MAX, Header, Network, Trusted, parse};
 
 /// A header of version 2.
 fn binary(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
@@ -111,6 +111,26 @@ fn a_network_holds_its_addresses_and_no_others() {
     }
     for text in ["127.0.0.1", "127.0.0.1/33", "::1/129", "x/8", "10.0.0.0/-1"] {
         assert_eq!(Network::parse(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_user_is_trusted_on_this_machine_and_a_network_elsewhere() {
+    let (user, network) = (Trusted::parse("user:33").unwrap(), Trusted::parse("0.0.0.0/0").unwrap());
+    let address = Some("127.0.0.1".parse().unwrap());
+    let rows = [
+        (user, None, Some(33), true),
+        (user, None, Some(0), false),
+        (user, None, None, false),
+        (user, address, Some(33), false),
+        (network, address, None, true),
+        (network, None, Some(33), false),
+    ];
+    for (trusted, address, uid, expected) in rows {
+        assert_eq!(trusted.is(address, uid), expected, "{trusted:?} {address:?} {uid:?}");
+    }
+    for text in ["user:", "user:-1", "user:4294967296", "33", "root"] {
+        assert_eq!(Trusted::parse(text), None, "{text}");
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod house;
 
-use house::{House, PATIENCE, Wire};
+use house::{House, PATIENCE, Wire, until};
 use whimbrel_protocol::{Limits, QoS, Version};
 use whimbrel_server::event::ClientRecord;
 
@@ -29,6 +29,15 @@ fn deaf(house: &House, client_id: &str, qos: QoS) -> Wire {
     wire
 }
 
+/// Waits until every worker has taken what was published, but for what waits in a queue: mail between them, which has a
+/// bound of its own, is not what this is about.
+fn let_workers_catch_up(house: &House, published: usize) {
+    until("every worker has taken its mail", || {
+        let settled = house.count("messages.delivered") + house.count("delivery.dropped");
+        settled as usize + QUEUE_LEN >= 3 * published
+    });
+}
+
 /// Publishes everything; the healthy client reads each message before the next goes out.
 fn flood(house: &House) {
     let mut healthy = house.client("healthy", Version::V5);
@@ -40,6 +49,9 @@ fn flood(house: &House) {
         publisher.publish("flood", &payload, QoS::AtLeastOnce, false).unwrap();
         let message = healthy.receive(PATIENCE).unwrap().expect("the healthy client is served");
         assert_eq!(message.payload()[..4], number.to_be_bytes());
+        if number % 50 == 0 {
+            let_workers_catch_up(house, number as usize);
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use scene::{Scene, publish};
 use whimbrel_protocol::decode::{Split, decode, split};
 use whimbrel_protocol::packet::{Connect, Packet, Will};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
-use whimbrel_protocol::{Limits, QoS, Topic, Version};
-use whimbrel_server::{Event, Interest, Readers, SysOptions};
+use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
+use whimbrel_server::{Answer, Event, Interest, Readers, SysOptions};
 
 fn scene(readers: Readers, is_presence_published: bool) -> Scene {
     let sys = SysOptions { readers, is_presence_published };
@@ -91,7 +91,7 @@ fn a_superuser_publishes_and_reads_under_sys() {
         Event::Authenticate(question) => Some(question.ticket),
         _ => None,
     });
-    scene.house.broker.answer_authenticate(ticket, 0, true, false);
+    scene.house.broker.answer_authenticate(ticket, Answer::new(ReasonCode::SUCCESS), true);
     wire.subscribe("$SYS/#", QoS::AtMostOnce);
     assert_eq!(wire.read_type(9).unwrap().last(), Some(&0));
     wire.send(&publish("$SYS/x", QoS::AtMostOnce, 0));

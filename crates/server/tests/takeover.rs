@@ -6,6 +6,7 @@ mod house;
 
 use house::{House, Wire};
 use whimbrel_protocol::packet::{Ack, Packet};
+use whimbrel_protocol::properties::{Value, id, put_property};
 use whimbrel_protocol::{Limits, QoS, ReasonCode, Version};
 
 const THREADS: usize = 8;
@@ -101,4 +102,24 @@ fn a_3_1_1_client_that_is_taken_over_is_closed_without_a_word() {
     second.read_type(2).unwrap();
     assert_eq!(first.read(), None);
     assert!(second.is_alive());
+}
+
+#[test]
+fn each_session_that_is_displaced_is_counted_as_what_became_of_it() {
+    // Expiry of the old session, clean start of the new one: taken over, resumed, discarded, terminated.
+    let table =
+        [(600, false, [1, 1, 0, 0]), (600, true, [0, 0, 1, 0]), (0, true, [0, 0, 1, 0]), (0, false, [0, 0, 0, 1])];
+    for (expiry_s, clean_start, expected) in table {
+        let house = House::start(1, Limits::default());
+        let mut raw = Vec::new();
+        put_property(&mut raw, id::SESSION_EXPIRY_INTERVAL, Value::Number(expiry_s));
+        let mut old = Wire::connect_with(&house.address(), "c", Version::V5, true, &raw);
+        old.read().unwrap();
+        let mut new = Wire::connect(&house.address(), "c", Version::V5, clean_start);
+        new.read().unwrap();
+        house.until_count("client.connected", 2);
+        let names = ["session.takeovered", "session.resumed", "session.discarded", "session.terminated"];
+        assert_eq!(names.map(|name| house.count(name)), expected, "expiry {expiry_s}, clean start {clean_start}");
+        assert!(is_taken_over(&old.read().unwrap()));
+    }
 }

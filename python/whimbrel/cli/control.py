@@ -1,9 +1,9 @@
 """`whimbrel ctl`: asks the broker that runs on a data directory, over its management line."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -27,21 +27,42 @@ _PROTOCOLS: Final = {3: "3.1", 4: "3.1.1", 5: "5.0"}
 _as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
 
 
+class _Sources(NamedTuple):
+    """What was typed between `ctl` and the operation."""
+
+    file: Path | None
+    data_dir: Path | None
+    sets: tuple[str, ...]
+
+
 @click.group()
 @sources
 @click.pass_context
 def ctl(ctx: click.Context, file: Path | None, data_dir: Path | None, sets: tuple[str, ...]) -> None:
-    """Ask a running broker, found by its data directory."""
-    directory = loaded(file, data_dir, sets).node.data_dir
-    if directory is None:
-        sentence = "no data directory is set, so there is no broker to ask; name one with --data-dir"
-        raise StartError(sentence, exit_code=EXIT_MISTAKE)
-    ctx.obj = directory
+    """Ask a running broker, found by its data directory; options may stand before or behind the operation."""
+    ctx.obj = _Sources(file, data_dir, sets)
+
+
+def _operation(function: Callable[..., None]) -> Callable[..., None]:
+    """Finds its data directory from what was typed before the operation and behind it; the latter is stronger."""
+
+    def found(
+        before: _Sources, *, file: Path | None, data_dir: Path | None, sets: tuple[str, ...], **arguments: Any
+    ) -> None:
+        settings = loaded(file or before.file, data_dir or before.data_dir, before.sets + sets)
+        if settings.node.data_dir is None:
+            sentence = "no data directory is set, so there is no broker to ask; name one with --data-dir"
+            raise StartError(sentence, exit_code=EXIT_MISTAKE)
+        function(settings.node.data_dir, **arguments)
+
+    # click takes the operation's name and its help from here.
+    found.__name__, found.__doc__ = function.__name__, function.__doc__
+    return sources(click.pass_obj(found))
 
 
 @ctl.command()
 @_as_json
-@click.pass_obj
+@_operation
 def clients(data_dir: Path, is_json: bool) -> None:
     """List the clients, connected or not."""
     with ControlClient(data_dir) as control:
@@ -54,7 +75,7 @@ def clients(data_dir: Path, is_json: bool) -> None:
 
 @ctl.command()
 @_as_json
-@click.pass_obj
+@_operation
 def metrics(data_dir: Path, is_json: bool) -> None:
     """Print every metric: what happened since the start."""
     _print_numbers(data_dir, "metrics", is_json=is_json)
@@ -62,7 +83,7 @@ def metrics(data_dir: Path, is_json: bool) -> None:
 
 @ctl.command()
 @_as_json
-@click.pass_obj
+@_operation
 def stats(data_dir: Path, is_json: bool) -> None:
     """Print every statistic: how many there are, and the most there were since the start."""
     _print_numbers(data_dir, "stats", is_json=is_json)
@@ -70,7 +91,7 @@ def stats(data_dir: Path, is_json: bool) -> None:
 
 @ctl.command()
 @_as_json
-@click.pass_obj
+@_operation
 def ledger(data_dir: Path, is_json: bool) -> None:
     """Print what became of every message and delivery; exit code 1 if something is missing.
 
@@ -89,7 +110,7 @@ def ledger(data_dir: Path, is_json: bool) -> None:
 @ctl.command()
 @click.argument("client_id")
 @_as_json
-@click.pass_obj
+@_operation
 def kick(data_dir: Path, client_id: str, is_json: bool) -> None:
     """End a client's connection and its session."""
     with ControlClient(data_dir) as control:
@@ -99,7 +120,7 @@ def kick(data_dir: Path, client_id: str, is_json: bool) -> None:
 
 @ctl.command()
 @_as_json
-@click.pass_obj
+@_operation
 def reload(data_dir: Path, is_json: bool) -> None:
     """Read the broker's settings and certificates again, as SIGHUP does; connections go on as they are."""
     with ControlClient(data_dir) as control:

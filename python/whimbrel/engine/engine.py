@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from whimbrel.engine.memory import Memory
 from whimbrel.engine.options import ListenerOptions, Options
 from whimbrel.engine.tap import Tap
 from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, StartError, WhimbrelError
@@ -94,6 +95,8 @@ class Engine:
             ),
             0,
         )
+        self._memory = Memory(lambda: plane.counters().get("whimbrel.memory.released", 0))
+        self._memory.start(loop)
         self._stopped: asyncio.Future[None] = loop.create_future()
         loop.add_reader(plane.wake_fd, self._drain)
 
@@ -130,6 +133,7 @@ class Engine:
     def metrics(self) -> dict[str, int]:
         """Every metric of the data plane by its name, and this engine's own as `whimbrel.engine.*`."""
         own = {"whimbrel.engine.requests.waiting": len(self._replies), "whimbrel.engine.taps": len(self._taps)}
+        own["whimbrel.memory.given_back"] = self._memory.times
         return {**self._plane.metrics(), **self._counts, **own}
 
     def stats(self) -> dict[str, int]:
@@ -171,13 +175,20 @@ class Engine:
         self._plane.reload(options.zones, options.question_deadline_ms)
 
     def answer_authenticate(
-        self, question: "Authenticate", reason_code: int, *, is_superuser: bool = False, is_anonymous: bool = False
+        self,
+        question: "Authenticate",
+        reason_code: int,
+        *,
+        is_superuser: bool = False,
+        text: str = "",
+        is_anonymous: bool = False,
     ) -> None:
         """Let the client in (0) or refuse it with a CONNACK reason code. A late answer is ignored.
 
-        `is_anonymous`: nobody knows the client, and its listener lets such clients in.
+        `text` is the reason in words for an MQTT 5 client; so for the other answers. `is_anonymous`: nobody knows the
+        client, and its listener lets such clients in.
         """
-        self._plane.answer_authenticate(question.ticket, reason_code, is_superuser, is_anonymous)
+        self._plane.answer_authenticate(question.ticket, reason_code, is_superuser, text, is_anonymous)
 
     def answer_enhanced(
         self,
@@ -186,16 +197,19 @@ class Engine:
         *,
         auth_data: bytes | None = None,
         is_superuser: bool = False,
+        text: str = "",
     ) -> None:
         """Let the client in (0), go on with the exchange (0x18), or refuse. A late answer is ignored.
 
         Raises ValueError for more than 65,535 bytes of `auth_data`.
         """
-        self._plane.answer_enhanced(question.ticket, reason_code, auth_data, is_superuser)
+        self._plane.answer_enhanced(question.ticket, reason_code, auth_data, is_superuser, text)
 
-    def answer_authorize(self, question: "Authorize", reason_codes: Sequence[int]) -> None:
+    def answer_authorize(
+        self, question: "Authorize", reason_codes: Sequence[int], *, texts: Sequence[str] = ()
+    ) -> None:
         """Answer with one reason code per topic of the question; 0 allows. A late answer is ignored."""
-        self._plane.answer_authorize(question.ticket, reason_codes)
+        self._plane.answer_authorize(question.ticket, reason_codes, texts)
 
     async def publish(
         self,
@@ -326,6 +340,7 @@ class Engine:
     def _finish(self) -> None:
         if self._stopped.done():
             return
+        self._memory.stop()
         self._loop.remove_reader(self._plane.wake_fd)
         self._stopped.set_result(None)
         for reply in self._replies.values():

@@ -65,6 +65,7 @@ class ZoneOptions:
     await_rel_timeout_s: int
     retry_interval_ms: int
     max_mqueue_len: int
+    max_mqueue_bytes: int
     is_newest_dropped: bool
     is_qos0_stored: bool
     topic_priorities: Sequence[tuple[str, int]]
@@ -138,8 +139,12 @@ def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
         max_conn_rate=listener.max_conn_rate,
         websocket_path=listener.path,
         tls=None if listener.tls is None else _tls(listener.tls),
-        trusted_proxies=listener.trusted_proxies,
+        trusted_proxies=None if listener.trusted_proxies is None else _trusted(listener.trusted_proxies),
     )
+
+
+def _trusted(proxies: Sequence[str | int]) -> tuple[str, ...]:
+    return tuple(f"user:{proxy}" if isinstance(proxy, int) else proxy for proxy in proxies)
 
 
 def _tls(tls: Tls) -> TlsOptions:
@@ -166,6 +171,7 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         await_rel_timeout_s=mqtt.await_rel_timeout_s,
         retry_interval_ms=mqtt.retry_interval_ms,
         max_mqueue_len=mqtt.max_mqueue_len,
+        max_mqueue_bytes=mqtt.max_mqueue_bytes,
         is_newest_dropped=mqtt.mqueue_drop_policy == "newest",
         is_qos0_stored=mqtt.is_qos0_stored,
         topic_priorities=mqtt.mqueue_priorities,

@@ -62,6 +62,9 @@ class Guard:
             else:
                 self._note_exception(error)
             return failed
+        if scope.expired():  # It did not let its cancellation through.
+            self._note_lateness()
+            return failed
         self._note_in_time()
         return result
 

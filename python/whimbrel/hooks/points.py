@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from whimbrel.engine.records import Authenticate, Authorize, Connected, Disconnected, EnhancedAuthenticate
 
 
+TEXT_MAX_BYTES: Final = 1_024
+
+
 class Reason(enum.IntEnum):
     """The MQTT 5 reason codes with which a hook may refuse (MQTT 5.0, section 2.4). 3.1.1 clients get the nearest."""
 
@@ -48,12 +51,18 @@ class Allow:
 class Deny:
     """No, and the reason that the client sees: for authenticate any `Reason`, for authorize 0x80, 0x83, 0x87 or 0x97.
 
+    `text` says it in words, to an MQTT 5 client that wants them and takes packets of that size: at most 1,024 bytes of
+    UTF-8 without U+0000; empty: the specification's words for the code. Raises ValueError for other texts.
+
     The data plane remembers a yes and a 0x87 for a while; every other refusal is asked about again.
     """
 
     reason: Reason = Reason.NOT_AUTHORIZED
+    text: str = ""
 
     def __post_init__(self) -> None:
+        if len(self.text.encode()) > TEXT_MAX_BYTES or "\0" in self.text:
+            raise ValueError(f"text: at most {TEXT_MAX_BYTES} bytes of UTF-8 without U+0000; say it shorter")
         # A plain number is welcome; a success code would let the client in by mistake, so it is refused here.
         object.__setattr__(self, "reason", Reason(self.reason))
 

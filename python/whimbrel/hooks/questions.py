@@ -128,7 +128,9 @@ class Questions:
         if answer is IGNORE:
             answer = Allow() if question.is_anonymous_allowed else _NOT_AUTHORIZED
         is_superuser = isinstance(answer, Allow) and answer.is_superuser
-        self._engine.answer_authenticate(question, _code(answer), is_superuser=is_superuser, is_anonymous=is_anonymous)
+        self._engine.answer_authenticate(
+            question, _code(answer), is_superuser=is_superuser, text=_text(answer), is_anonymous=is_anonymous
+        )
 
     async def _enhanced_authenticate(self, question: "EnhancedAuthenticate") -> None:
         deadline = self._deadline()
@@ -142,7 +144,8 @@ class Questions:
         code = _CONTINUE_CODE if isinstance(answer, Continue) else _code(answer)
         auth_data = answer.auth_data if isinstance(answer, Allow | Continue) else None
         is_superuser = isinstance(answer, Allow) and answer.is_superuser
-        self._engine.answer_enhanced(question, code, auth_data=auth_data, is_superuser=is_superuser)
+        text = _text(answer)
+        self._engine.answer_enhanced(question, code, auth_data=auth_data, is_superuser=is_superuser, text=text)
 
     async def _authorize(self, question: "Authorize") -> None:
         deadline = self._deadline()
@@ -154,7 +157,8 @@ class Questions:
             answers = [new if old is IGNORE else old for old, new in zip(answers, later, strict=True)]
             if IGNORE not in answers:
                 break
-        self._engine.answer_authorize(question, [_authorize_code(answer) for answer in answers])
+        codes = [_authorize_code(answer) for answer in answers]
+        self._engine.answer_authorize(question, codes, texts=[_text(answer) for answer in answers])
 
 
 def _answer(result: object) -> Answer:
@@ -181,6 +185,10 @@ def _answers(result: object, count: int) -> Sequence[Answer]:
 
 def _code(answer: Answer) -> int:
     return int(answer.reason) if isinstance(answer, Deny) else 0
+
+
+def _text(answer: Answer | Continue) -> str:
+    return answer.text if isinstance(answer, Deny) else ""
 
 
 def _authorize_code(answer: Answer) -> int:

@@ -21,6 +21,7 @@ PYTHON_SIDE: Final[Mapping[str, str]] = {
     "whimbrel.engine.requests.late": "The data plane did not reply in time.",
     "whimbrel.engine.requests.waiting": "Gauge: requests whose reply is awaited.",
     "whimbrel.engine.taps": "Gauge: open subscriptions of this program.",
+    "whimbrel.memory.given_back": "The allocator gave free pages back to the system.",
     "whimbrel.hooks.failed": "A hook raised, returned something else than an answer, or missed the deadline.",
     "whimbrel.hooks.notices": "A hook was to be told that a client came or went.",
     "whimbrel.hooks.notices.dropped": "It was not: its queue was full, or it failed.",

@@ -56,8 +56,8 @@ class Tls:
 class Listener:
     """One open door. `zone` names an entry of `Settings.zones`; None means the limits of `Settings.mqtt`.
 
-    `tls` belongs to kinds tls and wss, `path` to ws and wss. `trusted_proxies` are networks ("10.0.0.0/8") whose PROXY
-    header is expected; None: there is none.
+    `tls` belongs to kinds tls and wss, `path` to ws and wss. `trusted_proxies` are networks ("10.0.0.0/8"), or on
+    a Unix socket numbers of users, whose PROXY header is expected; None: there is none.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class Listener:
     is_anonymous_allowed: bool
     path: str | None = None
     tls: Tls | None = None
-    trusted_proxies: tuple[str, ...] | None = None
+    trusted_proxies: tuple[str | int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +152,7 @@ class Mqtt:
     await_rel_timeout_s: int
     retry_interval_ms: int
     max_mqueue_len: int
+    max_mqueue_bytes: int
     mqueue_drop_policy: str
     mqueue_priorities: tuple[tuple[str, int], ...]
     mqueue_default_priority: str

@@ -1,7 +1,7 @@
 """What changes between two sets of settings, and which of it can hold without a restart.
 
 Pure: two frozen `Settings` in, the names of keys out. What `needs_restart` is said by each key's row in `table`; how a
-change is carried out is `app.reload`'s affair.
+change is carried out is `app.assembly`'s affair.
 """
 
 from collections.abc import Iterator, Mapping

@@ -5,6 +5,7 @@ and raises `Refusal`; for every value that `read` returned, reading `write` of i
 """
 
 import math
+import pwd
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -369,6 +370,45 @@ def _network_hint(text: str) -> str:
         return f"the network of {text} is {quoted(str(ip_network(text, strict=False)))}"
     except ValueError:
         return ""
+
+
+_USERS_MAX: Final = 100
+# 2^32 - 1 means "no user" to the kernel.
+_USER_MAX: Final = 2**32 - 2
+_USER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Users(Shape):
+    """Users of this machine, kept as their numbers."""
+
+    @property
+    def allowed(self) -> str:
+        return f'names or numbers of users of this machine such as ["haproxy", 33], at least one, at most {_USERS_MAX}'
+
+    def read(self, written: object) -> tuple[int, ...]:
+        parts = written.split(",") if isinstance(written, str) else written
+        parts = parts if isinstance(parts, (list, tuple)) else (parts,)
+        if not 0 < len(parts) <= _USERS_MAX:
+            raise Refusal
+        return tuple(dict.fromkeys(_user(part) for part in parts))
+
+    def write(self, value: tuple[int, ...]) -> str:
+        return f"[{', '.join(map(str, value))}]"
+
+
+def _user(written: object) -> int:
+    if not isinstance(written, str):
+        return _within(_integer(written), 0, _USER_MAX)
+    name = _text(written).strip()
+    if re.fullmatch("[0-9]{1,10}", name):
+        return _within(int(name), 0, _USER_MAX)
+    if _USER_NAME.fullmatch(name) is None:
+        raise Refusal
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise Refusal(f"there is no user {quoted(name)} on this machine") from None
 
 
 _URL_PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,1023}")

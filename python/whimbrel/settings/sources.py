@@ -114,25 +114,43 @@ def from_bytes(name: str, content: bytes) -> Layer:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        return _unreadable(f"{name}:{line}", f"a byte that is not UTF-8 (0x{content[error.start]:02x})", "UTF-8 text")
+        # What the codec has looked at begins behind the byte order mark.
+        before, wrong = error.object[: error.start].decode(), error.object[error.start]
+        return _unreadable(_at(name, before), f"a byte that is not UTF-8 (0x{wrong:02x})", "UTF-8 text")
     return _from_text(name, text)
+
+
+def _at(name: str, before: str) -> str:
+    """The place behind this text, the beginning of the file."""
+    return f"{name}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
 
 def _from_text(name: str, text: str) -> Layer:
     long_key = _LONG_KEY.search(text)
     if long_key:
-        line = text.count("\n", 0, long_key.start()) + 1
-        return _unreadable(f"{name}:{line}", f"a key of more than {_LONG_KEY_PARTS} parts", "the keys of the reference")
+        origin = _at(name, text[: long_key.start()])
+        return _unreadable(origin, f"a key of more than {_LONG_KEY_PARTS} parts", "the keys of the reference")
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return Layer(problems=[_syntax_problem(name, text, str(error))])
-    except (ValueError, RecursionError):
-        # tomllib lets these through: a number of thousands of digits, a date such as 2024-02-31, deep nesting.
-        return _unreadable(name, "a value that cannot be read", "numbers, dates and nesting of a usual size")
-    origin = Document(name, _positions(text))
-    return Layer([Raw(key=key, written=value, origin=origin) for key, value in leaves(table)])
+    except (ValueError, RecursionError) as error:
+        # tomllib lets these through: a number of thousands of digits, a time such as 25:00:00, deep nesting.
+        origin = _at(name, _read_so_far(error))
+        return _unreadable(origin, "a value that cannot be read", "numbers, dates and nesting of a usual size")
+    document = Document(name, _positions(text))
+    return Layer([Raw(key=key, written=value, origin=document) for key, value in leaves(table)])
+
+
+def _read_so_far(error: Exception) -> str:
+    """The text before what tomllib could not read; its frames know, and nothing else does. Empty where they do not."""
+    before, trace = "", error.__traceback__
+    while trace is not None:
+        source, position = (trace.tb_frame.f_locals.get(word) for word in ("src", "pos"))
+        if isinstance(source, str) and isinstance(position, int):
+            before = source[:position]
+        trace = trace.tb_next
+    return before
 
 
 def _positions(text: str) -> Positions:

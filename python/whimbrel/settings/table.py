@@ -36,6 +36,7 @@ from whimbrel.settings.shapes import (
     SocketPath,
     Truth,
     UrlPath,
+    Users,
     Whole,
 )
 
@@ -98,6 +99,10 @@ def _state_directory(environment: Mapping[str, str]) -> Path | None:
         return Path("/var/lib/whimbrel")
     home = environment.get("HOME") or os.path.expanduser("~")
     return Path(home) / ".local/state/whimbrel" if home.startswith("/") else None
+
+
+def _own_users(_environment: Mapping[str, str]) -> object:
+    return tuple(dict.fromkeys((os.geteuid(), 0)))
 
 
 _NODE: Final = (
@@ -212,7 +217,7 @@ _LISTENERS: Final = (
         doc="Clients' certificates that are no longer good: the revocation list of each authority that signs them.",
     ),
     Row(
-        key="listeners.<tcp|tls|ws|wss>.<name>.proxy_protocol",
+        key="listeners.<tcp|tls|ws|wss|unix>.<name>.proxy_protocol",
         field="proxy_protocol",
         shape=Truth(),
         default=False,
@@ -225,6 +230,14 @@ _LISTENERS: Final = (
         shape=Networks(),
         default=("127.0.0.1", "::1"),
         doc="The proxies: with proxy_protocol nobody else may connect.",
+    ),
+    Row(
+        key="listeners.unix.<name>.proxy_trusted",
+        field="trusted_proxies",
+        shape=Users(),
+        default=Computed(text="the broker's own user, and root", compute=_own_users),
+        doc="The users whose processes are proxies, by name or number: with proxy_protocol nobody else may connect. "
+        "The permissions of the socket and its directory must let them in, too.",
     ),
 )
 
@@ -398,7 +411,8 @@ _MQTT: Final = (
         field="max_awaiting_rel",
         shape=Whole(1, _U16),
         default=1024,
-        doc="QoS 2 messages of a client that wait for its PUBREL; one more ends an MQTT 3.1.1 connection.",
+        doc="QoS 2 messages of a client that wait for its PUBREL; one more is refused (MQTT 5). MQTT 3.x has no word "
+        "for that, so there only the packet identifiers limit them.",
     ),
     Row(
         key="mqtt.await_rel_timeout",
@@ -422,6 +436,15 @@ _MQTT: Final = (
         shape=Whole(1, _U32),
         default=1000,
         doc="Messages that wait in a session for room in its window or for its client.",
+    ),
+    Row(
+        key="mqtt.max_mqueue_size",
+        field="max_mqueue_bytes",
+        shape=Size(0, 4 * GB - 1),
+        default="64MB",
+        doc="Bytes of the messages that wait in a session, rounded up to 64 KB; beyond it messages go as if there were "
+        "too many, but for the last one. A message that waits in several sessions counts in each. 0: only their number "
+        "is limited.",
     ),
     Row(
         key="mqtt.mqueue_drop_policy",

@@ -10,7 +10,7 @@ mod farewell;
 pub mod handshake;
 pub mod outgoing;
 
-use crate::decode::{Split, decode, split};
+use crate::decode::{Frame, Split, decode, split, version_of_connect};
 use crate::encode::Naming;
 use crate::limits::Limits;
 use crate::packet::{Packet, Publish, QoS, Version};
@@ -22,6 +22,7 @@ use crate::violation::Violation;
 use aliases::Aliases;
 pub use aliases::Named;
 use authentication::Authentication;
+pub use farewell::Answered;
 use outgoing::{Alias, Fingerprint};
 use std::sync::Arc;
 
@@ -161,7 +162,10 @@ impl Connection {
             Split::Frame(frame) => frame,
             Split::Partial { len } => return Ok(Received::Incomplete(len)),
         };
-        let packet = decode(frame, self.version)?;
+        let packet = match decode(frame, self.version) {
+            Ok(packet) => packet,
+            Err(violation) => return Err(self.misread(frame, violation)),
+        };
         match &packet {
             Packet::Publish(publish) => self.check_publish(publish)?,
             Packet::Connect(connect) => {
@@ -177,6 +181,16 @@ impl Connection {
         Ok(Received::Packet(packet, frame.len))
     }
 
+    /// A CONNECT of MQTT 5 that cannot be read is refused in words (section 4.13.1); earlier versions forbid it
+    /// [MQTT-3.1.4-1].
+    #[cold]
+    fn misread(&mut self, frame: Frame<'_>, violation: Violation) -> Violation {
+        if self.phase == Phase::Opening && version_of_connect(frame.body) == Some(Version::V5) {
+            (self.version, self.phase) = (Version::V5, Phase::Deciding);
+        }
+        violation
+    }
+
     fn packet_max_bytes(&self) -> u32 {
         match self.phase {
             Phase::Open => self.limits.max_packet_size_bytes,
@@ -187,6 +201,9 @@ impl Connection {
 
     fn check_phase(&self, first: u8) -> Decoded<()> {
         let kind = first >> 4;
+        if kind == 0 && self.phase == Phase::Open {
+            return Err(Violation::malformed("packet type that does not exist"));
+        }
         let fits = match (self.role, self.phase) {
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
             (Role::Server, Phase::Opening) => kind == 1,

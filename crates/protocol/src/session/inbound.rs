@@ -27,14 +27,15 @@ struct Awaiting {
 /// The receiving half of a session.
 #[derive(Debug)]
 pub struct Inbound {
-    awaiting_rel: VecDeque<Awaiting>, // sorted by identifier, so that the usual rising order appends
+    #[allow(clippy::box_collection, reason = "most clients never send QoS 2: 8 bytes instead of 32")]
+    awaiting_rel: Option<Box<VecDeque<Awaiting>>>, // sorted by identifier, so that the usual rising order appends
     awaiting_rel_max: u16,
 }
 
 impl Inbound {
     /// Nothing received.
     pub fn new(awaiting_rel_max: u16) -> Inbound {
-        Inbound { awaiting_rel: VecDeque::new(), awaiting_rel_max }
+        Inbound { awaiting_rel: None, awaiting_rel_max }
     }
 
     /// A connection is there: at most `awaiting_rel_max` messages may wait for their PUBREL from now on.
@@ -51,59 +52,66 @@ impl Inbound {
         match self.find(packet_id) {
             // Occupied until PUBREL: before that, the same identifier is the same message [MQTT-4.3.3-10].
             Ok(_) => Accepted::Duplicate,
-            Err(_) if self.awaiting_rel.len() >= usize::from(self.awaiting_rel_max) => {
+            Err(_) if self.awaiting_rel_count() >= usize::from(self.awaiting_rel_max) => {
                 Accepted::Refused(ReasonCode::QUOTA_EXCEEDED)
             }
             Err(place) => {
-                self.awaiting_rel.insert(place, Awaiting { packet_id, since_s: now_ms.div_ceil(1000) as u32 });
+                let since_s = now_ms.div_ceil(1000) as u32;
+                self.awaiting_rel.get_or_insert_default().insert(place, Awaiting { packet_id, since_s });
                 Accepted::Route
             }
         }
     }
 
     fn find(&self, packet_id: u16) -> Result<usize, usize> {
-        self.awaiting_rel.binary_search_by_key(&packet_id, |awaiting| awaiting.packet_id)
+        match &self.awaiting_rel {
+            None => Err(0),
+            Some(awaiting_rel) => awaiting_rel.binary_search_by_key(&packet_id, |awaiting| awaiting.packet_id),
+        }
     }
 
     /// The client is back: time counts from `now_ms` on, because a client that is away cannot send PUBREL.
     pub fn restart_clocks(&mut self, now_ms: u64) {
         let since_s = now_ms.div_ceil(1000) as u32;
-        self.awaiting_rel.iter_mut().for_each(|awaiting| awaiting.since_s = since_s);
+        self.awaiting_rel.iter_mut().flat_map(|all| all.iter_mut()).for_each(|awaiting| awaiting.since_s = since_s);
     }
 
     /// Frees the identifiers that have waited for `timeout_s` seconds; returns how many. A second late at most.
     pub fn expire(&mut self, now_ms: u64, timeout_s: u32) -> usize {
-        let before = self.awaiting_rel.len();
+        let before = self.awaiting_rel_count();
         let now_s = (now_ms / 1000) as u32;
-        self.awaiting_rel.retain(|awaiting| now_s.saturating_sub(awaiting.since_s) < timeout_s);
-        before - self.awaiting_rel.len()
+        if let Some(awaiting_rel) = &mut self.awaiting_rel {
+            awaiting_rel.retain(|awaiting| now_s.saturating_sub(awaiting.since_s) < timeout_s);
+        }
+        before - self.awaiting_rel_count()
     }
 
     /// When `expire` will find something.
     pub fn next_expiry_ms(&self, timeout_s: u32) -> Option<u64> {
-        let oldest_s = self.awaiting_rel.iter().map(|awaiting| awaiting.since_s).min()?;
+        let oldest_s = self.awaiting_rel.as_ref()?.iter().map(|awaiting| awaiting.since_s).min()?;
         Some((u64::from(oldest_s) + u64::from(timeout_s)) * 1000)
     }
 
     /// A PUBREL came in; the reason is that of the PUBCOMP to send [MQTT-4.3.3-11].
     pub fn on_pubrel(&mut self, packet_id: u16) -> ReasonCode {
-        match self.find(packet_id) {
-            Ok(place) => {
-                self.awaiting_rel.remove(place);
+        match (self.find(packet_id), &mut self.awaiting_rel) {
+            (Ok(place), Some(awaiting_rel)) => {
+                awaiting_rel.remove(place);
                 ReasonCode::SUCCESS
             }
-            Err(_) => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+            _ => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
         }
     }
 
-    /// A PUBLISH that was accepted is refused after all (a verdict, a full store): its identifier is free again.
-    pub fn forget(&mut self, packet_id: u16) {
-        self.on_pubrel(packet_id);
+    /// Whether a QoS 2 message with this identifier was taken and waits for its PUBREL: the next PUBLISH with it is the same
+    /// message, about which everything is decided.
+    pub fn holds(&self, packet_id: u16) -> bool {
+        self.find(packet_id).is_ok()
     }
 
     /// QoS 2 messages that wait for PUBREL.
     pub fn awaiting_rel_count(&self) -> usize {
-        self.awaiting_rel.len()
+        self.awaiting_rel.as_ref().map_or(0, |awaiting_rel| awaiting_rel.len())
     }
 }
 

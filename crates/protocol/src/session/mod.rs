@@ -75,14 +75,21 @@ pub struct Session {
 impl Session {
     /// A new session, not connected yet.
     pub fn new(client_id: Arc<str>, limits: &Limits) -> Session {
-        Session {
+        let mut session = Session {
             client_id,
             expiry_s: 0,
             inbound: Inbound::new(limits.max_awaiting_rel),
             outbound: Outbound::new(limits.max_mqueue_len, limits.queue_rules.clone()),
             subscriptions: Subscriptions::default(),
             will: None,
-        }
+        };
+        session.limit(limits);
+        session
+    }
+
+    /// The limits of the zone that its next connection belongs to, as they are now.
+    pub fn limit(&mut self, limits: &Limits) {
+        self.outbound.limit(limits.max_mqueue_len, limits.max_mqueue_bytes, limits.queue_rules.clone());
     }
 
     /// A connection takes the session: what it agreed on is in force from now on.

@@ -116,11 +116,15 @@ pub struct Outbound {
     resent: u16, // slots from here on were in flight before the present connection and are still to be sent again
     looked: u16, // slots before this one were in flight at the last look at what is overdue
     first: u16,
-    unsettled: u16, // slots that are not Settled
-    inflight: u16,  // those of them that the present connection was sent
-    window: u16,    // 0: not connected
+    unsettled: u16,       // slots that are not Settled
+    inflight: u16,        // those of them that the present connection was sent
+    window: u16,          // 0: not connected
+    queue_max_steps: u16, // of QUEUE_STEP_BYTES; 0: no bound
     keeps_bodies: bool,
 }
+
+/// The bound of a queue in bytes is kept in steps, so that a session that never queues pays two bytes for it.
+const QUEUE_STEP_BYTES: u32 = 64 * 1024;
 
 /// All packet identifiers: 1 to 65,535.
 const ID_COUNT: usize = 65_535;
@@ -140,6 +144,7 @@ impl Outbound {
             unsettled: 0,
             inflight: 0,
             window: 0,
+            queue_max_steps: 0,
             keeps_bodies: false,
         }
     }
@@ -152,6 +157,23 @@ impl Outbound {
         self.resent = 0;
         self.looked = 0;
         self.inflight = 0;
+    }
+
+    /// From now on at most `queue_max` messages of `queue_max_bytes` together (0: no bound; rounded up to 64 KiB) wait, by
+    /// `rules`. What waits already is put in the order of the new rules; what is too much goes with the next message that
+    /// must wait.
+    pub fn limit(&mut self, queue_max: u32, queue_max_bytes: u32, rules: Option<Arc<QueueRules>>) {
+        self.queue_max = queue_max;
+        self.queue_max_steps = u16::try_from(queue_max_bytes.div_ceil(QUEUE_STEP_BYTES)).unwrap_or(u16::MAX);
+        if self.rules == rules {
+            return;
+        }
+        let mut before = self.queue.take();
+        self.queued = 0;
+        self.rules = rules;
+        while let Some(delivery) = before.as_mut().and_then(|queue| queue.pop()) {
+            self.append(delivery);
+        }
     }
 
     /// Bodies are kept even if the session ends with its connection: they may be sent again on it.
@@ -249,7 +271,14 @@ impl Outbound {
     /// Whether one more waiting message would push out the oldest.
     #[inline]
     pub fn is_queue_full(&self) -> bool {
-        self.queued >= self.queue_max
+        self.queued >= self.queue_max || self.queue_bytes() > self.queue_max_bytes()
+    }
+
+    fn queue_max_bytes(&self) -> usize {
+        match self.queue_max_steps {
+            0 => usize::MAX,
+            steps => usize::from(steps) * QUEUE_STEP_BYTES as usize,
+        }
     }
 
     /// Takes out, in their order, at most `max` messages that this client got as the member of a group that `wanted`
@@ -299,16 +328,20 @@ impl Outbound {
         }
     }
 
-    /// Drops what is too much: messages beyond the queue's length, and while the client is away, beyond its bytes, because
-    /// nothing else could be done about those. Returns how many.
+    /// Drops what is too much: messages beyond the queue's length or its bytes, but for the last one; and while the client is
+    /// away, beyond the budget of the client, because nothing else could be done about those. Returns how many.
     pub fn shed(&mut self) -> u32 {
+        let queue_max_bytes = self.queue_max_bytes();
         let Some(queue) = self.queue.as_mut() else { return 0 };
         let rules = self.rules.as_deref();
         let max_bytes = rules.map_or(0, |rules| rules.max_bytes);
         let is_counted = max_bytes > 0 && self.window == 0;
         let mut evicted = 0;
         // Unless the zone says otherwise, the oldest: the newest state of a device is worth more.
-        while self.queued > self.queue_max || (is_counted && queue.bytes() > max_bytes) {
+        while self.queued > self.queue_max
+            || (self.queued > 1 && queue.bytes() > queue_max_bytes)
+            || (is_counted && queue.bytes() > max_bytes)
+        {
             if queue.evict(rules).is_none() {
                 break;
             }

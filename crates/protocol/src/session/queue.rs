@@ -142,7 +142,8 @@ impl Queue {
     }
 }
 
-/// Adds to `taken`, up to `max` in all. A lane of nothing else costs what is taken; only a mixed one is looked through.
+/// Adds to `taken`, up to `max` in all. Where the wanted ones stand in front it costs what is taken; a lane that is mixed, or
+/// of which nothing is wanted, is looked through.
 fn take_from(
     lane: &mut VecDeque<Delivery>,
     max: usize,

@@ -75,6 +75,12 @@ pub struct Ingredients {
     flags: [bool; 6],
 }
 
+/// One of the codes that the packet may carry.
+fn fitting(seed: u8, carrier: u16) -> ReasonCode {
+    let all: Vec<ReasonCode> = (0..=255).map(ReasonCode).filter(|reason| reason.fits(carrier)).collect();
+    all[usize::from(seed) % all.len()]
+}
+
 impl Ingredients {
     /// One packet of every type that the version has.
     pub fn packets(&self) -> Vec<Packet<'_>> {
@@ -107,7 +113,7 @@ impl Ingredients {
         let connack = ConnAck {
             // 3.1 has no place for it.
             session_present: self.flags[0] && self.version > Version::V31,
-            reason: self.reason(),
+            reason: self.reason(carrier::CONNACK),
             properties: self.properties(carrier::CONNACK),
         };
         let unsuback_codes: &[u8] = if self.version == Version::V5 { &self.codes } else { &[] };
@@ -128,9 +134,9 @@ impl Ingredients {
     }
 
     /// 3.1.1 has no place for one in most packets, and writes another in CONNACK.
-    fn reason(&self) -> ReasonCode {
+    fn reason(&self, carrier: u16) -> ReasonCode {
         match self.version {
-            Version::V5 => ReasonCode(self.reason),
+            Version::V5 => fitting(self.reason, carrier),
             Version::V31 | Version::V311 => ReasonCode::SUCCESS,
         }
     }
@@ -190,7 +196,7 @@ impl Ingredients {
     }
 
     fn ack(&self, carrier: u16) -> Ack<'_> {
-        Ack { packet_id: self.packet_id, reason: self.reason(), properties: self.properties(carrier) }
+        Ack { packet_id: self.packet_id, reason: self.reason(carrier), properties: self.properties(carrier) }
     }
 
     fn options(&self, bits: u8) -> SubscriptionOptions {
@@ -231,7 +237,7 @@ impl Ingredients {
 
     fn suback(&self, codes: &[u8], carrier: u16) -> SubAck<'_> {
         let known = |code: &u8| match self.version {
-            Version::V5 => ReasonCode(*code),
+            Version::V5 => fitting(*code, carrier),
             Version::V31 => ReasonCode(*code % 3),
             Version::V311 => ReasonCode([0, 1, 2, 0x80][usize::from(*code % 4)]),
         };
@@ -243,7 +249,7 @@ impl Ingredients {
     }
 
     fn farewell(&self, carrier: u16) -> Disconnect<'_> {
-        Disconnect { reason: self.reason(), properties: self.properties(carrier) }
+        Disconnect { reason: self.reason(carrier), properties: self.properties(carrier) }
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::options::LayerOptions;
 use crate::socket::{Moved, Peer, Socket};
 use frames::CloseCode;
-use proxy::{Network, Proxy};
+use proxy::{Proxy, Trusted};
 use tls::{Certificates, HELD_BACK_BYTES_MAX, Tls};
 use websocket::WebSocket;
 
@@ -29,7 +29,7 @@ const WRAPPED_BYTES_MAX: usize = 64 * 1024;
 /// What a listener lays over each of its sockets.
 #[derive(Debug)]
 pub(crate) struct Layering {
-    proxies: Option<Vec<Network>>,
+    proxies: Option<Vec<Trusted>>,
     pub(crate) certificates: Option<Certificates>,
     path: Option<Arc<str>>,
 }
@@ -49,7 +49,7 @@ impl Layering {
         if self.proxies.is_none() && self.certificates.is_none() && self.path.is_none() {
             return Some(Transport { socket, layers: None });
         }
-        if !self.is_trusted(peer) {
+        if !self.is_trusted(&socket, peer) {
             return None;
         }
         let layers = Layers {
@@ -63,11 +63,13 @@ impl Layering {
         Some(Transport { socket, layers: Some(Box::new(layers)) })
     }
 
-    fn is_trusted(&self, peer: &Peer) -> bool {
-        match (&self.proxies, peer) {
-            (Some(proxies), Peer::Net(host, _)) => proxies.iter().any(|network| network.contains(*host)),
-            _ => true,
-        }
+    fn is_trusted(&self, socket: &Socket, peer: &Peer) -> bool {
+        let Some(proxies) = &self.proxies else { return true };
+        let (address, user) = match peer {
+            Peer::Net(host, _) => (Some(*host), None),
+            Peer::Local => (None, socket.peer_user()),
+        };
+        proxies.iter().any(|trusted| trusted.is(address, user))
     }
 }
 

@@ -141,6 +141,34 @@ impl Network {
     }
 }
 
+/// Who may connect with a header: anybody else could claim any address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trusted {
+    /// Proxies that come over the network.
+    Network(Network),
+    /// The user, by number, whose processes may come through a Unix socket.
+    User(u32),
+}
+
+impl Trusted {
+    /// Reads "10.0.0.0/8" or "user:1000".
+    pub fn parse(text: &str) -> Option<Trusted> {
+        match text.strip_prefix("user:") {
+            Some(number) => number.parse().ok().map(Trusted::User),
+            None => Network::parse(text).map(Trusted::Network),
+        }
+    }
+
+    /// Whether it is the proxy at this address; None: a process of this machine, of `user` where the kernel says so.
+    pub fn is(&self, address: Option<IpAddr>, user: Option<u32>) -> bool {
+        match (self, address) {
+            (Trusted::Network(network), Some(address)) => network.contains(address),
+            (Trusted::User(trusted), None) => user == Some(*trusted),
+            _ => false,
+        }
+    }
+}
+
 /// The layer: what came of the header so far.
 #[derive(Debug, Default)]
 pub(super) struct Proxy {

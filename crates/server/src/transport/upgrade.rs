@@ -44,6 +44,8 @@ impl Refusal {
     }
 }
 
+/// The best first. The second is how clients ask that speak MQTT 3.1, which has no word on WebSocket.
+const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 const BAD: &str = "400 Bad Request";
 const UPGRADE: &str = "426 Upgrade Required";
 
@@ -97,14 +99,14 @@ fn accept(request: &Request<'_, '_>, path: &str) -> Result<Vec<u8>, Refusal> {
     }
     let key = one(request, "sec-websocket-key").filter(|key| is_key(key));
     let key = key.ok_or(Refusal::new(BAD, "Sec-WebSocket-Key must be 16 bytes in base64, once"))?;
-    if !has_token(request, "sec-websocket-protocol", "mqtt") {
-        // [MQTT-6.0.0-3]
-        return Err(Refusal::new(BAD, "the subprotocol must be offered: \"Sec-WebSocket-Protocol: mqtt\""));
-    }
+    // [MQTT-6.0.0-3]
+    let is_offered = |name: &&&str| has_token(request, "sec-websocket-protocol", name);
+    let refusal = Refusal::new(BAD, "the subprotocol must be offered: \"Sec-WebSocket-Protocol: mqtt\"");
+    let subprotocol = SUBPROTOCOLS.iter().find(is_offered).ok_or(refusal)?;
     // [MQTT-6.0.0-4]
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n",
+         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n",
         accept_value(key)
     );
     Ok(answer.into_bytes())
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn each_flaw_has_its_status() {
-        let rows: [(usize, &str, &str); 15] = [
+        let rows: [(usize, &str, &str); 16] = [
             (0, "POST /mqtt HTTP/1.1", "405"),
             (0, "GET /mqtt HTTP/1.0", "505"),
             (0, "GET /mqtt HTTP/2.0", "400"),
@@ -214,7 +216,8 @@ mod tests {
             (4, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ", "400"),
             (4, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j*Q==", "400"),
             (5, "Sec-WebSocket-Version: 8", "426"),
-            (6, "Sec-WebSocket-Protocol: mqttv3.1", "400"),
+            (6, "Sec-WebSocket-Protocol: mqttv3.1", "101"),
+            (6, "Sec-WebSocket-Protocol: mqttv5", "400"),
             (6, "X: y", "400"),
             (6, "bad header", "400"),
         ];
@@ -222,6 +225,20 @@ mod tests {
             let mut lines = WHOLE;
             lines[line] = written;
             assert_eq!(status(head(&lines).as_bytes()), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn the_standard_subprotocol_is_chosen_before_that_of_old_clients() {
+        for (offered, chosen) in [("mqttv3.1, mqtt", "mqtt"), ("mqttv3.1", "mqttv3.1")] {
+            let field = format!("Sec-WebSocket-Protocol: {offered}");
+            let mut lines = WHOLE;
+            lines[6] = &field;
+            let Verdict::Accepted { answer, .. } = judge(head(&lines).as_bytes(), "/mqtt") else {
+                panic!("refused")
+            };
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.contains(&format!("\r\nSec-WebSocket-Protocol: {chosen}\r\n")), "{answer}");
         }
     }
 

@@ -22,12 +22,15 @@ const EXHAUSTED_LOG_MS: u64 = 60_000;
 const EXHAUSTED_REST_MS: u64 = 100;
 
 impl Worker {
-    /// Watches the listeners from now on.
+    /// Watches the listeners from now on, unless the broker stops.
     pub(super) fn open_listeners(&mut self) {
         (0..self.shared.listeners.len()).for_each(|index| self.open_listener(index as u16));
     }
 
     fn open_listener(&mut self, index: u16) {
+        if self.stop_by_ms.is_some() {
+            return;
+        }
         // Exclusive: one worker wakes for a connection, not all of them.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
         let listener = &self.shared.listeners[usize::from(index)];
@@ -43,9 +46,7 @@ impl Worker {
 
     /// A listener that let in too many may let in more.
     pub(super) fn wake_listener(&mut self, index: u16) {
-        if self.stop_by_ms.is_none() {
-            self.open_listener(index);
-        }
+        self.open_listener(index);
     }
 
     /// More connections come than the listener takes: the kernel keeps them until this worker looks again.
@@ -93,7 +94,7 @@ impl Worker {
         self.events.push(Event::Log { level: 30, text });
     }
 
-    fn welcome(&mut self, arrival: Arrival) {
+    pub(super) fn welcome(&mut self, arrival: Arrival) {
         let connection = Connection::new(Role::Server, Arc::clone(&arrival.limits), self.now.ms);
         self.shared.gauges.connections.add(1);
         self.seat(arrival, connection);
@@ -128,5 +129,28 @@ impl Worker {
             client.reminder_ms = due_ms;
             self.timers.arm(due_ms, Subject::Client(slot, client.epoch));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::super::alone;
+    use crate::mailbox::Mail;
+
+    #[test]
+    fn a_worker_that_stops_lets_nobody_in_any_more() {
+        let listener = alone::listener();
+        let address = listener.address.clone();
+        let mut worker = alone::worker_of(vec![listener]);
+        worker.accept_again_ms = Some(0); // Descriptors had run out a moment before.
+        worker.stop(0);
+        worker.fire_timers();
+        worker.shared.mailboxes[0].post([Mail::Open]);
+        worker.take_mail();
+        let _waiting = TcpStream::connect(address).unwrap();
+        worker.turn();
+        assert_eq!(worker.clients.len(), 0);
     }
 }

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use whimbrel_protocol::ReasonCode;
 use whimbrel_protocol::packet::Publish;
 
+use crate::answer::Answer;
+
 /// Verdicts remembered for one client.
 const VERDICTS_MAX: usize = 32;
 /// Verdicts about longer topics are not remembered; bytes.
@@ -20,7 +22,7 @@ struct Verdict {
     topic: Box<str>,
     qos: u8,
     retain: bool,
-    reason: ReasonCode,
+    answer: Answer,
     until_ms: u64,
 }
 
@@ -46,19 +48,19 @@ impl Verdicts {
     }
 
     /// What was answered about such a publish.
-    pub(super) fn find(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Option<ReasonCode> {
+    pub(super) fn find(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Option<&Answer> {
         let is_it = |known: &&Verdict| {
             known.until_ms > now_ms
                 && known.qos == publish.qos as u8
                 && known.retain == publish.retain
                 && *known.topic == *topic
         };
-        self.known.iter().find(is_it).map(|known| known.reason)
+        self.known.iter().find(is_it).map(|known| &known.answer)
     }
 
     /// Remembers a yes or a no. Anything else says that nobody could decide, and the next publish asks again.
-    pub(super) fn remember(&mut self, topic: &str, publish: &Publish<'_>, reason: ReasonCode, now_ms: u64) {
-        let is_verdict = matches!(reason, ReasonCode::SUCCESS | ReasonCode::NOT_AUTHORIZED);
+    pub(super) fn remember(&mut self, topic: &str, publish: &Publish<'_>, answer: &Answer, now_ms: u64) {
+        let is_verdict = matches!(answer.reason, ReasonCode::SUCCESS | ReasonCode::NOT_AUTHORIZED);
         if !is_verdict || topic.len() > TOPIC_LEN_MAX {
             return;
         }
@@ -66,6 +68,7 @@ impl Verdicts {
             self.known.pop_front();
         }
         let (qos, retain) = (publish.qos as u8, publish.retain);
-        self.known.push_back(Verdict { topic: topic.into(), qos, retain, reason, until_ms: now_ms + VERDICT_LIFE_MS });
+        let (answer, until_ms) = (answer.clone(), now_ms + VERDICT_LIFE_MS);
+        self.known.push_back(Verdict { topic: topic.into(), qos, retain, answer, until_ms });
     }
 }

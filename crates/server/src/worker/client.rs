@@ -17,6 +17,9 @@ use crate::pace::Pace;
 use crate::socket::{Moved, Peer};
 use crate::transport::Transport;
 
+/// An outbox of so many bytes is written before the turn ends.
+const FLUSH_EARLY_BYTES: usize = 256 * 1024;
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -45,6 +48,8 @@ pub(super) struct Client {
     /// The kernel took less than there was; it tells when it takes more, and then `is_writable` is set.
     pub(super) awaits_writable: bool,
     pub(super) is_writable: bool,
+    /// The kernel took less than there was in this turn: it is not asked again before the end of the turn.
+    pub(super) is_choked: bool,
     pub(super) is_superuser: bool,
     /// The client was told that the connection ends: what is in the outbox goes out, and nothing else happens.
     pub(super) is_leaving: bool,
@@ -107,6 +112,7 @@ impl Client {
             is_dirty: false,
             awaits_writable: false,
             is_writable: false,
+            is_choked: false,
             is_superuser: false,
             is_leaving: false,
         }
@@ -115,7 +121,13 @@ impl Client {
     /// Whether more may be encoded for it, and read from it.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.outbox.len() < self.connection.limits().max_outbox_bytes as usize && !self.is_leaving
+        self.outbox.len() < self.outbox_max() && !self.is_leaving
+    }
+
+    /// Unsent bytes beyond which nothing more is encoded for it.
+    #[inline]
+    pub(super) fn outbox_max(&self) -> usize {
+        self.connection.limits().max_outbox_bytes as usize
     }
 
     /// Whether it waits for an answer of Python, and must not be read.
@@ -128,6 +140,16 @@ impl Client {
     pub(super) fn write_out(&mut self, spares: &mut Spares, counts: &mut Counts) {
         if let (Moved::Bytes(count), _) = self.outbox.flush(&mut self.socket, spares) {
             counts.bytes_sent += count as u64;
+        }
+    }
+
+    /// Writes a burst before the turn ends: it leaves in pieces, instead of being dropped for want of room.
+    #[inline]
+    pub(super) fn flush_early(&mut self, spares: &mut Spares, counts: &mut Counts) {
+        let is_burst = self.outbox.len() >= FLUSH_EARLY_BYTES.min(self.outbox_max());
+        if is_burst && !self.awaits_writable && !self.is_choked {
+            self.write_out(spares, counts);
+            self.is_choked = self.outbox.len() > 0;
         }
     }
 
@@ -195,5 +217,39 @@ impl From<Violation> for End {
             _ => "protocol_error",
         };
         End::told(word, violation.reason, violation.what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use whimbrel_protocol::connection::Role;
+
+    use super::*;
+    use crate::options::LayerOptions;
+    use crate::socket::Socket;
+    use crate::transport::Layering;
+
+    #[test]
+    fn a_socket_that_is_full_is_asked_once_a_turn() {
+        let flags = SocketFlags::NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let layering = Layering::load(&LayerOptions::default()).unwrap();
+        let socket = layering.lay_over(Socket::new(ours), &Peer::Local).unwrap();
+        let limits = Arc::new(Limits { max_outbox_bytes: u32::MAX, ..Limits::default() });
+        let connection = Connection::new(Role::Server, Arc::clone(&limits), 0);
+        let arrival = Arrival { socket, peer: Peer::Local, listener: 0, limits };
+        let mut client = Client::new(arrival, connection, 1, 0);
+        let (mut spares, mut counts) = (Spares::default(), Counts::default());
+        client.outbox.tail(&mut spares).resize(10_000_000, 0);
+        client.flush_early(&mut spares, &mut counts);
+        let sent = counts.bytes_sent;
+        assert!(sent > 0 && client.outbox.len() > FLUSH_EARLY_BYTES);
+        while let Moved::Bytes(1..) = Socket::read(&Socket::new(theirs.try_clone().unwrap()), &mut [0; 65_536]) {}
+        client.flush_early(&mut spares, &mut counts);
+        assert_eq!(counts.bytes_sent, sent, "each further message of the turn would cost a call");
+        client.is_choked = false; // As at the end of a turn.
+        client.flush_early(&mut spares, &mut counts);
+        assert!(counts.bytes_sent > sent);
     }
 }

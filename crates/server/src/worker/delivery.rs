@@ -16,10 +16,11 @@ use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Outbou
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
 use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
 
-use super::Worker;
 use super::client::{Client, End};
 use super::inbound::Step;
 use super::outbox::{SHARED_MIN_BYTES, Spares};
+use super::{Now, Worker};
+use crate::answer::Answer;
 use crate::event::Event;
 use crate::ledger::Counts;
 use crate::mailbox::Mail;
@@ -70,6 +71,19 @@ impl Frames {
             self.known.push((shape, range.clone(), layout));
         }
         Some((range, layout))
+    }
+
+    /// The encoding for one client that subscribed; None: longer than it takes.
+    #[inline]
+    fn fit_target(
+        &mut self,
+        client: &mut Client,
+        target: &Target,
+        passing: &Passing<'_>,
+        (qos, retain): (QoS, bool),
+    ) -> Option<Fitting> {
+        let shape = Shape { version: client.connection.version(), qos, retain, naming: Naming::Topic };
+        self.fit(client, shape, &passing.publication, identifiers_for(target, shape.version))
     }
 
     /// The encoding for one client; None: longer than it takes [MQTT-3.1.2-24].
@@ -135,6 +149,25 @@ impl Frames {
             client.connection.commit_alias(publication.topic, fingerprint, alias);
         }
     }
+
+    /// A message leaves for a client that has room.
+    #[inline]
+    fn send(
+        &mut self,
+        client: &mut Client,
+        (spares, counts): (&mut Spares, &mut Counts),
+        passing: &mut Passing<'_>,
+        (fitting, qos, packet_id): (Fitting, QoS, u16),
+    ) {
+        let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
+        self.put((client, spares), &passing.publication, fitting, packet_id);
+        if is_shared {
+            client.outbox.share(&passing.owned());
+        }
+        count_sent(counts, qos, passing.is_sys);
+        count_first(counts, qos);
+        client.flush_early(spares, counts);
+    }
 }
 
 /// What came of a delivery to one target.
@@ -163,14 +196,14 @@ pub(super) struct Passing<'a> {
 }
 
 impl<'a> Passing<'a> {
-    pub(super) fn from_message(message: &'a Arc<Message>, now_ms: u64) -> Passing<'a> {
+    pub(super) fn from_message(message: &'a Arc<Message>, now: Now) -> Passing<'a> {
         Passing {
-            publication: message.publication(now_ms),
+            publication: message.publication(now.steady_ms),
             qos: message.qos,
             retain: message.retain,
             client_id: None,
             publisher: None,
-            received_ms: now_ms,
+            received_ms: now.steady_ms,
             is_sys: message.topic().is_sys(),
             owned: Some(Arc::clone(message)),
         }
@@ -196,7 +229,7 @@ impl<'a> Passing<'a> {
 
     pub(super) fn owned(&mut self) -> Arc<Message> {
         let owned = self.owned.get_or_insert_with(|| {
-            let client_id = self.client_id.take().unwrap_or_else(|| Arc::from(""));
+            let client_id = self.client_id.clone().unwrap_or_else(|| Arc::from(""));
             let origin = Origin { client_id, received_ms: self.received_ms };
             Arc::new(Message::new(&self.publication, self.qos, self.retain, origin))
         });
@@ -211,7 +244,7 @@ impl Worker {
         &mut self,
         slot: u32,
         publish: &Publish<'_>,
-        answer: Option<&[ReasonCode]>,
+        answer: Option<&[Answer]>,
     ) -> Result<Step, End> {
         let named = match self.clients[slot as usize].connection.name(publish) {
             Ok(named) => named,
@@ -230,7 +263,8 @@ impl Worker {
         };
         self.count_received(publish.qos);
         if verdict.is_error() {
-            self.refuse_publish(slot, publish, verdict);
+            let words = self.words_about(slot, publish, topic, answer);
+            self.refuse_publish(slot, publish, &Answer { reason: verdict, words });
             return Ok(Step::Next);
         }
         let now_ms = self.now.ms;
@@ -250,7 +284,7 @@ impl Worker {
             Accepted::Refused(reason) => {
                 self.counts.publish_dropped += 1;
                 self.check_quota(slot)?;
-                self.acknowledge(slot, publish, reason);
+                self.refuse_message(slot, publish, &Answer::in_words(reason, TOO_MANY));
             }
         }
         Ok(Step::Next)
@@ -289,8 +323,6 @@ impl Worker {
         };
         self.counts.puback_sent += u64::from(first == 0x40);
         self.counts.pubrec_sent += u64::from(first == 0x50);
-        self.counts.publish_error += u64::from(reason.is_error());
-        self.counts.publish_auth_error += u64::from(reason == ReasonCode::NOT_AUTHORIZED);
         self.counts.packets_sent += 1;
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
@@ -300,15 +332,9 @@ impl Worker {
     }
 
     /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
-    fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, reason: ReasonCode) {
-        if publish.qos == QoS::ExactlyOnce
-            && let Some(seat) = self.seat_of(slot)
-        {
-            // The refusal frees the identifier for the client's next message, so it must be free here, too.
-            seat.session.inbound.forget(publish.packet_id);
-        }
+    fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, answer: &Answer) {
         self.counts.publish_refused += 1;
-        self.acknowledge(slot, publish, reason);
+        self.refuse_message(slot, publish, answer);
     }
 
     /// A PUBLISH whose topic alias stands for nothing: it came, and its connection ends.
@@ -322,8 +348,7 @@ impl Worker {
     #[inline]
     fn route_publish(&mut self, slot: u32, publish: &Publish<'_>, topic: Topic<'_>) -> usize {
         let publisher = self.clients[slot as usize].session;
-        let client_id =
-            publisher.and_then(|seat| self.sessions.get(seat)).map(|seat| Arc::clone(&seat.session.client_id));
+        let client_id = publisher.and_then(|seat| self.speaker_id(seat));
         let properties = forwarded_properties(publish.properties);
         let mut passing = Passing {
             publication: Publication::new(publish, topic, &properties),
@@ -335,9 +360,25 @@ impl Worker {
             is_sys: topic.is_sys(),
             owned: None,
         };
+        // Before the look for receivers: who subscribes between the two gets it as a retained message.
+        if passing.retain {
+            self.retain(&mut passing);
+        }
         let matches = self.matches_for(slot, topic);
         self.counts.routed_clients += 1;
-        self.route(&mut passing, &matches)
+        let receivers = self.route(&mut passing, &matches);
+        self.speaker = publisher.zip(passing.client_id);
+        receivers
+    }
+
+    /// The client identifier of the publishing session. Who spoke last mostly speaks on, and then nothing is counted up and
+    /// down again for it.
+    #[inline]
+    fn speaker_id(&mut self, seat: u32) -> Option<Arc<str>> {
+        match self.speaker.take() {
+            Some((last, client_id)) if last == seat => Some(client_id),
+            _ => self.sessions.get(seat).map(|seat| Arc::clone(&seat.session.client_id)),
+        }
     }
 
     /// The matches of a topic: the connection's memo, else the worker's cache, else the table.
@@ -349,6 +390,8 @@ impl Worker {
             Some(memo) if memo.generation == generation && *memo.topic == *topic.as_str() => Rc::clone(memo),
             _ => {
                 let matches = self.cache.find(&self.shared.router, topic);
+                // Also where the cache knew it: a topic must come twice to be there.
+                self.effort += matches.steps;
                 // A connection that falls silent keeps its memo, so it must be small.
                 client.memo = (matches.size_bytes() <= MEMO_MAX_BYTES).then(|| Rc::clone(&matches));
                 matches
@@ -358,7 +401,10 @@ impl Worker {
 
     /// Routes a message from inside: a publish by Python, or a will, whose session is the publisher.
     pub(super) fn route_message(&mut self, message: &Arc<Message>, publisher: Option<u32>) -> usize {
-        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now.steady_ms) };
+        let mut passing = Passing { publisher, ..Passing::from_message(message, self.now) };
+        if passing.retain {
+            self.retain(&mut passing);
+        }
         let matches = self.cache.find(&self.shared.router, passing.publication.topic);
         self.route(&mut passing, &matches)
     }
@@ -367,14 +413,12 @@ impl Worker {
     fn route(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
         self.counts.messages_publish += u64::from(!passing.is_sys);
         self.counts.routed_sys += u64::from(passing.is_sys);
-        if passing.retain {
-            self.retain(passing);
-        }
         if matches.is_empty() {
             self.count_unwanted(passing);
             return 0;
         }
         self.counts.deliveries_wanted += matches.home.len() as u64;
+        self.effort += matches.len();
         self.deliver(passing, &matches.home);
         for group in &matches.away {
             self.deliver_away(passing, group);
@@ -404,7 +448,9 @@ impl Worker {
     fn retain(&mut self, passing: &mut Passing<'_>) {
         let message = passing.owned();
         let mut retained = self.shared.router.retained.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = retained.size_bytes();
         self.counts.retained_refused += u64::from(retained.store(message) == StoreOutcome::Refused);
+        self.counts.memory_released += before.saturating_sub(retained.size_bytes()) as u64;
         let next_ms = retained.next_expiry_ms();
         drop(retained);
         next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
@@ -414,9 +460,9 @@ impl Worker {
         let message = passing.owned();
         if group.owner != TAPS {
             let mail = Mail::Deliver(message, Arc::clone(&group.targets));
-            self.outgoing_len += 1;
             self.counts.deliveries_wanted += group.targets.len() as u64;
             self.counts.deliveries_posted += group.targets.len() as u64;
+            self.outgoing_weight += mail.weight();
             self.outgoing[usize::from(group.owner)].push(mail);
             return;
         }
@@ -440,7 +486,7 @@ impl Worker {
 
     /// Mail from another worker.
     pub(super) fn deliver_mail(&mut self, message: &Arc<Message>, targets: &[Target]) {
-        let mut passing = Passing::from_message(message, self.now.steady_ms);
+        let mut passing = Passing::from_message(message, self.now);
         self.counts.deliveries_arrived += targets.len() as u64;
         self.deliver(&mut passing, targets);
     }
@@ -486,15 +532,12 @@ impl Worker {
         let mut client = slot.and_then(|slot| self.clients.get_mut(slot as usize));
         let mut frame = None;
         if let Some(client) = client.as_deref_mut() {
-            let shape = Shape { version: client.connection.version(), qos, retain, naming: Naming::Topic };
-            let identifiers = identifiers_for(target, shape.version);
-            frame = self.frames.fit(client, shape, &passing.publication, identifiers);
+            frame = self.frames.fit_target(client, target, passing, (qos, retain));
+            if frame.is_none() && SHARED && !is_last_resort {
+                return Delivered::Refused; // Another member may take it (section 3.1.2.11.4).
+            }
             if frame.is_none() {
-                if SHARED && !is_last_resort {
-                    return Delivered::Refused; // Another member may take it (section 3.1.2.11.4).
-                }
-                self.counts.delivery_dropped += 1;
-                self.counts.delivery_dropped_too_large += 1; // [MQTT-3.1.2-25]
+                count_too_large(&mut self.counts);
                 return Delivered::Settled;
             }
         }
@@ -511,20 +554,9 @@ impl Worker {
         };
         match (offered, client, frame) {
             (Offered::Send(packet_id), Some(client), Some(fitting)) => {
-                let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
-                self.frames.put((client, &mut self.spares), &passing.publication, fitting, packet_id);
-                if is_shared {
-                    client.outbox.share(&passing.owned());
-                }
-                count_sent(&mut self.counts, qos, passing.is_sys);
-                count_first(&mut self.counts, qos);
-                if client.outbox.len() >= FLUSH_EARLY_BYTES && !client.awaits_writable {
-                    // A burst of one turn to one client leaves in pieces, instead of being dropped for want of room.
-                    client.write_out(&mut self.spares, &mut self.counts);
-                }
-                if let Some(slot) = slot {
-                    self.mark_dirty(slot);
-                }
+                let (spares, counts) = (&mut self.spares, &mut self.counts);
+                self.frames.send(client, (spares, counts), passing, (fitting, qos, packet_id));
+                slot.into_iter().for_each(|slot| self.mark_dirty(slot));
             }
             (offered, client, _) => {
                 let is_budgeted = client.is_some_and(|client| client.connection.limits().force_shutdown_bytes > 0);
@@ -565,8 +597,9 @@ impl Worker {
         self.frames.clear();
         let Some(fitting) = self.frames.fit(client, shape, &publication, identifiers) else {
             // What was sent once, when the client took larger packets, has been delivered.
-            self.counts.delivery_dropped += u64::from(!dup);
-            self.counts.delivery_dropped_too_large += u64::from(!dup);
+            if !dup {
+                count_too_large(&mut self.counts);
+            }
             return false;
         };
         self.frames.bytes[fitting.0.start] |= u8::from(dup) << 3;
@@ -593,7 +626,7 @@ impl Worker {
                 self.counts.acks_missing += 1;
                 self.abandon(seat_slot, packet_id);
             }
-            Resend::PubRel => self.send_pubrel(slot, packet_id, ReasonCode::SUCCESS),
+            Resend::PubRel => self.send_pubrel(slot, packet_id),
         }
         true
     }
@@ -612,8 +645,8 @@ impl Worker {
 /// Matches that a connection's memo may hold; beyond it the worker's cache serves.
 const MEMO_MAX_BYTES: usize = 4096;
 
-/// An outbox of so many bytes is written before the turn ends.
-const FLUSH_EARLY_BYTES: usize = 256 * 1024;
+/// Why a QoS 2 message is refused that its sender was granted.
+const TOO_MANY: &str = "more QoS 2 messages without PUBREL than max_awaiting_rel";
 
 const NOBODY: ReasonCode = ReasonCode::NO_MATCHING_SUBSCRIBERS;
 
@@ -641,6 +674,12 @@ fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {
     target.identifiers.as_deref().filter(|_| version == Version::V5)
 }
 
+/// Larger than its receiver takes [MQTT-3.1.2-25].
+fn count_too_large(counts: &mut Counts) {
+    counts.delivery_dropped += 1;
+    counts.delivery_dropped_too_large += 1;
+}
+
 /// Notes a message that its session's client is sent for the first time.
 #[inline]
 fn count_first(counts: &mut Counts, qos: QoS) {
@@ -665,26 +704,10 @@ fn count_sent(counts: &mut Counts, qos: QoS, is_sys: bool) {
 
 #[cfg(test)]
 mod tests {
-    use whimbrel_protocol::Limits;
-    use whimbrel_protocol::properties::Properties;
-    use whimbrel_router::{Retained, Router};
+    use std::io::Write;
 
+    use super::super::alone;
     use super::*;
-    use crate::shared::Shared;
-
-    fn lone_worker() -> Worker {
-        let router = Router::new(Retained::new(1, 1));
-        let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 1).unwrap());
-        let poll = Worker::prepare(&shared, 0).unwrap();
-        Worker::new(&shared, 0, poll)
-    }
-
-    fn message() -> Arc<Message> {
-        let topic = Topic::new("t").unwrap();
-        let publication = Publication { topic, properties: Properties::default(), expiry_s: None, payload: b"x" };
-        let origin = Origin { client_id: "p".into(), received_ms: 0 };
-        Arc::new(Message::new(&publication, QoS::AtLeastOnce, false, origin))
-    }
 
     fn target(slot: u32) -> Target {
         let (qos, audience) = (QoS::AtLeastOnce, Audience::All);
@@ -693,17 +716,36 @@ mod tests {
 
     #[test]
     fn mail_for_a_session_that_has_ended_meanwhile_is_counted() {
-        let mut worker = lone_worker();
-        worker.deliver_mail(&message(), &[target(0)]);
+        let mut worker = alone::worker();
+        worker.deliver_mail(&alone::message(None, 0), &[target(0)]);
         assert_eq!((worker.counts.delivery_dropped, worker.counts.delivery_dropped_session_ended), (1, 1));
     }
 
     #[test]
     fn a_message_for_a_tap_that_was_closed_meanwhile_is_counted() {
-        let mut worker = lone_worker();
-        let message = message();
-        let mut passing = Passing::from_message(&message, 0);
+        let mut worker = alone::worker();
+        let message = alone::message(None, 0);
+        let mut passing = Passing::from_message(&message, worker.now);
         worker.deliver_away(&mut passing, &Group { owner: TAPS, targets: Arc::from([target(0)]) });
         assert_eq!(worker.counts.taps_dropped, 1);
+    }
+
+    #[test]
+    fn a_message_names_the_session_that_published_it_also_where_a_slot_has_a_new_owner() {
+        let mut worker = alone::worker_of(vec![alone::listener()]);
+        let mut named = Vec::new();
+        for id in ["a", "b"] {
+            let mut client = alone::client(&mut worker);
+            client.write_all(&[b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01", id.as_bytes()].concat()).unwrap();
+            for _ in 0..2 {
+                client.write_all(b"\x31\x04\x00\x01tx").unwrap();
+                worker.turn();
+                let retained = worker.shared.router.retained.read().unwrap();
+                named.push(retained.get(Topic::new("t").unwrap()).map(|message| message.origin.client_id.to_string()));
+            }
+            drop(client);
+            worker.turn();
+        }
+        assert_eq!(named.iter().flatten().collect::<Vec<_>>(), ["a", "a", "b", "b"]);
     }
 }

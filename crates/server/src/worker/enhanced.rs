@@ -12,6 +12,7 @@ use whimbrel_protocol::{ReasonCode, Violation};
 use super::Worker;
 use super::client::{End, Parked, Question};
 use super::inbound::Step;
+use crate::answer::Answer;
 use crate::event::{EnhancedAuthenticate, Event};
 use crate::shared::Interest;
 
@@ -19,7 +20,7 @@ use crate::shared::Interest;
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// Success, "continue authentication", or an error.
-    pub(super) reason: ReasonCode,
+    pub(super) answer: Answer,
     /// Authentication Data for the client.
     pub(super) auth_data: Option<Secret>,
     pub(super) is_superuser: bool,
@@ -28,7 +29,7 @@ pub(super) struct Outcome {
 impl Outcome {
     /// Nobody answered in time.
     pub(super) const UNANSWERED: Outcome =
-        Outcome { reason: ReasonCode::SERVER_UNAVAILABLE, auth_data: None, is_superuser: false };
+        Outcome { answer: Answer::new(ReasonCode::SERVER_UNAVAILABLE), auth_data: None, is_superuser: false };
 }
 
 const NO_METHOD: &str = "authentication method not supported";
@@ -99,15 +100,18 @@ impl Worker {
         let Some(Parked { question: Question::Exchange(request), rest, .. }) = self.unpark(ticket, is_asked) else {
             return;
         };
-        match (outcome.reason, request) {
+        match (outcome.answer.reason, request) {
             (ReasonCode::CONTINUE_AUTHENTICATION, request) => self.challenge(slot, request, outcome.auth_data, &rest),
             (ReasonCode::SUCCESS, Some(mut request)) => {
                 request.auth_data = outcome.auth_data;
                 self.let_in(slot, request, outcome.is_superuser, rest);
             }
             (ReasonCode::SUCCESS, None) => self.confirm(slot, outcome, &rest),
-            (reason, Some(_)) => self.end(slot, End::refused(reason)),
-            (reason, None) => self.end(slot, End::told("not_authorized", while_open(reason), "not authenticated anew")),
+            (_, Some(_)) => self.refuse_entry(slot, &outcome.answer),
+            (reason, None) => {
+                let words = outcome.answer.words.as_deref().unwrap_or("not authenticated anew");
+                self.dismiss(slot, End::told("not_authorized", while_open(reason), ""), words);
+            }
         }
     }
 

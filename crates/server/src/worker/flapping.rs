@@ -12,7 +12,7 @@ impl Worker {
     /// A connection that had a session has ended.
     pub(super) fn note_end(&mut self, seat: u32, end: End) {
         let Some(rule) = self.shared.flapping else { return };
-        let Some(seat) = self.sessions.get(seat).filter(|_| end != End::SHUTDOWN) else { return };
+        let Some(seat) = self.sessions.get(seat).filter(|_| end.word != End::SHUTDOWN.word) else { return };
         let client_id = Arc::clone(&seat.session.client_id);
         if !self.flaps.note(&rule, &client_id, self.now.ms) {
             return;

@@ -21,15 +21,16 @@ impl Worker {
         }
     }
 
-    /// Notes that the window opened: what waits, if anything does, moves at the end of the turn, and the groups of a
-    /// member that was busy hear that it is less so.
+    /// Notes that the window opened: what waits, if anything does, moves at the end of the turn, retained messages included,
+    /// and the groups of a member that was busy hear that it is less so.
     #[inline]
     pub(super) fn pump_later(&mut self, slot: u32) {
         let Some(seat) = self.clients[slot as usize].session.and_then(|seat| self.sessions.get(seat)) else {
             return;
         };
         let was_busy = |presence: &Arc<Presence>| presence.bits() != 0;
-        if seat.session.outbound.can_go_on() || self.sessions.presence(seat).is_some_and(was_busy) {
+        let is_replayed = seat.replays.is_some();
+        if seat.session.outbound.can_go_on() || is_replayed || self.sessions.presence(seat).is_some_and(was_busy) {
             self.mark_dirty(slot);
         }
     }
@@ -45,6 +46,7 @@ impl Worker {
             self.flush(slot);
             if let Some(seat) = self.clients.get(slot as usize).and_then(|client| client.session) {
                 self.note_room(seat);
+                self.go_on_replaying(seat);
             }
             self.check_budget(slot);
         }
@@ -78,8 +80,9 @@ impl Worker {
         }
     }
 
-    fn flush(&mut self, slot: u32) {
+    pub(super) fn flush(&mut self, slot: u32) {
         let client = &mut self.clients[slot as usize];
+        client.is_choked = false;
         if client.awaits_writable && !client.is_writable {
             return; // The kernel said that it takes nothing, and has not said otherwise since.
         }

@@ -16,6 +16,7 @@ use super::client::{Arrival, Client, End, Parked, Question};
 use super::enhanced::Outcome;
 use super::inbound::Step;
 use super::{Handoff, Worker};
+use crate::answer::Answer;
 use crate::event::{Action, Authenticate, Authorize, Connected, Event};
 use crate::mailbox::Mail;
 use crate::shared::Interest;
@@ -117,7 +118,7 @@ impl Worker {
     pub(super) fn on_authenticated(
         &mut self,
         ticket: u64,
-        reason: ReasonCode,
+        answer: &Answer,
         (is_superuser, is_anonymous): (bool, bool),
     ) {
         let slot = ticket as u32;
@@ -125,11 +126,12 @@ impl Worker {
         let Some(Parked { question: Question::Entry(request), rest, .. }) = self.unpark(ticket, is_asked) else {
             return;
         };
-        self.counts.client_auth_success += u64::from(reason == ReasonCode::SUCCESS);
-        self.counts.client_auth_failure += u64::from(reason != ReasonCode::SUCCESS);
-        self.counts.client_auth_anonymous += u64::from(reason == ReasonCode::SUCCESS && is_anonymous);
-        if reason != ReasonCode::SUCCESS {
-            self.end(slot, End::refused(reason));
+        let is_success = answer.reason == ReasonCode::SUCCESS;
+        self.counts.client_auth_success += u64::from(is_success);
+        self.counts.client_auth_failure += u64::from(!is_success);
+        self.counts.client_auth_anonymous += u64::from(is_success && is_anonymous);
+        if !is_success {
+            self.refuse_entry(slot, answer);
         } else {
             self.let_in(slot, request, is_superuser, rest);
         }
@@ -145,18 +147,23 @@ impl Worker {
         }
     }
 
-    /// An answer came (`reasons`: one for each topic, not empty): the client enters, or its packet is handled again.
-    pub(super) fn on_authorized(&mut self, ticket: u64, reasons: &[ReasonCode]) {
+    /// A hook refused the client, in its own words.
+    pub(super) fn refuse_entry(&mut self, slot: u32, answer: &Answer) {
+        self.dismiss(slot, End::refused(answer.reason), answer.told());
+    }
+
+    /// An answer came (`answers`: one for each topic, not empty): the client enters, or its packet is handled again.
+    pub(super) fn on_authorized(&mut self, ticket: u64, answers: &[Answer]) {
         let slot = ticket as u32;
         let is_asked = |question: &Question| matches!(question, Question::Will(_) | Question::Packet);
         let Some(parked) = self.unpark(ticket, is_asked) else { return };
         if matches!(parked.question, Question::Will(_)) {
-            self.count_verdict(reasons[0]);
+            self.count_verdict(answers[0].reason);
         }
-        match (parked.question, reasons[0]) {
+        match (parked.question, answers[0].reason) {
             (Question::Will(request), ReasonCode::SUCCESS) => self.admit_with(slot, request, false, parked.rest),
-            (Question::Will(_), reason) => self.end(slot, End::refused(reason)),
-            (_, _) => self.go_on(slot, &parked.rest, Some(reasons)),
+            (Question::Will(_), _) => self.refuse_entry(slot, &answers[0]),
+            (_, _) => self.go_on(slot, &parked.rest, Some(answers)),
         }
     }
 
@@ -174,11 +181,15 @@ impl Worker {
         let Some(parked) = &self.clients[slot as usize].parked else { return };
         let ticket = parked.ticket;
         match parked.question {
-            Question::Entry(_) => self.on_authenticated(ticket, ReasonCode::SERVER_UNAVAILABLE, (false, false)),
-            Question::Will(_) => self.on_authorized(ticket, &[ReasonCode::SERVER_UNAVAILABLE]),
+            Question::Entry(_) => {
+                self.on_authenticated(ticket, &Answer::new(ReasonCode::SERVER_UNAVAILABLE), (false, false));
+            }
+            Question::Will(_) => self.on_authorized(ticket, &[Answer::new(ReasonCode::SERVER_UNAVAILABLE)]),
             Question::Exchange(_) => self.on_enhanced(ticket, Outcome::UNANSWERED),
             Question::Challenged(_) => self.end(slot, End::IDLE),
-            Question::Packet => self.on_authorized(ticket, &[ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR]),
+            Question::Packet => {
+                self.on_authorized(ticket, &[Answer::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)]);
+            }
             Question::Tokens => {} // Nobody was asked.
         }
     }
@@ -261,23 +272,31 @@ impl Worker {
         self.arm(slot);
         self.go_on_replaying(seat);
         self.notice_connected(slot, request, session_present);
-        self.publish_present(slot, request);
+        // At once, not at the end of the turn: there is one CONNACK a connection, so nothing is saved by gathering, and
+        // clients that come in crowds go on while this worker reads the next one.
+        self.flush(slot);
+        if self.clients.contains(slot as usize) {
+            self.publish_present(slot, request);
+        }
     }
 
-    fn attach(&mut self, slot: u32, seat_slot: u32, request: &Request, is_superuser: bool) {
+    pub(super) fn attach(&mut self, slot: u32, seat_slot: u32, request: &Request, is_superuser: bool) {
         let client = &mut self.clients[slot as usize];
         client.session = Some(seat_slot);
         client.is_superuser = is_superuser;
         client.connection.open(request.keep_alive_s, request.max_packet_bytes, self.now.ms);
         client.connection.grant_aliases(request.topic_alias_max);
-        let agreed = Agreed::new(request, client.connection.limits());
+        let limits = client.connection.limits();
+        let agreed = Agreed::new(request, limits);
         let Some(seat) = self.sessions.get_mut(seat_slot) else {
             return;
         };
         seat.client = Some(slot);
         seat.username = request.username.clone();
         seat.clean_start = request.clean_start;
-        (seat.last_seen, seat.will_due_ms, seat.expires_ms) = (None, None, None);
+        seat.is_expiry_asked = request.session_expiry_asked_s.is_some_and(|asked_s| asked_s > 0);
+        seat.away = None;
+        seat.session.limit(limits);
         seat.session.attach(agreed);
         seat.session.will = request
             .will
@@ -288,11 +307,11 @@ impl Worker {
 
     /// The session for a request: an old one ends or moves on first. Returns its slot and whether it was there before.
     fn open_session(&mut self, request: &Request, limits: &Limits) -> (u32, bool) {
-        if let Some(seat) = self.sessions.find(&request.client_id) {
-            self.displace(seat, request.clean_start);
-        }
+        let before = self.sessions.find(&request.client_id);
+        let is_displaced = before.is_some_and(|seat| self.displace(seat, request.clean_start));
         match self.sessions.find(&request.client_id) {
             Some(seat) if !request.clean_start => {
+                self.counts.session_takeovered += u64::from(is_displaced);
                 self.counts.session_resumed += 1;
                 (seat, true)
             }
@@ -306,17 +325,13 @@ impl Worker {
         }
     }
 
-    /// The connection that holds the session gives it up [MQTT-3.1.4-3].
-    fn displace(&mut self, seat: u32, clean_start: bool) {
+    /// The connection that holds the session, if there is one, gives it up [MQTT-3.1.4-3].
+    fn displace(&mut self, seat: u32, clean_start: bool) -> bool {
         let Some(client) = self.sessions.get(seat).and_then(|seat| seat.client) else {
-            return;
+            return false;
         };
-        if clean_start {
-            return self.end(client, End::DISCARDED);
-        }
-        self.end(client, End::TAKEN_OVER);
-        // One that ends with its connection is not handed over.
-        self.counts.session_takeovered += u64::from(self.sessions.get(seat).is_some());
+        self.end(client, if clean_start { End::DISCARDED } else { End::TAKEN_OVER });
+        true
     }
 
     fn create_session(&mut self, request: &Request, limits: &Limits) -> u32 {
@@ -344,7 +359,7 @@ impl Worker {
     }
 
     /// Tells a client in CONNACK that it may not enter.
-    pub(super) fn put_refusal(&mut self, slot: u32, End { reason, what, .. }: End) {
+    pub(super) fn put_refusal(&mut self, slot: u32, reason: ReasonCode, what: &str) {
         let client = &mut self.clients[slot as usize];
         let version = match client.connection.phase() {
             // Refused before its version was known: 3.1.1 is what anybody can read [MQTT-3.1.2-2].

@@ -13,10 +13,14 @@ use whimbrel_protocol::{ReasonCode, Violation, encode};
 
 use super::client::End;
 use super::{READ_BYTES, Token, Worker};
+use crate::answer::Answer;
 use crate::socket::Moved;
 
 /// Packets of at least so many bytes are gathered in a buffer of their own.
 const OWN_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Deliveries, or steps of a search that cost about as much, for one connection in one turn: some ten milliseconds.
+const EFFORT_MAX: usize = 131_072;
 
 /// What to do after a packet.
 pub(super) enum Step {
@@ -73,6 +77,7 @@ impl Worker {
             if client.partial.len() >= client.needed {
                 let gathered = std::mem::take(&mut client.partial);
                 self.consume(slot, &gathered, None);
+                self.counts.memory_released += gathered.capacity() as u64;
             }
         }
         self.buffer = buffer;
@@ -100,7 +105,7 @@ impl Worker {
     }
 
     /// Goes on after an answer with the bytes that waited for it.
-    pub(super) fn go_on(&mut self, slot: u32, rest: &[u8], answer: Option<&[ReasonCode]>) {
+    pub(super) fn go_on(&mut self, slot: u32, rest: &[u8], answer: Option<&[Answer]>) {
         self.consume(slot, rest, answer);
         if self.clients.contains(slot as usize) {
             self.arm(slot);
@@ -110,8 +115,9 @@ impl Worker {
     }
 
     /// Handles every whole packet in `bytes` and keeps the rest. `answer` belongs to the first packet alone.
-    fn consume(&mut self, slot: u32, bytes: &[u8], mut answer: Option<&[ReasonCode]>) {
+    fn consume(&mut self, slot: u32, bytes: &[u8], mut answer: Option<&[Answer]>) {
         let mut taken = 0;
+        self.effort = 0;
         while taken < bytes.len() {
             let Some(client) = self.clients.get_mut(slot as usize) else {
                 return;
@@ -135,6 +141,7 @@ impl Worker {
             client.connection.heard(self.now.ms);
             self.counts.packets_received += 1;
             match self.on_packet(slot, &packet, answer.take()) {
+                Ok(Step::Next) if self.effort > EFFORT_MAX => return self.rest_connection(slot, &bytes[taken + len..]),
                 Ok(Step::Next) => taken += len,
                 Ok(Step::ParkBehind) => return self.keep_unread(slot, &bytes[taken + len..]),
                 Ok(Step::ParkBefore) => {
@@ -159,7 +166,7 @@ impl Worker {
     }
 
     #[inline]
-    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>, answer: Option<&[ReasonCode]>) -> Result<Step, End> {
+    fn on_packet(&mut self, slot: u32, packet: &Packet<'_>, answer: Option<&[Answer]>) -> Result<Step, End> {
         match packet {
             Packet::Publish(publish) => return self.on_publish(slot, publish, answer),
             Packet::PubAck(ack) => self.on_puback(slot, ack),
@@ -167,7 +174,7 @@ impl Worker {
             Packet::PubRel(ack) => self.on_pubrel(slot, ack),
             Packet::PubComp(ack) => self.on_pubcomp(slot, ack),
             Packet::Subscribe(subscribe) => return self.on_subscribe(slot, subscribe, answer),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, unsubscribe)?,
             Packet::PingReq => self.on_pingreq(slot),
             Packet::Connect(connect) => return self.on_connect(slot, connect),
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, disconnect)),
@@ -201,23 +208,24 @@ impl Worker {
     fn on_pubrec(&mut self, slot: u32, ack: &Ack<'_>) {
         self.counts.pubrec_received += 1;
         let Some(seat) = self.seat_of(slot) else { return };
-        let reason = match seat.session.outbound.on_pubrec(ack.packet_id, ack.reason) {
+        let settled = seat.session.outbound.on_pubrec(ack.packet_id, ack.reason);
+        match settled {
             Settled::Yes => {
                 self.counts.acks_completed += u64::from(ack.reason.is_error());
                 self.on_settled(slot);
-                ReasonCode::SUCCESS
             }
-            Settled::InUse => {
-                self.counts.pubrec_inuse += 1;
-                ReasonCode::SUCCESS
-            }
+            Settled::InUse => self.counts.pubrec_inuse += 1,
+            Settled::Missed => self.counts.pubrec_missed += 1,
+        }
+        if ack.reason.is_error() {
+            return;
+        }
+        match settled {
             Settled::Missed => {
-                self.counts.pubrec_missed += 1;
-                ReasonCode::PACKET_IDENTIFIER_NOT_FOUND
+                let is_sent = self.deny_identifier(slot, 0x62, ack.packet_id);
+                self.counts.pubrel_sent += u64::from(is_sent);
             }
-        };
-        if !ack.reason.is_error() {
-            self.send_pubrel(slot, ack.packet_id, reason);
+            _ => self.send_pubrel(slot, ack.packet_id),
         }
     }
 
@@ -226,12 +234,15 @@ impl Worker {
         let Some(seat) = self.seat_of(slot) else { return };
         let reason = seat.session.inbound.on_pubrel(ack.packet_id);
         self.counts.pubrel_missed += u64::from(reason.is_error());
-        let pubcomp = Packet::PubComp(Ack::new(ack.packet_id, reason));
-        self.counts.pubcomp_sent += u64::from(self.send(slot, &pubcomp));
+        let is_sent = match reason.is_error() {
+            true => self.deny_identifier(slot, 0x70, ack.packet_id),
+            false => self.send(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason))),
+        };
+        self.counts.pubcomp_sent += u64::from(is_sent);
     }
 
-    pub(super) fn send_pubrel(&mut self, slot: u32, packet_id: u16, reason: ReasonCode) {
-        let pubrel = Packet::PubRel(Ack::new(packet_id, reason));
+    pub(super) fn send_pubrel(&mut self, slot: u32, packet_id: u16) {
+        let pubrel = Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS));
         self.counts.pubrel_sent += u64::from(self.send(slot, &pubrel));
     }
 
@@ -262,11 +273,12 @@ impl Worker {
             let Some(seat) = self.seat_of(slot) else {
                 return End::GOODBYE;
             };
-            if seat.session.expiry_s == 0 && expiry_s > 0 {
+            if !seat.is_expiry_asked && expiry_s > 0 {
                 // Section 3.14.2.2.2.
                 return Violation::protocol("DISCONNECT revives a session that ends with the connection").into();
             }
-            seat.session.expiry_s = expiry_s.min(cap_s);
+            // One that was asked for and not granted is not granted now either.
+            seat.session.expiry_s = if seat.session.expiry_s == 0 { 0 } else { expiry_s.min(cap_s) };
         }
         match disconnect.reason {
             ReasonCode::SUCCESS => End::GOODBYE,

@@ -13,7 +13,7 @@ use whimbrel_router::Place;
 
 use super::Worker;
 use super::client::{Client, End};
-use super::sessions::Seat;
+use super::sessions::{Away, Seat};
 use crate::event::{ClientRecord, Disconnected, Event};
 use crate::shared::Interest;
 use crate::timers::Subject;
@@ -31,11 +31,12 @@ impl Worker {
         if !self.clients.contains(slot as usize) {
             return;
         }
-        if end.is_told {
-            self.tell(slot, end);
+        if end.is_told && !self.clients[slot as usize].is_leaving {
+            self.tell(slot, end, end.what);
         }
         let record = self.record_of(slot);
         let mut client = self.clients.remove(slot as usize);
+        self.note_ended(&client);
         client.write_out(&mut self.spares, &mut self.counts);
         if let Some(text) = client.socket.failure() {
             self.on_failed_handshake(&client, text);
@@ -52,9 +53,16 @@ impl Worker {
         gone.into_iter().for_each(|gone| self.publish_gone(&gone, end));
     }
 
+    /// As `end`, in words that are not known beforehand.
+    pub(super) fn dismiss(&mut self, slot: u32, end: End, words: &str) {
+        self.tell(slot, end, words);
+        self.clients[slot as usize].is_leaving = true; // It was told.
+        self.end(slot, end);
+    }
+
     /// The broker stops: the client is told, and what is in its outbox still goes out.
     pub(super) fn take_leave(&mut self, slot: u32) {
-        self.tell(slot, End::SHUTDOWN);
+        self.tell(slot, End::SHUTDOWN, End::SHUTDOWN.what);
         self.clients[slot as usize].is_leaving = true; // [MQTT-3.14.4-1]
         if self.clients[slot as usize].outbox.len() == 0 {
             return self.end(slot, End { is_told: false, ..End::SHUTDOWN });
@@ -62,15 +70,15 @@ impl Worker {
         self.mark_dirty(slot);
     }
 
-    fn tell(&mut self, slot: u32, end: End) {
+    fn tell(&mut self, slot: u32, end: End, what: &str) {
         let client = &mut self.clients[slot as usize];
         match client.connection.phase() {
             Phase::Open => {}
             // Whatever came was not a CONNECT that we can read; only a wrong version is answered [MQTT-3.1.2-2].
             Phase::Opening if end.reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => return,
-            Phase::Opening | Phase::Deciding => return self.put_refusal(slot, end),
+            Phase::Opening | Phase::Deciding => return self.put_refusal(slot, end.reason, what),
         }
-        if client.connection.put_disconnect(client.outbox.tail(&mut self.spares), end.reason, end.what) {
+        if client.connection.put_disconnect(client.outbox.tail(&mut self.spares), end.reason, what) {
             self.counts.packets_sent += 1;
             self.counts.disconnect_sent += 1;
         }
@@ -105,18 +113,22 @@ impl Worker {
         }
         let expiry_s = seat.session.expiry_s;
         if expiry_s == 0 {
-            // Who starts anew throws it away, even where it would have ended by itself now.
-            self.counts.session_discarded += u64::from(end == End::DISCARDED);
-            self.counts.session_terminated += u64::from(end != End::DISCARDED);
+            let is_discarded = end == End::DISCARDED;
+            self.counts.session_discarded += u64::from(is_discarded);
+            self.counts.session_terminated += u64::from(!is_discarded);
             return self.remove_session(slot);
         }
         let evicted = seat.session.outbound.shed();
-        seat.last_seen = record.map(|record| {
-            Box::new(ClientRecord { is_connected: false, disconnected_at_ms: unix_ms, outbox_bytes: 0, ..record })
+        let last_seen = record.map(|record| ClientRecord {
+            is_connected: false,
+            disconnected_at_ms: unix_ms,
+            outbox_bytes: 0,
+            ..record
         });
         let now_ms = self.now.ms; // Not the time of day, which may jump.
-        seat.expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
-        seat.will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
+        let expires_ms = (expiry_s != NEVER_EXPIRES_S).then(|| now_ms + u64::from(expiry_s) * 1000);
+        let will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
+        seat.away = Some(Box::new(Away { last_seen, will_due_ms, expires_ms }));
         (0..evicted).for_each(|_| self.count_drop(DropReason::QueueFull));
         if is_member {
             self.set_online(slot, false);
@@ -131,22 +143,21 @@ impl Worker {
     /// Does what is due for an absent client's session, and arms the reminder for what is not.
     fn attend(&mut self, slot: u32) {
         let now_ms = self.now.ms;
-        let Some(seat) = self.sessions.get_mut(slot) else {
-            return;
-        };
-        if seat.will_due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
-            seat.will_due_ms = None;
+        if let Some(seat) = self.sessions.get_mut(slot)
+            && let Some(_) = seat.away.as_mut().and_then(|away| away.will_due_ms.take_if(|due_ms| *due_ms <= now_ms))
+        {
             let will = seat.session.will.take();
             will.into_iter().for_each(|will| self.publish_will(&will.message, slot));
         }
         let Some(seat) = self.sessions.get_mut(slot) else {
             return;
         };
-        if seat.expires_ms.is_some_and(|due_ms| due_ms <= now_ms) {
+        let Some(away) = &seat.away else { return };
+        if away.expires_ms.is_some_and(|due_ms| due_ms <= now_ms) {
             self.counts.session_terminated += 1;
             return self.remove_session(slot);
         }
-        let Some(due_ms) = [seat.will_due_ms, seat.expires_ms].into_iter().flatten().min() else { return };
+        let Some(due_ms) = away.due_ms() else { return };
         if seat.reminder_ms == 0 || due_ms < seat.reminder_ms {
             seat.reminder_ms = due_ms;
             self.timers.arm(due_ms, Subject::Session(slot, seat.epoch));
@@ -192,8 +203,10 @@ impl Worker {
         let Some(mut seat) = self.sessions.remove(slot) else {
             return;
         };
+        self.note_removed(&seat);
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
         self.shared.gauges.sessions.take(1);
+        self.speaker = None; // Another session may have the slot next.
         let subscriptions = &seat.session.subscriptions;
         self.uncount_subscriptions(subscriptions.len(), subscriptions.shared().count());
         self.let_go(&mut seat);
@@ -235,5 +248,144 @@ impl Worker {
             outbox_bytes: client.outbox.len(),
             worker: self.index,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use whimbrel_protocol::connection::handshake::Request;
+    use whimbrel_protocol::connection::{Connection, Role};
+    use whimbrel_protocol::message::{Origin, Publication};
+    use whimbrel_protocol::packet::Connect;
+    use whimbrel_protocol::properties::Properties;
+    use whimbrel_protocol::session::{Session, Will};
+    use whimbrel_protocol::{Limits, QoS, Topic, Version};
+
+    use super::super::{Now, alone};
+    use super::*;
+    use crate::options::LayerOptions;
+    use crate::socket::{Peer, Socket};
+    use crate::transport::Layering;
+    use crate::worker::client::Arrival;
+
+    const WEEK_S: u32 = 604_800;
+
+    /// A client with a long session goes away.
+    fn leave_behind(worker: &mut Worker, client_id: &str) -> u32 {
+        let slot = worker.sessions.insert(Session::new(client_id.into(), &Limits::default()));
+        let Some(seat) = worker.sessions.get_mut(slot) else { panic!("it was inserted") };
+        seat.session.expiry_s = WEEK_S;
+        worker.detach(slot, End::CLOSED, None);
+        slot
+    }
+
+    /// A session with a will whose connection is lost at 0.
+    fn left_behind(worker: &mut Worker, expiry_s: u32, delay_s: u32) -> u32 {
+        let topic = Topic::new("will").unwrap();
+        let publication = Publication { topic, properties: Properties::default(), expiry_s: None, payload: b"gone" };
+        let origin = Origin { client_id: "c".into(), received_ms: 0 };
+        let message = Arc::new(Message::new(&publication, QoS::AtMostOnce, false, origin));
+        let mut session = Session::new("c".into(), &Limits::default());
+        session.expiry_s = expiry_s;
+        session.will = Some(Box::new(Will { message, delay_s }));
+        let slot = worker.sessions.insert(session);
+        worker.detach(slot, End::CLOSED, None);
+        slot
+    }
+
+    #[test]
+    fn sessions_that_are_started_anew_leave_no_reminders_behind() {
+        let mut worker = alone::worker();
+        let kept = leave_behind(&mut worker, "kept");
+        for _ in 0..100_000 {
+            let slot = leave_behind(&mut worker, "anew");
+            worker.remove_session(slot);
+            worker.fire_timers();
+        }
+        assert!(worker.timers.len() < 5_000, "{} reminders of 1 session", worker.timers.len());
+        worker.now = Now { ms: u64::from(WEEK_S) * 1000, ..worker.now };
+        worker.fire_timers();
+        assert!(worker.sessions.get(kept).is_none(), "the reminder of a session that is there has come");
+    }
+
+    /// Wills published and sessions held when it is `now_ms`.
+    fn at(worker: &mut Worker, now_ms: u64) -> (u64, usize) {
+        worker.now.ms = now_ms;
+        worker.fire_timers();
+        (worker.counts.messages_publish, worker.sessions.len())
+    }
+
+    #[test]
+    fn a_will_is_published_when_its_delay_or_its_session_is_over_whichever_comes_first() {
+        // Delay and expiry, then when the will is due and when the session ends; milliseconds.
+        let table = [
+            (5, 60, 5_000, Some(60_000)),
+            (60, 5, 5_000, Some(5_000)),
+            (7, 7, 7_000, Some(7_000)),
+            (5, NEVER_EXPIRES_S, 5_000, None),
+            (u32::MAX, 60, 60_000, Some(60_000)),
+        ];
+        for (delay_s, expiry_s, will_due_ms, ends_ms) in table {
+            let mut worker = alone::worker();
+            left_behind(&mut worker, expiry_s, delay_s);
+            assert_eq!(at(&mut worker, will_due_ms - 1), (0, 1), "{delay_s} {expiry_s}");
+            assert_eq!(at(&mut worker, will_due_ms).0, 1, "{delay_s} {expiry_s}");
+            if let Some(ends_ms) = ends_ms {
+                at(&mut worker, ends_ms - 1);
+                assert_eq!(at(&mut worker, ends_ms), (1, 0), "{delay_s} {expiry_s}");
+            }
+            assert_eq!(at(&mut worker, u64::from(u32::MAX) * 2_000).0, 1, "once: {delay_s} {expiry_s}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_gone_when_its_time_is_over_and_one_without_an_end_is_not() {
+        let mut worker = alone::worker();
+        left_behind(&mut worker, 10, 0);
+        assert_eq!(at(&mut worker, 9_999), (1, 1));
+        assert_eq!(at(&mut worker, 10_000), (1, 0));
+        let mut worker = alone::worker();
+        left_behind(&mut worker, NEVER_EXPIRES_S, 0);
+        assert_eq!(at(&mut worker, u64::from(u32::MAX) * 2_000), (1, 1));
+    }
+
+    /// A connection takes the session, by a CONNECT with this session expiry and no will.
+    fn resume(worker: &mut Worker, seat_slot: u32, expiry_s: u32) {
+        let flags = SocketFlags::NONBLOCK;
+        let (ours, _theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let layering = Layering::load(&LayerOptions::default()).unwrap();
+        let socket = layering.lay_over(Socket::new(ours), &Peer::Local).unwrap();
+        let limits = Arc::new(Limits::default());
+        let connection = Connection::new(Role::Server, Arc::clone(&limits), worker.now.ms);
+        let arrival = Arrival { socket, peer: Peer::Local, listener: 0, limits: Arc::clone(&limits) };
+        let slot = worker.seat(arrival, connection).expect("a socket that can be watched");
+        let raw = [&[0x11][..], &expiry_s.to_be_bytes()].concat();
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: false,
+            keep_alive_s: 0,
+            client_id: "c",
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::trusted(&raw),
+        };
+        let request = Request::new(&connect, &limits, || "".into(), 0).unwrap();
+        worker.attach(slot, seat_slot, &request, false);
+    }
+
+    #[test]
+    fn a_session_does_not_end_and_its_old_will_is_not_published_while_a_connection_holds_it() {
+        let mut worker = alone::worker();
+        let slot = left_behind(&mut worker, 10, 5);
+        assert_eq!(at(&mut worker, 4_999), (0, 1));
+        resume(&mut worker, slot, 1);
+        assert_eq!(at(&mut worker, 5_000), (0, 1));
+        assert_eq!(at(&mut worker, 10_000), (0, 1), "its own second does not run either");
+        // The next absence has its own time.
+        worker.detach(slot, End::CLOSED, None);
+        assert_eq!(at(&mut worker, 10_999), (0, 1));
+        assert_eq!(at(&mut worker, 11_000), (0, 0));
     }
 }

@@ -5,6 +5,8 @@
 //! [`Worker`].
 
 mod accept;
+#[cfg(test)]
+mod alone;
 mod authority;
 mod budget;
 mod client;
@@ -21,18 +23,23 @@ mod lifecycle;
 mod outbox;
 mod pacing;
 mod presence;
+mod refusing;
+mod reminders;
 mod replay;
 mod requests;
 mod sessions;
 mod sharing;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod subscribing;
 mod sweeping;
 mod system;
+mod tidying;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll;
@@ -40,14 +47,14 @@ use slab::Slab;
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_router::MatchCache;
 
-use crate::clock;
+use crate::clock::{Clock, Now};
 use crate::event::Event;
 use crate::flapping::Flaps;
 use crate::ledger::Counts;
-use crate::mailbox::{MAILS_MAX, Mail};
+use crate::mailbox::{Mail, WEIGHT_MAX};
 use crate::pace::Pace;
 use crate::shared::Shared;
-use crate::timers::{Subject, Timers};
+use crate::timers::Timers;
 use client::Client;
 use delivery::Frames;
 use outbox::Spares;
@@ -55,6 +62,8 @@ use presence::Watch;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
+#[cfg(feature = "simulation")]
+pub use simulated::Held;
 
 /// A connection on its way to the worker that owns its session.
 #[derive(Debug)]
@@ -77,42 +86,37 @@ const HOLD_BACK: Duration = Duration::from_micros(200);
 /// The longest wait for readiness.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-/// The clocks of one turn.
-#[derive(Clone, Copy, Debug)]
-struct Now {
-    /// Monotonic, for deadlines.
-    ms: u64,
-    /// Unix time, for records.
-    unix_ms: u64,
-    /// For messages and their expiry; see `clock`.
-    steady_ms: u64,
-}
-
 /// The thread's state.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: u16,
     poll: OwnedFd,
     ready: Vec<epoll::Event>,
-    started: Instant,
+    clock: Clock,
     now: Now,
     clients: Slab<Client>,
     next_epoch: u16,
     next_ticket: u32,
     sessions: Sessions,
     flaps: Flaps,
+    /// The session that published last and its client identifier.
+    speaker: Option<(u32, Arc<str>)>,
     dirty: Vec<u32>,
     spares: Spares,
     frames: Frames,
     cache: MatchCache,
     replaying: VecDeque<(u32, u16)>,
+    /// Connections that go on in the next turn.
+    resting: Vec<(u32, u16)>,
+    /// What the connection being handled has cost in this turn; see `inbound`.
+    effort: usize,
     owing: Owing,
     presence: Watch,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
     outgoing: Vec<Vec<Mail>>,
-    outgoing_len: usize,
+    outgoing_weight: usize,
     mail: Vec<Mail>,
     buffer: Vec<u8>,
     /// When the log was last told that descriptors had run out.
@@ -121,6 +125,10 @@ pub(crate) struct Worker {
     failed_ms: Option<u64>,
     /// When to look for retained messages that have expired.
     sweep_at_ms: Option<u64>,
+    /// When to give back what was kept for a crowd that has left.
+    tidy_at_ms: Option<u64>,
+    /// What there was at the last look; see `tidying`.
+    tidied: (usize, usize, u64),
     /// Listeners are not watched until then: descriptors had run out.
     accept_again_ms: Option<u64>,
     /// Set by `Stop`: when to end at the latest.
@@ -170,30 +178,35 @@ impl Worker {
             index,
             poll,
             ready: Vec::with_capacity(EVENTS_MAX),
-            started: Instant::now(),
-            now: Now { ms: 0, unix_ms: 0, steady_ms: 0 },
+            clock: Clock::default(),
+            now: Now::default(),
             clients: Slab::new(),
             next_epoch: 0,
             next_ticket: 0,
             sessions: Sessions::default(),
             flaps: Flaps::default(),
+            speaker: None,
             dirty: Vec::new(),
             spares: Spares::default(),
             frames: Frames::default(),
             cache: MatchCache::new(index),
             replaying: VecDeque::new(),
+            resting: Vec::new(),
+            effort: 0,
             owing: Owing::default(),
             presence: Watch::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
             outgoing: (0..shared.mailboxes.len()).map(|_| Vec::new()).collect(),
-            outgoing_len: 0,
+            outgoing_weight: 0,
             mail: Vec::new(),
             buffer: vec![0; READ_BYTES],
             exhausted_ms: None,
             failed_ms: None,
             sweep_at_ms: None,
+            tidy_at_ms: None,
+            tidied: (0, 0, 0),
             accept_again_ms: None,
             stop_by_ms: None,
         }
@@ -209,9 +222,16 @@ impl Worker {
     }
 
     fn turn(&mut self) {
-        self.wait();
+        let patience = self.patience();
+        self.wait(patience);
+        self.act();
+    }
+
+    /// Everything that a turn does behind its wait.
+    fn act(&mut self) {
         self.read_clocks();
         self.counts.loop_turns += 1;
+        self.wake_resting();
         let mut ready = std::mem::take(&mut self.ready);
         for event in ready.drain(..) {
             let flags = event.flags;
@@ -225,10 +245,14 @@ impl Worker {
         self.post();
     }
 
-    fn wait(&mut self) {
-        let has_work = !self.dirty.is_empty() || self.can_replay();
+    /// How long to wait for readiness; None: as long as it takes. Announces sleep to whoever leaves mail.
+    fn patience(&self) -> Option<Duration> {
+        let has_work = !self.dirty.is_empty() || !self.resting.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
-        let timeout = if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) };
+        if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) {
         let timeout = timeout.map(|duration| Timespec {
             tv_sec: duration.as_secs() as i64,
             tv_nsec: i64::from(duration.subsec_nanos()),
@@ -240,21 +264,14 @@ impl Worker {
     }
 
     fn time_to_next(&self) -> Option<Duration> {
-        let due = [self.timers.next_ms(), self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.stop_by_ms]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let own = [self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.tidy_at_ms, self.stop_by_ms];
+        let due = own.into_iter().chain([self.timers.next_ms()]).flatten().min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }
 
     fn read_clocks(&mut self) {
-        let now = Instant::now();
-        self.now = Now {
-            ms: now.saturating_duration_since(self.started).as_millis() as u64,
-            unix_ms: clock::unix_ms(),
-            steady_ms: clock::steady_at(now),
-        };
+        self.now = self.clock.read();
     }
 
     fn on_ready(&mut self, token: Token, flags: epoll::EventFlags) {
@@ -275,7 +292,7 @@ impl Worker {
             self.clients[slot as usize].is_writable = true;
             self.mark_dirty(slot);
         }
-        if self.outgoing_len > MAILS_MAX {
+        if self.outgoing_weight > WEIGHT_MAX {
             return; // Other workers have enough to do; what is unread now is ready again in the next turn.
         }
         let client = &self.clients[slot as usize];
@@ -288,38 +305,18 @@ impl Worker {
         }
     }
 
-    fn fire_timers(&mut self) {
-        while let Some((due_ms, subject)) = self.timers.take_due(self.now.ms) {
-            match subject {
-                Subject::Client(slot, epoch) => self.on_client_reminder(slot, epoch, due_ms),
-                Subject::Session(slot, epoch) => self.on_session_reminder(slot, epoch, due_ms),
-                Subject::Listener(index) => self.wake_listener(index),
-                Subject::AwaitRel(slot, epoch) => self.on_await_rel(slot, epoch),
-                Subject::Retry(slot, epoch) => self.on_retry(slot, epoch),
-                Subject::Paced(slot, epoch) => self.on_tokens(slot, epoch),
-            }
-        }
-        if self.owing.due_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
-            self.visit_owing();
-        }
-        self.sweep_if_due();
-        if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
-            self.accept_again_ms = None;
-            self.open_listeners();
-        }
-    }
-
     /// Hands this turn's results to other threads, then waits while one of them has too much to do.
     fn post(&mut self) {
         self.post_once();
-        while self.is_peer_congested() && self.stop_by_ms.is_none() {
+        while self.is_peer_congested() && self.stop_by_ms.is_none() && self.clock.passes() {
             self.hold_back();
             self.post_once();
         }
     }
 
     fn post_once(&mut self) {
-        self.outgoing_len = 0;
+        self.tidy_later();
+        self.outgoing_weight = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
             if !mails.is_empty() {
                 mailbox.post(mails.drain(..));
@@ -377,7 +374,7 @@ mod tests {
         let router = Router::new(Retained::new(1, 1));
         let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 2).unwrap());
         let mut worker = Worker::new(&shared, 0, Worker::prepare(&shared, 0).unwrap());
-        shared.mailboxes[1].post((0..=MAILS_MAX).map(|_| Mail::Open));
+        shared.mailboxes[1].post((0..=WEIGHT_MAX).map(|_| Mail::Open));
         let throttled = || {
             let numbers = shared.blocks[0].read();
             numbers.into_iter().find(|(name, _)| *name == "whimbrel.mailbox.throttled").map_or(0, |(_, count)| count)

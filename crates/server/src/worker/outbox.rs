@@ -45,23 +45,49 @@ pub(super) struct Outbox {
     shared_bytes: usize, // held in the head
 }
 
-/// Spare buffers of a worker; at most [`Spares::MAX`], none larger than [`Spares::CAPACITY_MAX`].
+/// Spare buffers of a worker: [`Spares::BYTES_MAX`] in all, none larger than [`Spares::CAPACITY_MAX`].
 #[derive(Default, Debug)]
-pub(super) struct Spares(Vec<Vec<u8>>);
+pub(super) struct Spares {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize, // their capacities
+}
 
 impl Spares {
-    const MAX: usize = 1024;
-    const CAPACITY_MAX: usize = 64 * 1024;
+    const BYTES_MAX: usize = 8 * 1024 * 1024;
+    /// A turn's worth of one busy client; what is freed and made anew in each turn costs a page fault for every 4 KiB.
+    const CAPACITY_MAX: usize = 512 * 1024;
+
+    /// Beyond so many bytes it is worth giving some back when nobody needs them.
+    const KEPT_BYTES: usize = 256 * 1024;
+
+    /// Whether there are more than a quiet broker needs.
+    #[inline]
+    pub(super) fn is_rich(&self) -> bool {
+        self.bytes > Spares::KEPT_BYTES
+    }
+
+    /// Gives back all but a few.
+    pub(super) fn shrink(&mut self) {
+        while self.is_rich() {
+            self.bytes -= self.buffers.pop().map_or(self.bytes, |buffer| buffer.capacity());
+        }
+        self.buffers.shrink_to_fit();
+    }
 
     fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_else(|| Vec::with_capacity(4096))
+        let Some(buffer) = self.buffers.pop() else {
+            return Vec::with_capacity(4096);
+        };
+        self.bytes -= buffer.capacity();
+        buffer
     }
 
     fn give_back(&mut self, mut buffer: Vec<u8>) {
-        let is_kept = (1..=Spares::CAPACITY_MAX).contains(&buffer.capacity());
-        if is_kept && self.0.len() < Spares::MAX {
+        let capacity = buffer.capacity();
+        if (1..=Spares::CAPACITY_MAX).contains(&capacity) && self.bytes + capacity <= Spares::BYTES_MAX {
             buffer.clear();
-            self.0.push(buffer);
+            self.bytes += capacity;
+            self.buffers.push(buffer);
         }
     }
 }

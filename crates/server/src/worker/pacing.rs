@@ -1,6 +1,7 @@
-//! Connections that send faster than their zone allows: they wait, and nothing of what they send is lost.
+//! Connections that send faster than their zone allows, or whose packets cost more than a turn may take: they wait, and
+//! nothing of what they send is lost.
 //!
-//! Knows who waits for tokens and until when. A waiting connection is not read, so that its own socket holds the sender
+//! Knows who waits for tokens and until when, and who goes on in the next turn. A waiting connection is not read, so that its own socket holds the sender
 //! back; it is parked like one whose question is unanswered. How the tokens are counted is [`crate::pace`]'s.
 
 use super::Worker;
@@ -34,6 +35,34 @@ impl Worker {
         client.parked = Some(Box::new(parked));
         // Not the client's own reminder: that one keeps its place for the keep-alive, however often the client waits.
         self.timers.arm(due_ms, Subject::Paced(slot, client.epoch));
+    }
+
+    /// The connection's packets cost so much that others must have their turn before `rest` is handled.
+    pub(super) fn rest_connection(&mut self, slot: u32, rest: &[u8]) {
+        let due_ms = self.now.ms + 1; // Not before the next turn, whoever is reminded first.
+        let Some(client) = self.clients.get_mut(slot as usize) else { return };
+        client.needed = 0;
+        if rest.is_empty() {
+            return;
+        }
+        self.counts.connections_rested += 1;
+        let parked = Parked { ticket: NO_TICKET, due_ms, question: Question::Tokens, rest: rest.to_vec() };
+        client.parked = Some(Box::new(parked));
+        let epoch = client.epoch;
+        self.resting.push((slot, epoch));
+        self.watch(slot);
+    }
+
+    /// Those who rested in the turn before go on.
+    pub(super) fn wake_resting(&mut self) {
+        for (slot, epoch) in std::mem::take(&mut self.resting) {
+            let is_there = self.clients.get(slot as usize).is_some_and(|client| client.epoch == epoch);
+            if !is_there || !self.is_paced(slot) {
+                continue;
+            }
+            let parked = self.clients[slot as usize].parked.take();
+            parked.into_iter().for_each(|parked| self.read_on(slot, &parked.rest));
+        }
     }
 
     pub(super) fn is_paced(&self, slot: u32) -> bool {

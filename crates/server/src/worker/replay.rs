@@ -2,8 +2,8 @@
 //!
 //! Knows, for each session, which filters are still to be served and how far the present one has come. A step looks at a
 //! bounded number of topics and sends what the store holds at that moment, only while the client's window and outbox have
-//! room: a subscription to everything costs other clients a step a turn, the receiver no queue, and nobody sees a value
-//! that is older than one he has seen. A client that leaves meanwhile goes on when its session is resumed.
+//! room: a subscription to everything costs other clients a step a turn, the receiver no queue, and no value is sent that
+//! is older than one sent before. A client that leaves meanwhile goes on when its session is resumed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -60,7 +60,9 @@ impl Replays {
 }
 
 impl Worker {
-    /// Puts a connected session with something to replay on the list.
+    /// Puts a connected session with something to replay on the list; one without room leaves it again and is put back
+    /// with what makes room: an acknowledgement or a writable socket.
+    #[inline]
     pub(super) fn go_on_replaying(&mut self, slot: u32) {
         let Some(seat) = self.sessions.get_mut(slot) else { return };
         let Some(replays) = seat.replays.as_mut().filter(|replays| !replays.is_listed && !replays.is_empty()) else {
@@ -76,9 +78,10 @@ impl Worker {
             let Some(seat) = self.sessions.live(slot, epoch) else { continue };
             let Some(mut replays) = seat.replays.take() else { continue };
             let client = seat.client;
-            client.into_iter().for_each(|client| self.step(client, slot, &mut replays));
             // An absent client's replays wait in its seat for the next connection.
-            replays.is_listed = client.is_some() && !replays.is_empty();
+            let has_room = client.is_some_and(|client| self.has_room_for(client, slot));
+            client.filter(|_| has_room).into_iter().for_each(|client| self.step(client, slot, &mut replays));
+            replays.is_listed = has_room && !replays.is_empty();
             if replays.is_listed {
                 self.replaying.push_back((slot, epoch));
             }
@@ -89,9 +92,6 @@ impl Worker {
     }
 
     fn step(&mut self, client: u32, slot: u32, replays: &mut Replays) {
-        if !self.has_room_for(client, slot) {
-            return;
-        }
         if replays.current.is_none() {
             replays.current = replays.pending.pop_first();
         }
@@ -112,15 +112,6 @@ impl Worker {
             has_room
         });
         replays.note(progress);
-    }
-
-    /// Whether a replay could go on at once, so that the loop must not sleep. One without room goes on with the event
-    /// that makes room: an acknowledgement or a writable socket.
-    pub(super) fn can_replay(&self) -> bool {
-        self.replaying.iter().any(|(slot, epoch)| {
-            let seat = self.sessions.get(*slot).filter(|seat| seat.epoch == *epoch);
-            seat.is_none_or(|seat| seat.client.is_none_or(|client| self.has_room_for(client, *slot)))
-        })
     }
 
     fn has_room_for(&self, client: u32, slot: u32) -> bool {
@@ -148,6 +139,44 @@ impl Worker {
                 self.abandon(slot, packet_id);
             }
             offered => self.count_offer(offered),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::super::alone;
+
+    #[test]
+    fn a_client_without_room_leaves_the_list_and_is_back_with_each_acknowledgement() {
+        let mut worker = alone::worker_of(vec![alone::listener()]);
+        for number in 0..10 {
+            worker.shared.router.retained.write().unwrap().store(alone::message_to(&format!("t/{number}"), None, 0));
+        }
+        let mut client = alone::client(&mut worker);
+        // Receive Maximum 1.
+        client.write_all(b"\x10\x11\x00\x04MQTT\x05\x02\x00\x00\x03\x21\x00\x01\x00\x01c").unwrap();
+        client.write_all(b"\x82\x07\x00\x01\x00\x00\x01#\x01").unwrap();
+        worker.turn();
+        let mut packet = [0; 2];
+        for expected in [0x20, 0x90] {
+            client.read_exact(&mut packet).unwrap();
+            assert_eq!(packet[0], expected);
+            client.read_exact(&mut vec![0; usize::from(packet[1])]).unwrap();
+        }
+        for number in 0..10_u8 {
+            let mut publish = [0; 11];
+            client.read_exact(&mut publish).unwrap();
+            assert_eq!((publish[0], publish[6]), (0x33, b'0' + number));
+            worker.step_replays();
+            assert!(worker.replaying.is_empty(), "its window is full");
+            client.write_all(&[0x40, 2, publish[7], publish[8]]).unwrap();
+            worker.turn();
+            if !worker.replaying.is_empty() {
+                worker.turn();
+            }
         }
     }
 }

@@ -5,21 +5,26 @@
 use std::sync::Arc;
 
 use whimbrel_protocol::ReasonCode;
+use whimbrel_protocol::properties::carrier;
 
 use super::Worker;
 use super::client::End;
 use super::enhanced::Outcome;
+use crate::answer::Answer;
 use crate::audit::Audit;
 use crate::event::{ClientRecord, Event};
 use crate::mailbox::Mail;
 
 /// An answer of Python: 0 is a yes, and every success code that is none here is a mistake, which must not let anybody in.
-fn verdict(reason_code: u8) -> ReasonCode {
-    match ReasonCode(reason_code) {
-        reason if reason == ReasonCode::SUCCESS || reason.is_error() => reason,
-        _ => ReasonCode::UNSPECIFIED_ERROR,
-    }
+/// Nor must a code leave in a packet that cannot carry it: it fits all of `carriers` [MQTT-3.4.2-1], [MQTT-3.9.3-2].
+fn verdict(answer: Answer, carriers: &[u16]) -> Answer {
+    let is_verdict = answer.reason == ReasonCode::SUCCESS || answer.reason.is_error();
+    let fits = carriers.iter().all(|carrier| answer.reason.fits(*carrier));
+    if is_verdict && fits { answer } else { Answer { reason: ReasonCode::UNSPECIFIED_ERROR, ..answer } }
 }
+
+/// What answers to an authorize question become.
+const OF_AUTHORIZE: &[u16] = &[carrier::PUBACK, carrier::PUBREC, carrier::SUBACK];
 
 impl Worker {
     pub(super) fn take_mail(&mut self) {
@@ -41,19 +46,19 @@ impl Worker {
                 let receivers = self.route_message(&message, None) as u64;
                 self.events.push(Event::Published { ticket, receivers });
             }
-            Mail::Authenticated { ticket, reason_code, is_superuser, is_anonymous } => {
-                self.on_authenticated(ticket, verdict(reason_code), (is_superuser, is_anonymous));
+            Mail::Authenticated { ticket, answer, is_superuser, is_anonymous } => {
+                let answer = verdict(answer, &[carrier::CONNACK]);
+                self.on_authenticated(ticket, &answer, (is_superuser, is_anonymous));
             }
-            Mail::EnhancedAuthenticated { ticket, reason_code, auth_data, is_superuser } => {
-                let reason = ReasonCode(reason_code);
-                let goes_on = reason == ReasonCode::CONTINUE_AUTHENTICATION;
-                let reason = if goes_on { reason } else { verdict(reason_code) };
-                self.on_enhanced(ticket, Outcome { reason, auth_data, is_superuser });
+            Mail::EnhancedAuthenticated { ticket, answer, auth_data, is_superuser } => {
+                let goes_on = answer.reason == ReasonCode::CONTINUE_AUTHENTICATION;
+                let answer = if goes_on { answer } else { verdict(answer, &[carrier::CONNACK]) };
+                self.on_enhanced(ticket, Outcome { answer, auth_data, is_superuser });
             }
-            Mail::Authorized { ticket, reason_codes } => {
-                let reasons: Vec<ReasonCode> = reason_codes.into_iter().map(verdict).collect();
-                let no_answer = [ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR];
-                self.on_authorized(ticket, if reasons.is_empty() { &no_answer } else { &reasons });
+            Mail::Authorized { ticket, answers } => {
+                let answers: Vec<Answer> = answers.into_iter().map(|answer| verdict(answer, OF_AUTHORIZE)).collect();
+                let no_answer = [Answer::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)];
+                self.on_authorized(ticket, if answers.is_empty() { &no_answer } else { &answers });
             }
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
             Mail::Audit { ticket, audit } => self.audit(ticket, audit),
@@ -82,7 +87,7 @@ impl Worker {
         if let Some(client) = seat.client {
             return self.record_of(client);
         }
-        let last_seen = seat.last_seen.as_deref()?.clone();
+        let last_seen = seat.away.as_ref()?.last_seen.clone()?;
         let outbound = &seat.session.outbound;
         Some(ClientRecord { inflight: outbound.inflight_count(), mqueue_len: outbound.queue_len(), ..last_seen })
     }
@@ -114,7 +119,7 @@ impl Worker {
     }
 
     /// Says goodbye to everybody; what the sockets do not take at once has `grace_ms`.
-    fn stop(&mut self, grace_ms: u64) {
+    pub(super) fn stop(&mut self, grace_ms: u64) {
         if self.stop_by_ms.is_some() {
             return;
         }

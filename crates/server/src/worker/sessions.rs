@@ -12,6 +12,7 @@ use whimbrel_protocol::session::Session;
 use whimbrel_router::Presence;
 
 use super::replay::Replays;
+use super::tidying::is_outgrown;
 use crate::event::ClientRecord;
 
 /// A session and what is known of its last connection.
@@ -21,18 +22,16 @@ pub(super) struct Seat {
     /// Slot of the connection; None while the client is away.
     pub(super) client: Option<u32>,
     pub(super) username: Option<Box<str>>,
-    /// What a listing says of an absent client.
-    pub(super) last_seen: Option<Box<ClientRecord>>,
-    /// When the will is due (monotonic milliseconds), while the client is away.
-    pub(super) will_due_ms: Option<u64>,
-    /// When the session expires (monotonic milliseconds), while the client is away.
-    pub(super) expires_ms: Option<u64>,
+    /// While the client is away.
+    pub(super) away: Option<Box<Away>>,
     /// The reminder that is armed (monotonic milliseconds); 0: none. Another one that fires is an old one.
     pub(super) reminder_ms: u64,
     /// Retained messages that new subscriptions are still to be sent.
     pub(super) replays: Option<Box<Replays>>,
     pub(super) epoch: u16,
     pub(super) clean_start: bool,
+    /// Whether CONNECT asked for a session that outlives its connection, whatever was granted.
+    pub(super) is_expiry_asked: bool,
     /// Whether it is counted as one that may outlive its connection.
     pub(super) is_kept: bool,
     /// Whether a reminder of QoS 2 messages that wait for PUBREL is armed.
@@ -52,6 +51,24 @@ impl Seat {
     }
 }
 
+/// What only a session whose client is away has.
+#[derive(Debug)]
+pub(super) struct Away {
+    /// What a listing says of the client.
+    pub(super) last_seen: Option<ClientRecord>,
+    /// When the will is due; monotonic milliseconds.
+    pub(super) will_due_ms: Option<u64>,
+    /// When the session expires; monotonic milliseconds.
+    pub(super) expires_ms: Option<u64>,
+}
+
+impl Away {
+    /// The first thing that is due.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        [self.will_due_ms, self.expires_ms].into_iter().flatten().min()
+    }
+}
+
 /// All of them.
 #[derive(Default, Debug)]
 pub(super) struct Sessions {
@@ -62,6 +79,10 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Seat> {
         self.seats.iter().map(|(_, seat)| seat)
     }
@@ -97,13 +118,12 @@ impl Sessions {
             session,
             client: None,
             username: None,
-            last_seen: None,
-            will_due_ms: None,
-            expires_ms: None,
+            away: None,
             reminder_ms: 0,
             replays: None,
             epoch: self.next_epoch,
             clean_start: false,
+            is_expiry_asked: false,
             is_kept: false,
             is_rel_watched: false,
             is_owing: false,
@@ -127,6 +147,19 @@ impl Sessions {
             seat.membership = NonZeroU32::new(self.presences.insert(Arc::default()) as u32 + 1);
         }
         seat.membership.map(|place| Arc::clone(&self.presences[place.get() as usize - 1]))
+    }
+
+    /// Gives back room that was made for a crowd that has left; slots keep their numbers.
+    pub(super) fn shrink(&mut self) {
+        if is_outgrown(self.seats.len(), self.seats.capacity()) {
+            self.seats.shrink_to_fit();
+        }
+        if is_outgrown(self.by_id.len(), self.by_id.capacity()) {
+            self.by_id.shrink_to(2 * self.by_id.len());
+        }
+        if is_outgrown(self.presences.len(), self.presences.capacity()) {
+            self.presences.shrink_to_fit();
+        }
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Seat> {

@@ -39,6 +39,12 @@ pub(super) struct Owing {
 }
 
 impl Owing {
+    /// How many there are.
+    #[cfg(feature = "simulation")]
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
     fn remind(&mut self, due_ms: u64) {
         self.due_ms = Some(self.due_ms.map_or(due_ms, |known| known.min(due_ms)));
     }
@@ -64,6 +70,13 @@ pub(crate) struct Parcel {
     journey: Journey,
     /// It comes back to the member that gave it away.
     is_return: bool,
+}
+
+impl Parcel {
+    /// Bytes of the message.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.message.size_bytes()
+    }
 }
 
 impl Worker {
@@ -114,9 +127,10 @@ impl Worker {
     }
 
     fn post_parcel(&mut self, owner: u16, parcel: Parcel) {
-        self.outgoing_len += 1;
+        let mail = Mail::Share(Box::new(parcel));
+        self.outgoing_weight += mail.weight();
         self.counts.deliveries_posted += 1;
-        self.outgoing[usize::from(owner)].push(Mail::Share(Box::new(parcel)));
+        self.outgoing[usize::from(owner)].push(mail);
     }
 
     /// Brings a gift that nobody took back to its giver; false if that has ended and nobody else is there.
@@ -150,7 +164,7 @@ impl Worker {
 
     /// A message for a member that another worker chose.
     pub(super) fn deliver_parcel(&mut self, parcel: &Parcel) {
-        let mut passing = Passing::from_message(&parcel.message, self.now.unix_ms);
+        let mut passing = Passing::from_message(&parcel.message, self.now);
         let (passing, share, target) = (&mut passing, &parcel.share, &parcel.target);
         self.begin_frames();
         self.counts.deliveries_arrived += 1;
@@ -311,11 +325,11 @@ impl Worker {
     }
 
     fn give_back(&mut self, message: &Arc<Message>, number: u32, journey: Journey) {
-        let mut passing = Passing::from_message(message, self.now.unix_ms);
         self.counts.deliveries_offered_again += 1;
-        if message.is_expired(self.now.unix_ms) {
+        if message.is_expired(self.now.steady_ms) {
             return self.lose_shared(DropReason::Expired);
         }
+        let mut passing = Passing::from_message(message, self.now);
         self.begin_frames();
         self.counts.shared_moved += 1;
         let share = self.shared.router.share_numbered(number);
@@ -340,5 +354,31 @@ impl Held {
         let left = Held::of(outbound);
         counts.deliveries_moved += (self.waiting - left.waiting) as u64;
         counts.acks_moved += (self.inflight - left.inflight) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::Now;
+    use crate::worker::alone;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    #[test]
+    fn a_clock_that_is_set_forward_expires_no_message_of_a_group() {
+        let mut worker = alone::worker();
+        worker.now = Now { ms: 0, unix_ms: HOUR_MS, steady_ms: 10_000 };
+        let message = alone::message(Some(60), 5_000);
+        worker.give_back(&message, 7, Journey::default());
+        assert_eq!((worker.counts.delivery_dropped_expired, worker.counts.delivery_dropped_session_ended), (0, 1));
+    }
+
+    #[test]
+    fn a_message_of_a_group_expires_by_the_clock_that_it_was_stamped_with() {
+        let mut worker = alone::worker();
+        worker.now = Now { ms: 0, unix_ms: 5_000, steady_ms: HOUR_MS };
+        worker.give_back(&alone::message(Some(60), 5_000), 7, Journey::default());
+        assert_eq!((worker.counts.delivery_dropped_expired, worker.counts.delivery_dropped_session_ended), (1, 0));
     }
 }

@@ -4,17 +4,24 @@
 
 use std::sync::{Arc, PoisonError};
 
-use whimbrel_protocol::packet::{Packet, Publish, SubAck, Subscribe, SubscriptionOptions, Unsubscribe};
+use whimbrel_protocol::packet::{Publish, SubAck, Subscribe, SubscriptionOptions, Unsubscribe};
+use whimbrel_protocol::primitives::Decoded;
 use whimbrel_protocol::properties::{Properties, id};
 use whimbrel_protocol::session::subscriptions::Subscription;
-use whimbrel_protocol::{Filter, ReasonCode, Subscribed, Topic};
+use whimbrel_protocol::{Filter, QoS, ReasonCode, Subscribed, Topic, Violation};
 use whimbrel_router::{Entry, Place};
 
 use super::Worker;
 use super::client::{End, Question};
 use super::inbound::Step;
+use super::refusing::Refusals;
+use super::tidying::filter_bytes;
+use crate::answer::Answer;
 use crate::event::{Action, Authorize, Event};
 use crate::shared::Interest;
+
+/// What a filter that comes or goes costs, in deliveries.
+const FILTER_EFFORT: usize = 8;
 
 impl Worker {
     /// `answer`: the verdicts of the question that this packet asked when it came first.
@@ -22,8 +29,11 @@ impl Worker {
         &mut self,
         slot: u32,
         subscribe: &Subscribe<'_>,
-        answer: Option<&[ReasonCode]>,
+        answer: Option<&[Answer]>,
     ) -> Result<Step, End> {
+        let is_fitting = self.check_codes_fit(slot, subscribe.filters.len());
+        self.counts.subscribe_received += u64::from(is_fitting.is_err());
+        is_fitting?;
         let is_asked = self.shared.wants(Interest::AUTHORIZE) && !self.clients[slot as usize].is_superuser;
         if answer.is_some() || !is_asked {
             self.subscribe(slot, subscribe, answer.unwrap_or_default());
@@ -37,29 +47,32 @@ impl Worker {
     }
 
     /// `verdicts`: one for each filter, the last one standing for those that are missing; empty where nobody was asked.
-    fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>, verdicts: &[ReasonCode]) {
+    fn subscribe(&mut self, slot: u32, subscribe: &Subscribe<'_>, verdicts: &[Answer]) {
         self.counts.subscribe_received += 1;
+        self.effort += FILTER_EFFORT * subscribe.filters.len();
         self.counts.client_subscribe += 1;
         let identifier = subscribe.properties.number(id::SUBSCRIPTION_IDENTIFIER).unwrap_or(0);
-        let mut new_count = 0;
+        let (mut new_count, mut refusals) = (0, Refusals::default());
         let mut granted = Vec::with_capacity(subscribe.filters.len());
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (place, (filter, options)) in subscribe.filters.iter().enumerate() {
-            let verdict = verdicts.get(place).or(verdicts.last()).copied().unwrap_or(ReasonCode::SUCCESS);
-            if !verdicts.is_empty() {
-                self.count_verdict(verdict);
-            }
-            let allowed = if verdict.is_error() { Err(verdict) } else { *filter };
+            let verdict = verdicts.get(place).or(verdicts.last());
+            verdict.into_iter().for_each(|verdict| self.count_verdict(verdict.reason));
+            let denied = verdict.filter(|verdict| verdict.reason.is_error());
+            let allowed = denied.map_or(*filter, |verdict| Err(verdict.reason)).map_err(in_short);
             let outcome = allowed.and_then(|filter| self.grant(slot, filter, *options, new_count));
             new_count += outcome.map_or(0, |(filter, _)| usize::from(self.is_new(slot, filter)));
-            reasons.push(outcome.map_or_else(|reason| reason, |(_, options)| ReasonCode(options.qos as u8)));
+            if let Err(refusal) = outcome {
+                refusals.add(place, denied.map_or(refusal.what, Answer::told));
+            }
+            reasons.push(outcome.map_or_else(|refusal| refusal.reason, |(_, options)| ReasonCode(options.qos as u8)));
             granted.extend(outcome.ok());
         }
         self.count_refused(&reasons);
         self.enter_filters(slot, &granted, identifier);
         let properties = Properties::default();
         let suback = SubAck { packet_id: subscribe.packet_id, properties, reasons };
-        self.counts.suback_sent += u64::from(self.send(slot, &Packet::SubAck(suback)));
+        self.send_suback(slot, &suback, &refusals);
     }
 
     fn count_refused(&mut self, reasons: &[ReasonCode]) {
@@ -79,31 +92,31 @@ impl Worker {
         filter: Filter<'a>,
         options: SubscriptionOptions,
         new_count: usize,
-    ) -> Result<(Filter<'a>, SubscriptionOptions), ReasonCode> {
+    ) -> Decoded<(Filter<'a>, SubscriptionOptions)> {
         let connection = &self.clients[slot as usize].connection;
         let limits = Arc::clone(connection.limits());
         let qos = connection.granted(options.qos);
         if filter.is_shared() && !limits.is_shared_available {
-            return Err(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
+            return Err(in_short(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED));
         }
-        let compared = Subscribed::new(filter).map_err(|violation| violation.reason)?.filter;
+        let compared = Subscribed::new(filter)?.filter;
         if compared.has_wildcard() && !limits.is_wildcard_available {
             // SUBACK says it (section 3.9.3); the connection, whose other subscriptions are in order, goes on.
-            return Err(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
+            return Err(in_short(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED));
         }
         if compared.level_count() > usize::from(limits.max_topic_levels) {
-            return Err(ReasonCode::TOPIC_FILTER_INVALID);
+            return Err(Violation::new(ReasonCode::TOPIC_FILTER_INVALID, "more levels than max_topic_levels"));
         }
         if !self.may_read(slot, compared) {
-            return Err(ReasonCode::NOT_AUTHORIZED);
+            return Err(Violation::new(ReasonCode::NOT_AUTHORIZED, "the $SYS tree is not for this client"));
         }
         let Some(seat) = self.seat_of(slot) else {
-            return Err(ReasonCode::UNSPECIFIED_ERROR);
+            return Err(in_short(ReasonCode::UNSPECIFIED_ERROR));
         };
         let subscriptions = &seat.session.subscriptions;
         let is_full = subscriptions.len() + new_count >= limits.max_subscriptions as usize;
         if is_full && !subscriptions.contains(filter) {
-            return Err(ReasonCode::QUOTA_EXCEEDED);
+            return Err(Violation::new(ReasonCode::QUOTA_EXCEEDED, "more subscriptions than max_subscriptions"));
         }
         Ok((filter, SubscriptionOptions { qos, ..options }))
     }
@@ -119,7 +132,7 @@ impl Worker {
         let place = Place { owner: self.index, slot: seat_slot, epoch: seat.epoch };
         let mut came = (0, 0);
         let strategy = self.clients[slot as usize].connection.limits().share_strategy;
-        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
+        let mut replayed = Vec::new();
         for (filter, options) in granted {
             let is_new = seat.session.subscriptions.insert(*filter, Subscription { options: *options, identifier });
             came.0 += usize::from(is_new);
@@ -127,11 +140,8 @@ impl Worker {
             // 0: always, 1: only for a new subscription, 2: never [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
             let is_wanted = options.retain_handling == 0 || (options.retain_handling == 1 && is_new);
             // Never for a shared subscription (section 4.8.2).
-            if is_wanted && !filter.is_shared() && retained.may_match(*filter) {
-                seat.replays.get_or_insert_default().add(*filter);
-            }
+            replayed.extend(Some(*filter).filter(|filter| is_wanted && !filter.is_shared()));
         }
-        drop(retained);
         self.count_subscriptions(came.0, came.1);
         let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier };
         let plain = granted.iter().filter(|(filter, _)| !filter.is_shared());
@@ -139,11 +149,31 @@ impl Worker {
         for (whole, options) in granted.iter().filter(|(filter, _)| filter.is_shared()) {
             self.join(seat_slot, *whole, entry(options), strategy);
         }
+        // Only now: a message that was retained before this look is found by it, and one that is retained later is routed
+        // by a table that has these filters.
+        self.replay_matching(seat_slot, &replayed);
+    }
+
+    /// What is retained for these filters is sent, where there may be something.
+    fn replay_matching(&mut self, seat_slot: u32, filters: &[Filter<'_>]) {
+        let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
+        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
+        for filter in filters.iter().filter(|filter| retained.may_match(**filter)) {
+            seat.replays.get_or_insert_default().add(*filter);
+        }
+        drop(retained);
         self.go_on_replaying(seat_slot);
     }
 
-    pub(super) fn on_unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) {
+    pub(super) fn on_unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) -> Result<(), End> {
         self.counts.unsubscribe_received += 1;
+        self.check_codes_fit(slot, unsubscribe.filters.len())?;
+        self.unsubscribe(slot, unsubscribe);
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) {
+        self.effort += FILTER_EFFORT * unsubscribe.filters.len();
         self.counts.client_unsubscribe += 1;
         let Some(seat_slot) = self.clients[slot as usize].session else {
             return;
@@ -154,7 +184,8 @@ impl Worker {
         let place = Place { owner: self.index, slot: seat_slot, epoch: seat.epoch };
         let mut removed = Vec::new();
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
-        for filter in &unsubscribe.filters {
+        let mut refusals = Refusals::default();
+        for (place, filter) in unsubscribe.filters.iter().enumerate() {
             reasons.push(match filter {
                 Ok(filter) if seat.session.subscriptions.remove(*filter) => {
                     seat.replays.iter_mut().for_each(|replays| replays.remove(*filter));
@@ -162,10 +193,14 @@ impl Worker {
                     ReasonCode::SUCCESS
                 }
                 Ok(_) => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-                Err(reason) => *reason,
+                Err(reason) => {
+                    refusals.add(place, reason.text());
+                    *reason
+                }
             });
         }
         self.uncount_subscriptions(removed.len(), removed.iter().filter(|filter| filter.is_shared()).count());
+        self.counts.memory_released += removed.iter().map(|filter| filter_bytes(filter.as_str())).sum::<u64>();
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
         for whole in removed.iter().filter(|filter| filter.is_shared()) {
             self.leave_group(*whole, place);
@@ -173,7 +208,7 @@ impl Worker {
         self.shared.router.unsubscribe(removed.into_iter().filter(|filter| !filter.is_shared()), place);
         let properties = Properties::default();
         let unsuback = SubAck { packet_id: unsubscribe.packet_id, properties, reasons };
-        self.counts.unsuback_sent += u64::from(self.send(slot, &Packet::UnsubAck(unsuback)));
+        self.send_unsuback(slot, &unsuback, &refusals);
     }
 
     /// Notes that sessions have so many subscriptions more, and how many of them are shared.
@@ -205,25 +240,25 @@ impl Worker {
         slot: u32,
         publish: &Publish<'_>,
         topic: Topic<'_>,
-        answer: Option<&[ReasonCode]>,
+        answer: Option<&[Answer]>,
     ) -> Option<ReasonCode> {
         let now_ms = self.now.ms;
-        let client = &mut self.clients[slot as usize];
-        if client.is_superuser {
+        if self.clients[slot as usize].is_superuser || self.is_taken(slot, publish) {
             return Some(ReasonCode::SUCCESS);
         }
+        let client = &mut self.clients[slot as usize];
         let epoch = self.shared.interest_epoch();
         let verdicts = client.verdicts.get_or_insert_default();
         if let Some(answer) = answer {
             // Asked before the hooks changed, it counts for this message only.
             if verdicts.epoch() == epoch {
-                verdicts.remember(topic.as_str(), publish, answer[0], now_ms);
+                verdicts.remember(topic.as_str(), publish, &answer[0], now_ms);
             }
-            self.count_verdict(answer[0]);
-            return Some(answer[0]);
+            self.count_verdict(answer[0].reason);
+            return Some(answer[0].reason);
         }
         verdicts.renew(epoch);
-        if let Some(verdict) = verdicts.find(topic.as_str(), publish, now_ms) {
+        if let Some(verdict) = verdicts.find(topic.as_str(), publish, now_ms).map(|verdict| verdict.reason) {
             self.counts.client_acl_cache_hit += 1;
             self.count_verdict(verdict);
             return Some(verdict);
@@ -232,6 +267,27 @@ impl Worker {
         let (qos, retain) = (publish.qos as u8, publish.retain);
         self.ask_authorize(slot, Asked { action: Action::Publish, topics, qos, retain });
         None
+    }
+
+    /// Whether the PUBLISH repeats a QoS 2 message that was routed. An error in its PUBREC would free the identifier on both
+    /// sides, and where that PUBREC gets lost, the next repetition would be routed again [MQTT-4.3.3-10].
+    fn is_taken(&mut self, slot: u32, publish: &Publish<'_>) -> bool {
+        publish.qos == QoS::ExactlyOnce
+            && self.seat_of(slot).is_some_and(|seat| seat.session.inbound.holds(publish.packet_id))
+    }
+
+    /// The words of the hook that refused a publish, now or before.
+    #[cold]
+    pub(super) fn words_about(
+        &self,
+        slot: u32,
+        publish: &Publish<'_>,
+        topic: Topic<'_>,
+        answer: Option<&[Answer]>,
+    ) -> Option<Arc<str>> {
+        let verdicts = self.clients[slot as usize].verdicts.as_ref();
+        let known = || verdicts.and_then(|verdicts| verdicts.find(topic.as_str(), publish, self.now.ms));
+        answer.map(|answers| &answers[0]).or_else(known)?.words.clone()
     }
 
     fn ask_authorize(&mut self, slot: u32, asked: Asked) {
@@ -252,6 +308,11 @@ impl Worker {
         })));
         self.park(slot, ticket, Question::Packet);
     }
+}
+
+/// A refusal that its code says enough about.
+fn in_short(reason: ReasonCode) -> Violation {
+    Violation::new(reason, reason.text())
 }
 
 /// What a subscription lets its client read: that does not depend on who shares it.

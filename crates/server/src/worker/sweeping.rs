@@ -29,7 +29,9 @@ impl Worker {
         self.sweep_at_ms = None;
         let steady_ms = self.now.steady_ms;
         let mut retained = self.shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
+        let before = retained.size_bytes();
         self.counts.retained_expired += retained.purge(steady_ms, STEP_MESSAGES) as u64;
+        self.counts.memory_released += (before - retained.size_bytes()) as u64;
         let next_ms = retained.next_expiry_ms();
         drop(retained);
         if let Some(next_ms) = next_ms {

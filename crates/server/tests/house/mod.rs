@@ -231,6 +231,11 @@ impl Wire {
     pub fn dial(address: &str, version: Version) -> Wire {
         let stream = TcpStream::connect(address).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Wire::over(stream, version)
+    }
+
+    /// Over a socket on which a CONNECT of this version was sent.
+    pub fn over(stream: TcpStream, version: Version) -> Wire {
         Wire { stream, version, held: Vec::new() }
     }
 

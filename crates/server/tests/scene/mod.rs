@@ -18,7 +18,8 @@ use crate::house::{House, Wire, loopback, until};
 type Numbers = BTreeMap<&'static str, u64>;
 
 /// They move with time or with every byte.
-const RESTLESS: [&str; 4] = ["bytes.received", "bytes.sent", "whimbrel.worker.turns", "whimbrel.router.misses"];
+const RESTLESS: [&str; 5] =
+    ["bytes.received", "bytes.sent", "whimbrel.memory.released", "whimbrel.worker.turns", "whimbrel.router.misses"];
 const GAUGES: [&str; 1] = ["messages.retained"];
 
 pub struct Scene {
@@ -163,9 +164,10 @@ pub fn publish_with<'a>(topic: &'a str, qos: QoS, packet_id: u16, (payload, reta
 }
 
 /// Numbers that need more than a packet or two; each has its test in the named file.
-const ELSEWHERE: [(&str, &str); 11] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     ("whimbrel.clients.shut_down", include_str!("../limits.rs")),
     ("whimbrel.connections.paced", include_str!("../limits.rs")),
+    ("whimbrel.connections.rested", include_str!("../fairness.rs")),
     ("whimbrel.delivery.retried", include_str!("../limits.rs")),
     ("whimbrel.flapping.banned", include_str!("../limits.rs")),
     ("whimbrel.flapping.refused", include_str!("../limits.rs")),

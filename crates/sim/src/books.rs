@@ -1,0 +1,241 @@
+//! What became of every message: who sent it, how often it was routed, who had it, and who must still have it.
+//!
+//! Knows the promises of QoS, order and shared subscriptions (MQTT 5.0 sections 4.3, 4.6, 4.8.2). Does not know sockets or
+//! the broker; a promise that is broken comes back as a sentence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use whimbrel_protocol::QoS;
+
+use crate::wire::Letter;
+
+/// A promise that was broken, in words.
+pub type Fault = String;
+
+/// The author of what comes from inside the broker.
+pub const INSIDE: usize = usize::MAX;
+
+/// Whom a message reaches: a client, and the life of its session.
+pub type Reader = (usize, u32);
+
+/// A message to be published.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft {
+    /// Where to.
+    pub topic: &'static str,
+    /// With which QoS.
+    pub qos: QoS,
+    /// Retain flag.
+    pub retain: bool,
+    /// Message Expiry Interval, MQTT 5 only; seconds.
+    pub expiry_s: Option<u32>,
+    /// Bytes behind the number.
+    pub padding: usize,
+}
+
+/// A message as its author knows it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Number of the client, or [`INSIDE`].
+    pub author: usize,
+    /// What it is.
+    pub draft: Draft,
+    /// Whether it is somebody's will.
+    pub is_will: bool,
+    /// When its author first sent it; steps of the simulation.
+    pub sent_order: u64,
+    /// How often the author sent it.
+    pub attempts: u32,
+    /// How often the broker routed it.
+    pub routed: u32,
+    /// When the broker first routed it; milliseconds.
+    pub routed_ms: u64,
+}
+
+impl Record {
+    /// Whether it goes to one member of each group.
+    pub fn is_shared(&self) -> bool {
+        self.draft.topic.starts_with("s/")
+    }
+}
+
+#[derive(Default, Debug)]
+struct Receipt {
+    fresh: u32,
+    accepted: u32,
+}
+
+/// A message that a group owes to one of its members.
+#[derive(Debug)]
+struct GroupDue {
+    number: usize,
+    since_order: u64,
+}
+
+/// All messages.
+#[derive(Default, Debug)]
+pub struct Books {
+    records: Vec<Record>,
+    receipts: BTreeMap<(Reader, usize), Receipt>,
+    /// The last message of an author, topic, QoS and QoS of delivery that a reader had.
+    last: BTreeMap<(usize, &'static str, QoS, QoS, Reader), usize>,
+    dues: BTreeSet<(Reader, usize)>,
+    group_dues: Vec<GroupDue>,
+    accepted_by: BTreeMap<usize, Reader>,
+    /// When a member of the group last went for good.
+    group_lost_order: u64,
+}
+
+/// What stands in a message: its number, and something to make it longer.
+pub fn payload(number: usize, padding: usize) -> Vec<u8> {
+    let mut payload = format!("{number}.").into_bytes();
+    payload.resize(payload.len() + padding, b'x');
+    payload
+}
+
+/// The number in a message.
+pub fn number_of(payload: &[u8]) -> Option<usize> {
+    let digits = payload.split(|byte| *byte == b'.').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+impl Books {
+    /// A message that its author is about to send; its number.
+    pub fn write(&mut self, record: Record) -> usize {
+        self.records.push(record);
+        self.records.len() - 1
+    }
+
+    /// A message's record.
+    pub fn record(&self, number: usize) -> &Record {
+        &self.records[number]
+    }
+
+    /// Its author sends it again.
+    pub fn repeat(&mut self, number: usize) {
+        self.records[number].attempts += 1;
+    }
+
+    /// The broker routed it.
+    pub fn route(&mut self, number: usize, now_ms: u64) -> Result<(), Fault> {
+        let Some(record) = self.records.get_mut(number) else {
+            return Err(format!("message {number} was routed, but nobody wrote it"));
+        };
+        record.routed += 1;
+        if record.routed == 1 {
+            record.routed_ms = now_ms;
+        }
+        let most = if record.draft.qos == QoS::AtLeastOnce { record.attempts } else { 1 };
+        if record.routed > most {
+            let (qos, routed) = (record.draft.qos as u8, record.routed);
+            return Err(format!(
+                "message {number} of QoS {qos}, sent {} times, was routed {routed} times",
+                record.attempts
+            ));
+        }
+        Ok(())
+    }
+
+    /// A reader must have it before all is over.
+    pub fn owe(&mut self, reader: Reader, number: usize) {
+        self.dues.insert((reader, number));
+    }
+
+    /// One member of the group must have it.
+    pub fn owe_group(&mut self, number: usize, since_order: u64) {
+        self.group_dues.push(GroupDue { number, since_order });
+    }
+
+    /// A member of the group has gone for good; what it had may be gone with it.
+    pub fn lose_member(&mut self, order: u64) {
+        self.group_lost_order = order;
+    }
+
+    /// A reader took a message. `is_new`: not one that its QoS 2 memory knows.
+    pub fn receive(&mut self, reader: Reader, letter: &Letter, is_new: bool) -> Result<usize, Fault> {
+        let found = number_of(&letter.payload).filter(|number| *number < self.records.len());
+        let Some(number) = found else { return Err("a message arrived that nobody wrote".to_owned()) };
+        let record = &self.records[number];
+        if record.draft.topic != letter.topic {
+            return Err(format!("message {number} for {} arrived for {}", record.draft.topic, letter.topic));
+        }
+        if record.routed == 0 {
+            return Err(format!("message {number} arrived, but was never routed"));
+        }
+        if letter.qos > record.draft.qos {
+            return Err(format!("message {number} arrived with a QoS above its own"));
+        }
+        let is_first = !self.receipts.contains_key(&(reader, number));
+        let receipt = self.receipts.entry((reader, number)).or_default();
+        receipt.fresh += u32::from(!letter.dup);
+        receipt.accepted += u32::from(is_new);
+        // A retained message comes once more for each subscription, and one of a group may come back to who gave it away.
+        let is_counted = !record.draft.retain && !record.is_shared();
+        if is_counted && receipt.fresh > record.routed {
+            return Err(format!("message {number} arrived {} times as new", receipt.fresh));
+        }
+        if is_counted && letter.qos == QoS::ExactlyOnce && receipt.accepted > 1 {
+            return Err(format!("message {number} of QoS 2 was accepted twice"));
+        }
+        if is_counted && is_first {
+            self.check_order(reader, letter.qos, number)?;
+        }
+        if record_is_exclusive(&self.records[number], letter.qos) {
+            self.check_exclusive(reader, number)?;
+        }
+        Ok(number)
+    }
+
+    fn check_order(&mut self, reader: Reader, qos: QoS, number: usize) -> Result<(), Fault> {
+        let record = &self.records[number];
+        if record.is_will {
+            return Ok(());
+        }
+        let key = (record.author, record.draft.topic, record.draft.qos, qos, reader);
+        let is_repeated = record.attempts > 1; // Its second copy may be the first that this reader gets.
+        let last = self.last.entry(key).or_insert(number);
+        if *last > number && !is_repeated {
+            return Err(format!("message {number} arrived behind {last}, which has the same author, topic and QoS"));
+        }
+        *last = number.max(*last);
+        Ok(())
+    }
+
+    fn check_exclusive(&mut self, reader: Reader, number: usize) -> Result<(), Fault> {
+        match *self.accepted_by.entry(number).or_insert(reader) {
+            first if first == reader => Ok(()),
+            first => Err(format!("message {number} of QoS 2 went to two members of its group: {first:?}, {reader:?}")),
+        }
+    }
+
+    /// What the living readers still miss, those of the group included; `now_ms` excuses what has expired.
+    pub fn missing(&self, now_ms: u64, is_living: impl Fn(Reader) -> bool) -> Vec<String> {
+        let is_expired = |number: usize| {
+            let record = &self.records[number];
+            record.draft.expiry_s.is_some_and(|expiry_s| now_ms >= record.routed_ms + u64::from(expiry_s) * 1000)
+        };
+        let is_missing = |(reader, number): &&(Reader, usize)| {
+            is_living(*reader) && !self.receipts.contains_key(&(*reader, *number))
+        };
+        let dues = self.dues.iter().filter(is_missing).filter(|(_, number)| !is_expired(*number));
+        let mut missing: Vec<String> = dues.map(|((who, _), number)| format!("c{who}: message {number}")).collect();
+        let had: BTreeSet<usize> = self.receipts.keys().map(|(_, number)| *number).collect();
+        for due in &self.group_dues {
+            let is_excused = is_expired(due.number) || self.group_lost_order >= due.since_order;
+            if !is_excused && !had.contains(&due.number) {
+                missing.push(format!("group: message {}", due.number));
+            }
+        }
+        missing
+    }
+
+    /// How many promises there were: to readers, to groups.
+    pub fn promises(&self) -> (usize, usize) {
+        (self.dues.len(), self.group_dues.len())
+    }
+}
+
+/// Of QoS 2 in a group nobody else gets what one member was sent [MQTT-4.8.2-5].
+fn record_is_exclusive(record: &Record, qos: QoS) -> bool {
+    record.is_shared() && qos == QoS::ExactlyOnce
+}

@@ -1,0 +1,101 @@
+//! The seeded simulator: the production workers in one thread, with a clock, an order of turns and clients that a seed
+//! decides. For development only; nothing of it is in the product.
+//!
+//! Knows how to run a seed and how to tell of one that failed. What happens in a run is [`takeover`]'s, what must be true
+//! [`sessions`]' and [`books`]'. No threads, no time of the kernel, no random numbers but the seed's: a seed that fails once
+//! fails always. What is to come with storage, a crash and faults of the disk, are further steps of [`world`] and another
+//! scenario beside [`takeover`]: the plane is dropped between two turns and made anew over the same store.
+
+pub mod books;
+mod hearing;
+pub mod line;
+pub mod quiet;
+pub mod rng;
+pub mod sessions;
+pub mod story;
+pub mod takeover;
+pub mod wire;
+pub mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rng::Rng;
+
+/// Lines of the story that a failure shows.
+const TAIL_LINES: usize = 80;
+
+/// What a seed led to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// The whole story.
+    pub story: String,
+    /// What was wrong; None: nothing.
+    pub fault: Option<String>,
+    /// Steps and rounds.
+    pub steps: u64,
+    /// What had to arrive: at clients, at groups.
+    pub promises: (usize, usize),
+}
+
+/// Runs one seed.
+pub fn run(seed: u64) -> Outcome {
+    let mut rng = Rng::new(seed);
+    let (mut world, setting) = match takeover::begin(&mut rng) {
+        Ok(begun) => begun,
+        Err(fault) => return Outcome { story: String::new(), fault: Some(fault), steps: 0, promises: (0, 0) },
+    };
+    let played = catch_unwind(AssertUnwindSafe(|| takeover::play(&mut world, setting, &mut rng)));
+    // A panic has said on standard error where it was.
+    let fault = played.unwrap_or_else(|_| Err("the broker panicked".to_owned())).err();
+    let story = world.story.text().to_owned();
+    Outcome { story, fault, steps: world.order, promises: world.books.promises() }
+}
+
+/// What somebody needs who is to mend it: the fault, the end of the story, and how to see it again.
+pub fn report(seed: u64, outcome: &Outcome) -> String {
+    let fault = outcome.fault.as_deref().unwrap_or("nothing");
+    let tail = story::tail(&outcome.story, TAIL_LINES);
+    format!(
+        "seed {seed}: {fault}\nthe last {TAIL_LINES} lines of its story:\n{tail}\nthis seed alone: make simulate SEED={seed}\n"
+    )
+}
+
+/// Runs `count` seeds from `first` on with so many threads, each seed on one of them; the first that fails, if one does.
+pub fn run_all(first: u64, count: u64, threads: u64) -> Result<Sum, (u64, Outcome)> {
+    let run_part = |part: u64| {
+        let mut sum = Sum::default();
+        for seed in (first + part..first + count).step_by(threads as usize) {
+            let outcome = run(seed);
+            if outcome.fault.is_some() {
+                return Err((seed, outcome));
+            }
+            sum.seeds += 1;
+            sum.steps += outcome.steps;
+            sum.promises += outcome.promises.0 + outcome.promises.1;
+        }
+        Ok(sum)
+    };
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..threads).map(|part| scope.spawn(move || run_part(part))).collect();
+        started.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let mut total = Sum::default();
+    for part in parts {
+        let sum = part?;
+        total.seeds += sum.seeds;
+        total.steps += sum.steps;
+        total.promises += sum.promises;
+    }
+    Ok(total)
+}
+
+/// How much was looked at.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sum {
+    /// Seeds.
+    pub seeds: u64,
+    /// Their steps.
+    pub steps: u64,
+    /// Deliveries that had to be made.
+    pub promises: usize,
+}
