@@ -51,7 +51,7 @@ test: debian lint $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/clients ## install w
 
 # --- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types rust-lint stubs test-slow abuse build bench bench-binding bench-spike docs fuzz simulate clean
+.PHONY: check lint types rust-lint stubs test-slow abuse build bench bench-referee bench-binding bench-spike docs fuzz simulate clean
 check: lint rust-lint stubs ## everything that judges the source without running it
 
 lint: $(STAMPS)/dev ## the quick part of check: style, types, import directions, sizes
@@ -80,6 +80,9 @@ build: $(TOOLCHAIN) ## one abi3 wheel in dist/
 
 bench: $(STAMPS)/product ## every scenario, beside mosquitto where it is installed (ARGS="--only pair-q0 --rounds 5")
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-referee: $(STAMPS)/product ## the same under a load generator that is not ours (ARGS="FOLDER --rounds 3", with mqload.c and compare.py in it)
+	$(BIN)/python -m benchmarks.referee $(ARGS)
 
 bench-binding: $(STAMPS)/product ## what crossing between Rust and Python costs
 	$(BIN)/python -m benchmarks.binding_cost $(ARGS)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 START_S_MAX = 20.0
@@ -33,7 +34,6 @@ set_tcp_nodelay true
 user root
 """
 WHIMBREL_SETTINGS = (
-    "workers=1",
     "listeners.ws.default.bind=off",
     "mqtt.max_mqueue_len=10000000",
     "mqtt.max_mqueue_size=0",
@@ -43,15 +43,28 @@ WHIMBREL_SETTINGS = (
 )
 
 
+# RSA, because that is what most brokers show; RSA signs slowly and is verified quickly.
+NEW_CERTIFICATE = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bench")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a broker is to run: a port of loopback, a folder for its files, and a certificate where it speaks TLS."""
+
+    port: int
+    folder: Path
+    certificate: tuple[Path, Path] | None = None
+
+
 @dataclass(frozen=True)
 class Opponent:
-    """One broker. `command` gets a port and a folder of its own, and may write files into it."""
+    """One broker. `command` may write files into the folder of its place."""
 
     name: str
     executable: str
     version_argument: str
     settings: str
-    command: Callable[[int, Path], list[str]]
+    command: Callable[[Place], list[str]]
 
     @property
     def path(self) -> str | None:
@@ -76,17 +89,27 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(opponent: Opponent) -> Iterator[Running]:
+def running(opponent: Opponent, *, is_tls: bool = False) -> Iterator[Running]:
     """Start the broker, wait until it accepts, end it afterwards. Raises RuntimeError where it does not come up."""
     with tempfile.TemporaryDirectory(prefix="whimbrel-bench-") as folder:
         port = free_port()
-        command = [opponent.path or opponent.executable, *opponent.command(port, Path(folder))]
+        certificate = certified(Path(folder)) if is_tls else None
+        place = Place(port, Path(folder), certificate)
+        command = [opponent.path or opponent.executable, *opponent.command(place)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             await_port(opponent.name, port, process)
             yield Running(port, process.pid)
         finally:
             end(process)
+
+
+def certified(folder: Path) -> tuple[Path, Path]:
+    """A certificate and its key, of a kind that all brokers get."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    files = ("-keyout", str(key), "-out", str(cert))
+    subprocess.run(["openssl", *NEW_CERTIFICATE, *files], check=True, capture_output=True)
+    return cert, key
 
 
 def free_port() -> int:
@@ -121,24 +144,40 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def whimbrel_command(port: int, folder: Path) -> list[str]:
-    settings = (f"listeners.tcp.default.bind=127.0.0.1:{port}", *WHIMBREL_SETTINGS)
-    return ["start", "--data-dir", str(folder / "data"), *(word for each in settings for word in ("--set", each))]
+def whimbrel_command(place: Place, *, workers: int) -> list[str]:
+    settings = [f"workers={workers}", *WHIMBREL_SETTINGS]
+    if place.certificate is None:
+        settings.append(f"listeners.tcp.default.bind=127.0.0.1:{place.port}")
+    else:
+        cert, key = place.certificate
+        settings.append("listeners.tcp.default.bind=off")
+        settings.append(f"listeners.tls.default.bind=127.0.0.1:{place.port}")
+        settings += [f"listeners.tls.default.cert_file={cert}", f"listeners.tls.default.key_file={key}"]
+    return ["start", "--data-dir", str(place.folder / "data"), *(word for each in settings for word in ("--set", each))]
 
 
-def mosquitto_command(port: int, folder: Path) -> list[str]:
-    configuration = folder / "mosquitto.conf"
-    configuration.write_text(f"listener {port} 127.0.0.1\n{MOSQUITTO_SETTINGS}")
+def mosquitto_command(place: Place) -> list[str]:
+    configuration = place.folder / "mosquitto.conf"
+    lines = [f"listener {place.port} 127.0.0.1"]
+    if place.certificate is not None:
+        cert, key = place.certificate
+        lines += [f"certfile {cert}", f"keyfile {key}"]
+    configuration.write_text("\n".join([*lines, MOSQUITTO_SETTINGS]))
     return ["-c", str(configuration)]
 
 
-WHIMBREL = Opponent(
-    name="whimbrel",
-    executable="whimbrel",
-    version_argument="version",
-    settings=", ".join(WHIMBREL_SETTINGS),
-    command=whimbrel_command,
-)
+def whimbrel(name: str, *, workers: int) -> Opponent:
+    """Our broker with so many workers."""
+    return Opponent(
+        name=name,
+        executable="whimbrel",
+        version_argument="version",
+        settings=", ".join((f"workers={workers}", *WHIMBREL_SETTINGS)),
+        command=partial(whimbrel_command, workers=workers),
+    )
+
+
+WHIMBREL = whimbrel("whimbrel", workers=1)
 MOSQUITTO = Opponent(
     name="mosquitto",
     executable="mosquitto",
@@ -146,4 +185,4 @@ MOSQUITTO = Opponent(
     settings=", ".join(MOSQUITTO_SETTINGS.splitlines()),
     command=mosquitto_command,
 )
-OPPONENTS = (WHIMBREL, MOSQUITTO)
+OPPONENTS = (WHIMBREL, whimbrel("whimbrel-2w", workers=2), MOSQUITTO)

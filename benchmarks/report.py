@@ -6,9 +6,12 @@ Pure but for reading one file. Must not know how a broker is started or a load i
 import statistics
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
+# Whose figures limits are multiples of.
+REFERENCE = "mosquitto"
 # What a correct broker leaves at zero.
 FAULTS = (
     "lost",
@@ -26,13 +29,17 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Scenario:
-    """One row of scenarios.toml. `measures`: field of the load generator's report and title of the row."""
+    """One row of scenarios.toml. `measures`: field of the load generator's report and title of the row; `limits`: of a
+    field, what must be reached and what is aimed at."""
 
     name: str
     about: str
     load: tuple[str, ...]
     measures: Mapping[str, str]
     is_fresh: bool
+    is_tls: bool = False
+    brokers: tuple[str, ...] = ("whimbrel", "mosquitto")
+    limits: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,25 +62,64 @@ def read_scenarios(path: Path) -> list[Scenario]:
             name=name,
             about=table["about"],
             load=tuple(table["load"].split()),
-            measures={field: titles[field] for field in table["measures"]},
+            measures={name: titles[name] for name in table["measures"]},
             is_fresh=table.get("fresh", False),
+            is_tls=table.get("tls", False),
+            brokers=tuple(table.get("brokers", Scenario.brokers)),
+            limits={name: (must, goal) for name, (must, goal) in table.get("limits", {}).items()},
         )
         for name, table in tables["scenarios"].items()
     ]
 
 
+def tables(scenarios: Sequence[Scenario], runs: Sequence[Run], *, present: Sequence[str]) -> str:
+    """One table for each set of brokers that scenarios ask for, as far as they are present."""
+    groups: dict[tuple[str, ...], list[Scenario]] = {}
+    for scenario in scenarios:
+        groups.setdefault(tuple(name for name in scenario.brokers if name in present), []).append(scenario)
+    return "\n\n".join(table(group, runs, brokers=brokers) for brokers, group in groups.items())
+
+
 def table(scenarios: Sequence[Scenario], runs: Sequence[Run], *, brokers: Sequence[str]) -> str:
-    """Markdown: a row for each measure, a column for each broker; ratios are of the first broker to each other one."""
+    """Markdown: a row for each measure, a column for each broker; ratios are of the first broker to each other one.
+
+    What was not measured at all has no row; limits have columns where there are any.
+    """
     ours, *others = brokers
+    is_limited = any(scenario.limits for scenario in scenarios)
     heads = ["scenario", "measure", *brokers, *(f"{ours} / {other}" for other in others)]
+    heads += ["must", "goal", "reached"] if is_limited else []
     lines = [row(heads), row(["---", "---", *["---:"] * (len(heads) - 2)])]
     for scenario in scenarios:
-        for field, title in scenario.measures.items():
-            values = {broker: found(runs, broker, scenario.name, field) for broker in brokers}
+        for name, title in scenario.measures.items():
+            values = {broker: found(runs, broker, scenario.name, name) for broker in brokers}
+            if not any(values.values()):
+                continue
             cells = [cell(values[broker]) for broker in brokers]
-            ratios = [ratio(values[ours], values[other]) for other in others]
-            lines.append(row([scenario.name, title, *cells, *ratios]))
+            cells += [ratio(values[ours], values[other]) for other in others]
+            if is_limited:
+                must, goal = scenario.limits.get(name, ("", ""))
+                cells += [must, goal, reached((must, goal), values[ours], values.get(REFERENCE, ()))]
+            lines.append(row([scenario.name, title, *cells]))
     return "\n".join(lines)
+
+
+def reached(limits: tuple[str, str], ours: Sequence[float], reference: Sequence[float]) -> str:
+    """Which of the two limits the median keeps; empty where there is none, or nothing to compare with."""
+    kept = [is_kept(limit, ours, reference) for limit in limits if limit]
+    if not kept or None in kept:
+        return ""
+    must, goal = kept
+    return "goal" if goal else "must" if must else "**no**"
+
+
+def is_kept(limit: str, ours: Sequence[float], reference: Sequence[float]) -> bool | None:
+    """None where it cannot be said. A limit without a unit is a multiple of the reference."""
+    value, _, unit = limit.partition(" ")
+    if not ours or (not unit and not reference):
+        return None
+    most = float(Fraction(value)) * (1 if unit else statistics.median(reference))
+    return statistics.median(ours) <= most
 
 
 def faults(runs: Sequence[Run]) -> Iterator[str]:
@@ -86,9 +132,9 @@ def faults(runs: Sequence[Run]) -> Iterator[str]:
             yield f"{run.broker}, {run.scenario}, round {run.round}: {', '.join(wrong)}"
 
 
-def found(runs: Sequence[Run], broker: str, scenario: str, field: str) -> list[float]:
+def found(runs: Sequence[Run], broker: str, scenario: str, name: str) -> list[float]:
     of_cell = (run for run in runs if run.broker == broker and run.scenario == scenario)
-    return [run.measures[field] for run in of_cell if field in run.measures]
+    return [run.measures[name] for run in of_cell if name in run.measures]
 
 
 def cell(values: Sequence[float]) -> str:

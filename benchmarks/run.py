@@ -1,20 +1,21 @@
-"""`make bench`: every scenario on every installed broker, interleaved, as a JSON file and a Markdown table.
+"""`make bench`: every scenario on every installed broker, interleaved, as a JSON file and a page of results.
 
 Knows the order of things: rounds go A B | B A | A B, so that a drift of the machine hits all alike. Must not know how a
-broker is started (`opponents`), how a table looks (`report`) or how load is made (`generator`).
+broker is started (`opponents`), how a table looks (`report`, `page`) or how load is made (`generator`). Only a run of
+all scenarios becomes part of benchmarks/results.
 """
 
 import argparse
 import contextlib
-import json
+import functools
 import resource
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import generator, machine, opponents, report
+from benchmarks import generator, machine, opponents, page, report
 from benchmarks.opponents import Opponent, Running
+from benchmarks.page import Result
 from benchmarks.report import Run, Scenario
 
 HERE = Path(__file__).parent
@@ -28,25 +29,28 @@ def main() -> int:
     options = parse_options()
     raise_descriptor_limit()
     brokers = [opponent for opponent in opponents.OPPONENTS if is_present(opponent)]
-    scenarios = chosen(report.read_scenarios(HERE / "scenarios.toml"), options.only)
+    scenarios = chosen(page.scenarios(), options.only)
     facts = {**machine.facts(), **{broker.name: broker.version() for broker in brokers}}
     runs = [run for scenario in scenarios for run in rounds(scenario, brokers, options=options)]
-    table = report.table(scenarios, runs, brokers=[broker.name for broker in brokers])
-    faults = list(report.faults(runs))
-    save(options.out, {"facts": facts, "settings": described(brokers), "method": method(options), "runs": runs})
-    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
-    print(f"\nmedian (min..max) of {options.rounds} rounds\n\n{table}\n")
-    print("\n".join(["not clean:", *faults]) if faults else "Nothing was lost, duplicated, reordered or refused.")
-    return 1 if faults else 0
+    result = Result(facts=facts, settings=described(brokers), method=method(options), runs=runs)
+    if options.out:
+        page.save(options.out, result)
+    elif not options.only:
+        page.save(page.RESULTS / "brokers.json", result)
+        page.write()
+    print(page.shown(scenarios, result))
+    return 1 if any(report.faults(runs)) else 0
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--only", default="", metavar="NAME,...", help="these scenarios of scenarios.toml")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--warm", type=float, default=0.7, metavar="SECONDS", help="of a flow, before it is measured")
-    parser.add_argument("--measure", type=float, default=2.0, metavar="SECONDS", help="of a flow")
-    parser.add_argument("--out", type=Path, default=HERE / "results/brokers.json")
+    parser.add_argument("--warm", type=float, default=0.5, metavar="SECONDS", help="of a flow, before it is measured")
+    parser.add_argument("--measure", type=float, default=1.5, metavar="SECONDS", help="of a flow")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="raw figures; nothing in benchmarks/results is touched"
+    )
     return parser.parse_args()
 
 
@@ -75,12 +79,14 @@ def chosen(scenarios: Sequence[Scenario], names: str) -> list[Scenario]:
 
 def rounds(scenario: Scenario, brokers: Sequence[Opponent], *, options: argparse.Namespace) -> Iterator[Run]:
     """All runs of one scenario, each told on stderr; one broker process for all of them, unless it has to be fresh."""
+    asked = [broker for broker in brokers if broker.name in scenario.brokers]
+    start = functools.partial(opponents.running, is_tls=scenario.is_tls)
     with contextlib.ExitStack() as stack:
         kept: dict[str, Running] = {}
         if not scenario.is_fresh:
-            kept = {broker.name: stack.enter_context(opponents.running(broker)) for broker in brokers}
-        for number, broker in interleaved(brokers, options.rounds):
-            target = contextlib.nullcontext(kept[broker.name]) if kept else opponents.running(broker)
+            kept = {broker.name: stack.enter_context(start(broker)) for broker in asked}
+        for number, broker in interleaved(asked, options.rounds):
+            target = contextlib.nullcontext(kept[broker.name]) if kept else start(broker)
             with target as running:
                 run = measured(scenario, broker.name, target=running, number=number, options=options)
             print(f"{scenario.name}, round {number}, {broker.name}: {headline(scenario, run)}", file=sys.stderr)
@@ -96,6 +102,8 @@ def interleaved(brokers: Sequence[Opponent], count: int) -> Iterator[tuple[int, 
 
 def measured(scenario: Scenario, broker: str, *, target: Running, number: int, options: argparse.Namespace) -> Run:
     load = list(scenario.load)
+    if scenario.is_tls:
+        load += ["--tls", "--insecure"]
     if load[0] == "flow":
         load += ["--warm", str(options.warm), "--duration", str(options.measure)]
     try:
@@ -106,8 +114,8 @@ def measured(scenario: Scenario, broker: str, *, target: Running, number: int, o
 
 
 def headline(scenario: Scenario, run: Run) -> str:
-    field, title = next(iter(scenario.measures.items()))
-    return run.error or f"{report.number(run.measures[field])} {title}"
+    name, title = next(iter(scenario.measures.items()))
+    return run.error or f"{report.number(run.measures.get(name, float('nan')))} {title}"
 
 
 def described(brokers: Sequence[Opponent]) -> dict[str, str]:
@@ -116,11 +124,6 @@ def described(brokers: Sequence[Opponent]) -> dict[str, str]:
 
 def method(options: argparse.Namespace) -> dict[str, float]:
     return {"rounds": options.rounds, "warm_s": options.warm, "measure_s": options.measure}
-
-
-def save(path: Path, result: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, default=asdict) + "\n")
 
 
 if __name__ == "__main__":

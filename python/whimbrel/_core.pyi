@@ -300,6 +300,8 @@ class Disconnected:
     @property
     def reason_code(self) -> int: ...  # MQTT 5 reason code sent or received, 0 where none
     @property
+    def text(self) -> str: ...  # the client's words where it said goodbye, else what it was told; at most 1,024 bytes
+    @property
     def timestamp_ms(self) -> int: ...
 
 @final
@@ -536,13 +538,23 @@ class LoadOptions(Protocol):
     """One run of the load generator; a scenario ignores what it does not need. Rates: each second, 0: closed loop."""
 
     @property
-    def scenario(self) -> str: ...  # "connect" | "subscribe" | "publish" | "pair" | "fanout" | "fanin"
+    def scenario(self) -> str: ...  # connect, subscribe, publish, pair, fanout, fanin, share, retained, offline
     @property
     def host(self) -> str: ...
     @property
     def port(self) -> int: ...
     @property
     def unix(self) -> str | None: ...  # path, instead of host and port
+    @property
+    def tls(self) -> bool: ...
+    @property
+    def websocket(self) -> str | None: ...  # path
+    @property
+    def ca_file(self) -> str | None: ...  # PEM; None: any certificate of the broker is believed
+    @property
+    def cert_file(self) -> str | None: ...  # PEM, what every client shows, together with key_file
+    @property
+    def key_file(self) -> str | None: ...
     @property
     def sources(self) -> Sequence[str]: ...  # local addresses, taken in turns; empty: the kernel chooses
     @property
@@ -562,9 +574,13 @@ class LoadOptions(Protocol):
     @property
     def clients(self) -> int: ...  # of a flow and of publish: the publishers
     @property
-    def subscribers(self) -> int: ...  # fanout, fanin; 0 for publish
+    def subscribers(self) -> int: ...  # fanout, fanin, share, retained, offline; 0 for publish
     @property
     def qos(self) -> int: ...
+    @property
+    def subscriber_qos(self) -> int: ...  # retained, offline
+    @property
+    def lasting(self) -> bool: ...  # a flow's subscribers: their sessions would outlive their connections
     @property
     def retain(self) -> bool: ...
     @property
@@ -578,9 +594,9 @@ class LoadOptions(Protocol):
     @property
     def duration_s(self) -> float: ...
     @property
-    def count(self) -> int | None: ...  # messages of all publishers, instead of a duration
+    def count(self) -> int | None: ...  # messages of all publishers, instead of a duration; retained, offline: needed
     @property
-    def topic(self) -> str: ...  # publish, subscribe; {run}, {client}, {number} are replaced
+    def topic(self) -> str: ...  # publish; {run} and {client} are replaced
     @property
     def concurrency(self) -> int: ...  # connect
     @property
@@ -589,6 +605,12 @@ class LoadOptions(Protocol):
     def pings(self) -> int: ...  # connect
     @property
     def subscriptions(self) -> int: ...  # subscribe: of each client
+    @property
+    def batch(self) -> int: ...  # subscribe: subscriptions in one SUBSCRIBE
+    @property
+    def filters(self) -> Sequence[str]: ...  # subscribe, taken in turns; {run}, {client}, {number} are replaced
+    @property
+    def flow_s(self) -> float: ...  # subscribe: messages past the filters for so long; 0: none
 
 @final
 class LoadRun:

@@ -58,7 +58,9 @@ class Attack:
 
     `run` attacks, judges what an attacker is told, and has let go when it returns. `limits` are the settings in force
     beside the standing ones. `moved`: counters that the attack moves, and by how much at least. `rss_kib`: how much
-    larger the process may be than before. `slow_scale`: the scale of the long form; 0: it is the same as the short one.
+    larger the process may be than before. `gap_s`: how long a round trip of the healthy client may take; generous,
+    because the machine may have other work, and twice that in the long form. `slow_scale`: the scale of that; 0: there
+    is none.
     """
 
     name: str
@@ -68,7 +70,6 @@ class Attack:
     rss_kib: int = 2048
     gap_s: float = 2.0
     slow_scale: int = 10
-    is_slow_only: bool = False
 
 
 def ended(connection: socket.socket) -> bytes:

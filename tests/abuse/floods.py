@@ -15,8 +15,8 @@ QUOTA_EXCEEDED, TAKEN_OVER = 0x97, 0x8E
 SUBSCRIPTIONS_MAX = 100_000
 RETAINED = ("retained.max_messages=20000", "retained.max_size=8MB")
 RETAINED_MAX = 20_000
-SESSIONS = ("mqtt.max_sessions=200",)
-SESSIONS_MAX = 200
+SESSIONS = ("mqtt.max_sessions=100",)
+SESSIONS_MAX = 100
 WILL_BYTES = 60_000
 
 
@@ -151,11 +151,13 @@ def takeovers(target: Target) -> None:
         for _ in range(500 * target.scale):
             own = stack.enter_context(ExitStack())
             client = own.enter_context(target.client())
-            client.connect("stormy", clean=False)
+            client.connect("stormy", clean=False, properties={Property.SESSION_EXPIRY_INTERVAL: 60})
             if before is not None:
                 assert before.expect(DISCONNECT).reason == TAKEN_OVER
                 before.close()
             before = client
+    with target.entered("stormy"):
+        pass  # A clean start discards the session.
 
 
 def connects(target: Target) -> None:
@@ -173,10 +175,10 @@ ATTACKS: Sequence[Attack] = (
     Attack("subscribe and unsubscribe", churn, moved={"packets.unsubscribe.received": 500}),
     Attack("retained messages", retained, RETAINED, moved={"whimbrel.retained.refused": 100}),
     Attack("large wills", wills, slow_scale=100),
-    Attack("sessions that stay", sessions, SESSIONS, moved={"whimbrel.sessions.refused": 100}, slow_scale=0),
+    Attack("sessions that stay", sessions, SESSIONS, moved={"whimbrel.sessions.refused": 50}, slow_scale=0),
     Attack("queues of absent sessions", absent, moved={"delivery.dropped.queue_full": 20_000}),
     Attack("groups that come and go", groups),
-    Attack("bursts to many", fan_out, moved={"whimbrel.connections.rested": 1}),
+    Attack("bursts to many", fan_out, moved={"whimbrel.connections.rested": 1}, slow_scale=3),
     Attack("retained messages that nobody reads", replays),
     Attack("takeovers of one client id", takeovers, moved={"session.takeovered": 400}),
     Attack("connects at full rate", connects, moved={"client.connect": 500}),

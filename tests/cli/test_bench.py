@@ -14,12 +14,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.waiting import wait_until
+from tests.wire.authority import Authority
 from whimbrel.cli import main
 from whimbrel.cli.bench import FAULTS, table
 from whimbrel.cli.progress import LiveLine, text
 from whimbrel.testing.background import BackgroundBroker
 
-LATENCIES = {f"latency_{key}_us" for key in ("p50", "p90", "p99", "p999", "max", "mean")}
+PERCENTILES = ("p50", "p90", "p99", "p999", "max", "mean")
+LATENCIES = {f"latency_{key}_us" for key in PERCENTILES}
+ACKNOWLEDGED = {f"ack_{key}_us" for key in PERCENTILES}
 WAIT_S = 20
 
 
@@ -45,11 +48,11 @@ def reported(result: Result) -> dict[str, str | float]:
 
 @pytest.mark.parametrize("protocol", ["3", "4", "5"])
 @pytest.mark.parametrize("qos", ["0", "1", "2"])
-@pytest.mark.parametrize("pattern", ["pair", "fanout", "fanin"])
+@pytest.mark.parametrize("pattern", ["pair", "fanout", "fanin", "share"])
 def test_flow_delivers_every_message_once(broker: BackgroundBroker, pattern: str, qos: str, protocol: str) -> None:
     words = ["--pattern", pattern, "-q", qos, "-V", protocol, "-c", "2", "--subscribers", "2", "--count", "300"]
     measures = reported(typed("flow", *where(broker), *words, "--json"))
-    copies = 1 if pattern == "pair" else 2
+    copies = 1 if pattern in ("pair", "share") else 2
     assert (measures["scenario"], measures["sent"]) == (f"flow {pattern}", 300)
     assert measures["delivered"] == measures["delivered_in_all"] == 300 * copies
     assert measures["mqtt"] == {"3": "3.1", "4": "3.1.1", "5": "5.0"}[protocol]
@@ -72,7 +75,7 @@ def test_the_json_of_a_flow_has_these_fields_and_no_others(broker: BackgroundBro
         "closed_by_broker",
         "stalls",
     }
-    assert measures.keys() == what | how_many | rates | faults | LATENCIES
+    assert measures.keys() == what | how_many | rates | faults | LATENCIES | ACKNOWLEDGED
     texts = {name for name, value in measures.items() if isinstance(value, str)}
     assert texts == {"scenario", "mqtt"}
 
@@ -121,6 +124,128 @@ def test_subscribe_counts_what_it_hears(broker: BackgroundBroker) -> None:
     assert measures.keys() >= LATENCIES | {"received", "received_bytes", "received_per_s"}
 
 
+def test_many_subscriptions_in_one_packet_and_messages_past_them(broker: BackgroundBroker) -> None:
+    words = [
+        "-c",
+        "3",
+        "--subscriptions",
+        "20",
+        "--batch",
+        "8",
+        "-t",
+        "past/{client}/{number}",
+        "-t",
+        "past/{client}/+/{number}",
+    ]
+    measures = reported(typed("subscribe", *where(broker), *words, "--flow", "0.05", "--json"))
+    assert (measures["subscriptions"], measures["lost"]) == (60, 0)
+    assert measures.keys() >= {f"{which}_delivered_per_s" for which in ("past", "bare")}
+
+
+@pytest.mark.parametrize("protocol", ["3", "4", "5"])
+@pytest.mark.parametrize("qos", ["0", "1", "2"])
+def test_retained_messages_are_stored_sent_and_cleared(broker: BackgroundBroker, qos: str, protocol: str) -> None:
+    before = broker.counters()["messages.retained"]
+    words = ["-q", qos, "-V", protocol, "-n", "500", "--subscribers", "2", "--broker-pid", str(os.getpid())]
+    measures = reported(typed("retained", *where(broker), *words, "--subscriber-qos", "1", "--json"))
+    assert [measures[name] for name in ("stored", "delivered", "lost", "duplicated")] == [500, 1000, 0, 0]
+    assert measures.keys() >= {"stored_per_s", "cpu_us_per_stored", "rss_bytes_per_stored", "cpu_us_per_delivered"}
+    wait_until(lambda: broker.counters()["messages.retained"] == before)
+
+
+@pytest.mark.parametrize("protocol", ["3", "4", "5"])
+@pytest.mark.parametrize("qos", ["1", "2"])
+def test_what_waits_for_sessions_comes_once_and_in_order(broker: BackgroundBroker, qos: str, protocol: str) -> None:
+    words = ["-q", qos, "-V", protocol, "-n", "500", "--subscribers", "2", "--broker-pid", str(os.getpid())]
+    measures = reported(typed("offline", *where(broker), *words, "--json"))
+    faults = ("lost", "duplicated", "out_of_order", "closed_by_broker")
+    assert [measures[name] for name in ("queued", "drained", *faults)] == [1000, 1000, 0, 0, 0, 0]
+    assert measures.keys() >= {"queued_per_s", "cpu_us_per_queued", "rss_bytes_per_queued", "cpu_us_per_drained"}
+    wait_until(lambda: broker.counters()["sessions.count"] == 0)
+
+
+def test_persistent_subscribers_leave_no_session_behind(broker: BackgroundBroker) -> None:
+    words = ["--persistent", "-q", "1", "-c", "3", "--count", "300"]
+    assert reported(typed("flow", *where(broker), *words, "--json"))["delivered"] == 300
+    wait_until(lambda: broker.counters()["sessions.count"] == 0)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "authority")
+
+
+@pytest.fixture(scope="module")
+def secret(authority: Authority) -> Iterator[BackgroundBroker]:
+    server = authority.issue("server")
+    settings = {
+        "listeners.tcp.default.bind": "off",
+        "listeners.tls.default.bind": "127.0.0.1:0",
+        "listeners.tls.default.cert_file": str(server.cert),
+        "listeners.tls.default.key_file": str(server.key),
+        "listeners.tls.default.ca_file": str(authority.ca),
+        "listeners.tls.default.verify": "optional",
+    }
+    with BackgroundBroker(settings) as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    "command", [("flow", "-c", "3", "--payload", "40000", "--count", "300"), ("connect", "-c", "20")]
+)
+def test_over_tls_it_believes_an_authority_or_anybody(
+    secret: BackgroundBroker, authority: Authority, command: tuple[str, ...]
+) -> None:
+    client = authority.issue("client")
+    for words in (
+        ["--cafile", str(authority.ca), "--cert", str(client.cert), "--key", str(client.key)],
+        ["--insecure"],
+    ):
+        measures = reported(typed(*command, *where(secret), "--tls", *words, "--json"))
+        assert not [name for name in FAULTS if measures.get(name)]
+
+
+@pytest.mark.parametrize("load", [("flow", "-q", "2", "-c", "3"), ("offline", "-n", "300"), ("connect", "-c", "20")])
+@pytest.mark.parametrize("kind", ["ws", "wss"])
+def test_over_websocket_it_is_the_same(authority: Authority, kind: str, load: tuple[str, ...]) -> None:
+    server = authority.issue(f"server-{kind}-{load[0]}")
+    listener = f"listeners.{kind}.default"
+    settings = {"listeners.tcp.default.bind": "off", f"{listener}.bind": "127.0.0.1:0", f"{listener}.path": "/here"}
+    words = [*load, "--ws", "--path", "/here", "--json"]
+    words += ["--payload", "70000", "--count", "50"] if load[0] == "flow" else []
+    if kind == "wss":
+        settings |= {f"{listener}.cert_file": str(server.cert), f"{listener}.key_file": str(server.key)}
+        words += ["--tls", "--cafile", str(authority.ca)]
+    with BackgroundBroker(settings) as broker:
+        measures = reported(typed(*words, *where(broker)))
+    assert not [name for name in FAULTS if measures.get(name)]
+
+
+def test_a_path_where_no_websocket_is_is_told() -> None:
+    settings = {"listeners.tcp.default.bind": "off", "listeners.ws.default.bind": "127.0.0.1:0"}
+    with BackgroundBroker(settings) as broker:
+        result = typed("flow", *where(broker), "--ws", "--path", "/wrong")
+    assert result.exit_code == 1
+    assert "did not upgrade to WebSocket: HTTP/1.1 404" in result.stderr
+    assert typed("flow", "--ws", "--path", "wrong").exit_code == 2
+
+
+def test_a_certificate_that_nobody_trusted_signed_is_not_believed(secret: BackgroundBroker, tmp_path: Path) -> None:
+    other = Authority(tmp_path / "other")
+    result = typed("connect", *where(secret), "-c", "2", "--tls", "--cafile", str(other.ca), "--json")
+    assert (result.exit_code, json.loads(result.stdout)["clients"]) == (1, 0)
+    assert json.loads(result.stdout)["first_refusal"].startswith("TLS: invalid peer certificate")
+
+
+def test_tls_is_not_left_half_said(tmp_path: Path) -> None:
+    pem = tmp_path / "x.pem"
+    pem.write_text("nothing")
+    for words in (["--tls"], ["--insecure"], ["--tls", "--insecure", "--cafile", str(pem)]):
+        assert typed("flow", *words).exit_code == 2
+    result = typed("flow", "--tls", "--insecure", "--cert", str(pem))
+    assert "--cert and --key: give both or none" in result.stderr
+
+
 def test_retained_messages_are_cleared_at_the_end(broker: BackgroundBroker) -> None:
     before = broker.counters()["messages.retained"]
     reported(typed("publish", *where(broker), "--retain", "-q", "1", "-c", "5", "--count", "50", "--json"))
@@ -149,7 +274,7 @@ def test_who_is_not_let_in_makes_the_exit_code_1(tmp_path: Path) -> None:
         assert json.loads(counted.stdout)["first_refusal"] == "not authorized (0x87)"
         failed = typed("flow", *where(broker))
         assert (failed.exit_code, failed.stdout) == (1, "")
-        assert failed.stderr.startswith("error: the broker let in 0 of 100 clients, then: not authorized (0x87)")
+        assert failed.stderr.startswith("error: the broker let in 0 of 50 clients, then: not authorized (0x87)")
 
 
 def test_lost_messages_make_the_exit_code_1_unless_they_may(tmp_path: Path) -> None:
@@ -190,6 +315,20 @@ def test_ctrl_c_ends_it_with_130_and_what_it_has(broker: BackgroundBroker) -> No
     measures = json.loads(out)
     assert measures["delivered"] > 0
     assert measures["lost"] == 0
+
+
+@pytest.mark.parametrize("load", ["retained", "offline"])
+def test_ctrl_c_leaves_neither_messages_nor_sessions_behind(load: str) -> None:
+    with BackgroundBroker({"mqtt.max_mqueue_len": 10_000_000}) as broker:
+        words = ["bench", load, *where(broker), "-q", "1", "-n", "100000000", "--json"]
+        with subprocess.Popen([command(), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            wait_until(lambda: broker.counters()["messages.received"] > 1000)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=WAIT_S)
+        assert (process.returncode, err) == (130, b"")
+        measures = json.loads(out)
+        assert [measures[name] for name in ("lost", "duplicated", "unacknowledged")] == [0, 0, 0]
+        wait_until(lambda: broker.counters()["messages.retained"] == 0 and broker.counters()["sessions.count"] == 0)
 
 
 def test_on_a_terminal_a_line_tells_how_far_it_is(broker: BackgroundBroker) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.wire.authority import Authority
 from whimbrel.cli import main
 from whimbrel.cli.bench import FAULTS
 from whimbrel.testing.background import BackgroundBroker
@@ -18,7 +19,9 @@ COMMANDS = re.findall(r"^whimbrel (bench .*)$", GUIDE, re.MULTILINE)
 SHORTER = {
     "flow": ["--duration", "0.1", "--warm", "0", "--clients", "2", "--subscribers", "3"],
     "publish": ["--duration", "0.1", "--warm", "0"],
-    "subscribe": ["--clients", "10", "--hold", "0.01"],
+    "subscribe": ["--clients", "10", "--subscriptions", "20", "--hold", "0.01", "--flow", "0.01"],
+    "retained": ["--count", "200"],
+    "offline": ["--count", "200"],
     "connect": ["--clients", "50", "--hold", "0.01"],
 }
 
@@ -33,10 +36,37 @@ def test_the_guide_shows_every_kind_of_load() -> None:
     assert {command.split()[1] for command in COMMANDS} == SHORTER.keys()
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "authority")
+
+
+@pytest.fixture(scope="module")
+def secret(authority: Authority) -> Iterator[BackgroundBroker]:
+    server = authority.issue("server")
+    settings = {
+        "listeners.tcp.default.bind": "off",
+        "listeners.tls.default.bind": "127.0.0.1:0",
+        "listeners.tls.default.cert_file": str(server.cert),
+        "listeners.tls.default.key_file": str(server.key),
+    }
+    with BackgroundBroker(settings) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[BackgroundBroker]:
+    with BackgroundBroker({"listeners.tcp.default.bind": "off", "listeners.ws.default.bind": "127.0.0.1:0"}) as started:
+        yield started
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_guide_works(broker: BackgroundBroker, command: str) -> None:
-    words = shlex.split(command)
-    result = CliRunner().invoke(main, [*words, *SHORTER[words[1]], "-h", broker.host, "-p", str(broker.port)])
+def test_a_command_of_the_guide_works(
+    broker: BackgroundBroker, secret: BackgroundBroker, web: BackgroundBroker, authority: Authority, command: str
+) -> None:
+    words = shlex.split(command.replace("ca.pem", str(authority.ca)))
+    there = secret if "--tls" in words else web if "--ws" in words else broker
+    result = CliRunner().invoke(main, [*words, *SHORTER[words[1]], "-h", there.host, "-p", str(there.port)])
     assert (result.exit_code, result.stderr) == (0, "")
     assert "Nothing was lost, duplicated, reordered or refused." in result.stdout
 

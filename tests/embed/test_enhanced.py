@@ -112,6 +112,7 @@ async def test_a_method_that_nobody_knows_is_a_bad_one(toy: Any, method: str) ->
     async with school(toy) as pupil:
         await asyncio.to_thread(pupil.hello, method)
         assert (await asyncio.to_thread(pupil.expect, CONNACK)).body[1] == BAD_METHOD
+        assert await asyncio.to_thread(pupil.packet) is None
 
 
 async def test_another_method_in_auth_is_a_protocol_error() -> None:

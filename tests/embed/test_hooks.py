@@ -144,9 +144,10 @@ async def test_notices_tell_who_came_and_who_went_and_why(broker: whimbrel.Broke
         went.extend(batch)
 
     async with entered(broker, "crash", "polite") as (_, polite):
-        await asyncio.to_thread(polite.send, 0xE0, b"")
+        await asyncio.to_thread(polite.send, 0xE0, b"\x00\x0a\x1f\x00\x07closing")
         await until(lambda: len(went) == 1)
     await until(lambda: len(went) == 2)
+    assert {notice.client_id: notice.text for notice in went} == {"polite": "closing", "crash": ""}
     assert {notice.client_id for notice in came} == {"crash", "polite"}
     assert {notice.client_id: notice.reason for notice in went} == {"polite": "normal", "crash": "tcp_closed"}
 

@@ -87,6 +87,7 @@ class Disconnected:
     peer: str = "127.0.0.1:50000"
     reason: str = "normal"
     reason_code: int = 0
+    text: str = ""
     timestamp_ms: int = 0
 
 

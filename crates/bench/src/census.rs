@@ -14,7 +14,7 @@ const MISSING_MAX: usize = 1 << 20;
 pub enum Delivery {
     /// In its turn, or behind a gap.
     First {
-        /// What was passed over; mostly empty.
+        /// What was passed over, mostly empty; of a group perhaps with what has come.
         gap: Range<u64>,
     },
     /// Into a gap: out of order.

@@ -7,8 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::io::{Errno, read};
-use rustix::net::{SendFlags, send, sockopt};
+use rustix::io::Errno;
 use whimbrel_protocol::decode::{Split, decode, split};
 use whimbrel_protocol::encode::{ack, encode};
 use whimbrel_protocol::packet::{Ack, ConnAck, Connect, Disconnect, Publish, Subscribe, SubscriptionOptions};
@@ -19,6 +18,7 @@ use crate::door::Door;
 use crate::failure::Outcome;
 use crate::live::Live;
 use crate::options::Options;
+use crate::wire::{Brought, Wire};
 
 /// Bytes that one read may bring, besides a packet that was cut.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -29,6 +29,23 @@ const TURN_MAX: Duration = Duration::from_millis(50);
 pub const CONCURRENCY: usize = 64;
 /// For letting all clients in, since the last one came in.
 const ADMISSION_MAX: Duration = Duration::from_secs(30);
+
+/// What becomes of a client's session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stay {
+    /// Clean start; it ends with the connection.
+    Passing,
+    /// It takes up what is there, and outlives the connection by [`LASTING_S`].
+    Lasting,
+}
+
+/// A day, so that no run outlives its sessions; who makes them removes them.
+const LASTING_S: u32 = 86_400;
+/// The Session Expiry Interval that says so.
+const LASTING: [u8; 5] = {
+    let [a, b, c, d] = LASTING_S.to_be_bytes();
+    [id::SESSION_EXPIRY_INTERVAL, a, b, c, d]
+};
 
 /// Who plays the clients.
 pub trait Player {
@@ -63,18 +80,19 @@ pub struct Clients {
     pub turned_away: usize,
     /// Clients whose connection ended without a CONNACK.
     pub dropped: usize,
-    /// Connections that the broker has closed.
+    /// Connections that the broker has closed, but for those of clients that were sent away.
     pub closed: usize,
     /// What the broker said when it first refused something.
     pub first_refusal: Option<String>,
 }
 
 struct Link {
-    socket: Option<OwnedFd>,
+    wire: Option<Wire>,
     partial: Vec<u8>,
     outbox: Vec<u8>,
     receive_max: u16,
     is_answered: bool,
+    is_sent_away: bool,
     is_dirty: bool,
     awaits_writable: bool,
 }
@@ -125,17 +143,17 @@ impl Clients {
 
     /// Whether the broker still holds this connection.
     pub fn is_open(&self, client: usize) -> bool {
-        self.links[client].socket.is_some()
+        self.links[client].wire.is_some()
     }
 
     /// Whether all that a client has sent was handed to the kernel.
     pub fn is_idle(&self, client: usize) -> bool {
-        self.links[client].outbox.is_empty()
+        self.links[client].is_idle()
     }
 
     /// Whether everything was handed to the kernel.
     pub fn is_flushed(&self) -> bool {
-        self.links.iter().all(|link| link.outbox.is_empty())
+        self.links.iter().all(Link::is_idle)
     }
 
     /// Messages that the broker takes from a client before it has acknowledged the first [MQTT-3.3.4-9].
@@ -143,22 +161,36 @@ impl Clients {
         self.links[client].receive_max
     }
 
-    /// Opens the next client's socket and puts its CONNECT into the outbox: clean start, no keep-alive.
-    pub fn open(&mut self, options: &Options) -> Outcome<usize> {
-        let socket = self.door.knock()?;
+    /// Opens the next client's connection and puts its CONNECT into the outbox: no keep-alive.
+    pub fn open(&mut self, options: &Options, stay: Stay) -> Outcome<usize> {
         let client = self.links.len();
-        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(client as u64), epoll::EventFlags::IN)?;
-        self.links.push(Link::new(socket));
-        let client_id = format!("{}-{}-{client}", options.client_prefix, options.run);
-        encode(self.outbox(client), options.version, &greeting(options, &client_id));
+        self.links.push(Link::new());
+        self.enter(client, options, stay)?;
         Ok(client)
     }
 
-    /// Opens so many clients, [`CONCURRENCY`] at a time, and waits until all are let in; false where it was stopped.
-    pub fn admit(&mut self, count: usize, options: &Options, live: &Live) -> Outcome<bool> {
+    /// Opens a new connection of a client that was sent away.
+    pub fn reopen(&mut self, client: usize, options: &Options, stay: Stay) -> Outcome<()> {
+        self.links[client] = Link { is_dirty: self.links[client].is_dirty, ..Link::new() };
+        self.enter(client, options, stay)
+    }
+
+    fn enter(&mut self, client: usize, options: &Options, stay: Stay) -> Outcome<()> {
+        let wire = self.door.knock()?;
+        epoll::add(&self.epoll, &wire, epoll::EventData::new_u64(client as u64), epoll::EventFlags::IN)?;
+        self.links[client].wire = Some(wire);
+        let client_id = format!("{}-{}-{client}", options.client_prefix, options.run);
+        encode(self.outbox(client), options.version, &greeting(options, &client_id, stay));
+        Ok(())
+    }
+
+    /// Opens clients until there are so many, [`CONCURRENCY`] at a time, and waits until all are let in; false where it was
+    /// stopped. Nobody may have been sent away before.
+    pub fn admit(&mut self, count: usize, stay: Stay, who: (&Options, &Live)) -> Outcome<bool> {
+        let (options, live) = who;
         while self.greeted < count {
             while self.count() < count && self.count() - self.greeted < CONCURRENCY {
-                self.open(options)?;
+                self.open(options, stay)?;
             }
             let before = self.greeted;
             let is_moving = |_: &Bystander, clients: &Clients| clients.greeted > before || clients.is_hindered();
@@ -184,10 +216,13 @@ impl Clients {
         format!("the broker let in {} of {count} clients, then: {why}", self.greeted)
     }
 
-    /// Asks for a subscription.
-    pub fn subscribe(&mut self, client: usize, filter: &str, qos: QoS, packet_id: u16) -> Outcome<()> {
-        let filters = vec![(Ok(Filter::new(filter)?), SubscriptionOptions::plain(qos))];
-        let subscribe = Subscribe { packet_id, properties: Properties::default(), filters };
+    /// Asks for subscriptions, with one SUBSCRIBE.
+    pub fn subscribe(&mut self, client: usize, filters: &[&str], qos: QoS, packet_id: u16) -> Outcome<()> {
+        let (plain, mut asked) = (SubscriptionOptions::plain(qos), Vec::with_capacity(filters.len()));
+        for filter in filters {
+            asked.push((Ok(Filter::new(filter)?), plain));
+        }
+        let subscribe = Subscribe { packet_id, properties: Properties::default(), filters: asked };
         self.send(client, &Packet::Subscribe(subscribe));
         Ok(())
     }
@@ -322,29 +357,49 @@ impl Clients {
         self.flush()
     }
 
+    /// Says goodbye for one client, who may come back; that its connection ends is not the broker's doing.
+    pub fn send_away(&mut self, client: usize) {
+        self.links[client].is_sent_away = true;
+        let goodbye = Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() };
+        self.send(client, &Packet::Disconnect(goodbye));
+    }
+
+    /// Closes a connection from our side.
+    pub fn cut(&mut self, client: usize) {
+        self.links[client].wire = None;
+    }
+
     fn read(&mut self, client: usize, player: &mut impl Player) -> Outcome<()> {
         // Out of `self` while the player looks at packets that lie in it.
         let mut chunk = std::mem::take(&mut self.chunk);
         let link = &mut self.links[client];
-        let Some(socket) = &link.socket else {
-            self.chunk = chunk;
-            return Ok(());
-        };
         let kept = link.partial.len();
         chunk[..kept].copy_from_slice(&link.partial);
-        link.partial.clear();
-        match read(socket, &mut chunk[kept..]) {
-            Ok(count) if count > 0 => {
-                self.look();
-                let used = self.play(client, &chunk[..kept + count], player)?;
-                self.links[client].partial.extend_from_slice(&chunk[used..kept + count]);
-            }
-            Err(Errno::AGAIN | Errno::INTR) => link.partial.extend_from_slice(&chunk[..kept]),
-            Ok(_) => self.close(client, None),
-            Err(errno) => self.close(client, Some(errno)),
+        let brought = match &mut link.wire {
+            Some(wire) => wire.read(&mut chunk[kept..]),
+            None => Brought::Bytes(0),
+        };
+        let (Brought::Bytes(count) | Brought::End(count, _)) = brought;
+        if count > 0 {
+            self.look();
+            let used = self.play(client, &chunk[..kept + count], player)?;
+            let partial = &mut self.links[client].partial;
+            partial.clear();
+            partial.extend_from_slice(&chunk[used..kept + count]);
         }
         self.chunk = chunk;
+        match brought {
+            Brought::Bytes(_) => self.answer_layers(client),
+            Brought::End(_, why) => self.close(client, why),
+        }
         Ok(())
+    }
+
+    /// A handshake goes on by itself.
+    fn answer_layers(&mut self, client: usize) {
+        if self.links[client].wire.as_ref().is_some_and(Wire::wants_write) {
+            self.outbox(client);
+        }
     }
 
     fn play(&mut self, client: usize, bytes: &[u8], player: &mut impl Player) -> Outcome<usize> {
@@ -376,19 +431,11 @@ impl Clients {
 
     fn write(&mut self, client: usize) -> Outcome<()> {
         let link = &mut self.links[client];
-        let Some(socket) = &link.socket else {
+        let Some(wire) = &mut link.wire else {
             link.outbox.clear();
             return Ok(());
         };
-        match send(socket, &link.outbox, SendFlags::NOSIGNAL) {
-            Ok(count) if count == link.outbox.len() => link.outbox.clear(),
-            Ok(count) => drop(link.outbox.drain(..count)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            // What it said before it closed is still to be read.
-            Err(_) => link.outbox.clear(),
-        }
-        let link = &mut self.links[client];
-        let must_wait = !link.outbox.is_empty();
+        let must_wait = wire.write(&mut link.outbox);
         if link.awaits_writable != must_wait {
             link.awaits_writable = must_wait;
             self.watch(client, must_wait)?;
@@ -397,50 +444,60 @@ impl Clients {
     }
 
     fn watch(&mut self, client: usize, writable: bool) -> Outcome<()> {
-        let Some(socket) = &self.links[client].socket else {
+        let Some(wire) = &self.links[client].wire else {
             return Ok(());
         };
         let more = if writable { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
         let key = epoll::EventData::new_u64(client as u64);
-        epoll::modify(&self.epoll, socket, key, epoll::EventFlags::IN | more)?;
+        epoll::modify(&self.epoll, wire, key, epoll::EventFlags::IN | more)?;
         Ok(())
     }
 
-    fn close(&mut self, client: usize, errno: Option<Errno>) {
+    fn close(&mut self, client: usize, why: Option<String>) {
         let link = &mut self.links[client];
-        let of_socket = link.socket.take().and_then(|socket| sockopt::socket_error(&socket).ok()?.err());
+        link.wire = None;
         link.outbox.clear();
+        if link.is_sent_away {
+            return;
+        }
         self.closed += 1;
         self.dropped += usize::from(!link.is_answered);
-        if let Some(errno) = errno.or(of_socket) {
-            self.first_refusal.get_or_insert_with(|| std::io::Error::from(errno).to_string());
+        if let Some(why) = why {
+            self.first_refusal.get_or_insert(why);
         }
     }
 }
 
 impl Link {
-    fn new(socket: OwnedFd) -> Link {
+    fn new() -> Link {
         Link {
-            socket: Some(socket),
+            wire: None,
             partial: Vec::new(),
             outbox: Vec::new(),
             receive_max: u16::MAX,
             is_answered: false,
+            is_sent_away: false,
             is_dirty: false,
             awaits_writable: false,
         }
     }
+
+    fn is_idle(&self) -> bool {
+        self.outbox.is_empty() && self.wire.as_ref().is_none_or(Wire::is_idle)
+    }
 }
 
-fn greeting<'a>(options: &'a Options, client_id: &'a str) -> Packet<'a> {
+fn greeting<'a>(options: &'a Options, client_id: &'a str, stay: Stay) -> Packet<'a> {
+    let is_lasting = stay == Stay::Lasting;
+    let properties: &[u8] = if is_lasting && options.version == Version::V5 { &LASTING } else { &[] };
     Packet::Connect(Box::new(Connect {
         version: options.version,
-        clean_start: true,
+        clean_start: !is_lasting,
         keep_alive_s: 0,
         client_id,
         will: None,
         username: options.username.as_deref(),
         password: options.password.as_ref().map(|password| password.0.as_ref()),
-        properties: Properties::default(),
+        properties: Properties::trusted(properties),
     }))
 }

@@ -8,17 +8,16 @@ use std::time::Duration;
 use whimbrel_protocol::{Packet, ReasonCode};
 
 use crate::broker::Broker;
-use crate::clients::{Clients, Player};
+use crate::clients::{Clients, Player, Stay};
 use crate::failure::Outcome;
 use crate::histogram::Histogram;
 use crate::live::{Live, Phase, Snapshot};
 use crate::options::{ConnectOptions, Options};
 use crate::report::{Report, version_name};
 use crate::schedule::Schedule;
+use crate::supply::SETTLE;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Before memory is read: late frees and the broker's own housekeeping are over.
-const SETTLE: Duration = Duration::from_millis(500);
 /// Connections opened between two looks at the sockets, where an open loop is behind.
 const BURST_MAX: usize = 64;
 
@@ -84,7 +83,7 @@ impl Crowd<'_> {
         let (live, limit) = (self.live, self.plan.concurrency);
         while clients.count() < self.plan.clients && !live.is_stopping() {
             self.since_ns.push(clients.look());
-            clients.open(self.options)?;
+            clients.open(self.options, Stay::Passing)?;
             let has_room = clients.run_until(self, PATIENCE, |_, clients| {
                 clients.count() - clients.settled() < limit || live.is_stopping()
             })?;
@@ -105,7 +104,7 @@ impl Crowd<'_> {
                     break;
                 }
                 self.since_ns.push(schedule.due_ns(0, clients.count() as u64));
-                clients.open(self.options)?;
+                clients.open(self.options, Stay::Passing)?;
             }
             clients.flush()?;
             let wait_ns = next_ns.saturating_sub(clients.look());

@@ -1,6 +1,6 @@
 //! How a client's socket comes to be: which address the broker is at, and from where we come.
 //!
-//! Knows addresses. A TCP socket is returned while it may still be connecting.
+//! Knows addresses and what TLS and WebSocket begin with. A connection is returned while it may still be on its way.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -12,6 +12,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use crate::failure::{Failure, Outcome};
 use crate::options::Options;
+use crate::tls::Offer;
+use crate::websocket::WebSocket;
+use crate::wire::Wire;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
@@ -24,6 +27,9 @@ enum Place {
 pub struct Door {
     place: Place,
     sources: Vec<IpAddr>,
+    tls: Option<Offer>,
+    /// Host and path, where WebSocket is spoken.
+    websocket: Option<(String, String)>,
     knocks: usize,
 }
 
@@ -42,11 +48,19 @@ impl Door {
         {
             return Err(Failure::mistake(format!("source: {source} cannot reach {address}")));
         }
-        Ok(Door { place, sources: options.sources.clone(), knocks: 0 })
+        let tls = options.tls.as_ref().map(|tls| Offer::new(tls, &options.host)).transpose()?;
+        let websocket = options.websocket.clone().map(|path| (options.host.clone(), path));
+        Ok(Door { place, sources: options.sources.clone(), tls, websocket, knocks: 0 })
     }
 
-    /// A new socket that does not block, connected or about to be.
-    pub fn knock(&mut self) -> Outcome<OwnedFd> {
+    /// A new connection that does not block, made or about to be.
+    pub fn knock(&mut self) -> Outcome<Wire> {
+        let tls = self.tls.as_ref().map(Offer::begin).transpose()?;
+        let websocket = self.websocket.as_ref().map(|(host, path)| WebSocket::new(host, path));
+        Ok(Wire::new(self.socket()?, tls, websocket))
+    }
+
+    fn socket(&mut self) -> Outcome<OwnedFd> {
         match &self.place {
             Place::Tcp(address) => {
                 let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };

@@ -1,7 +1,8 @@
 //! Messages from publishers to subscribers: how long each takes, whether all arrive once and in order, what they cost.
 //!
 //! Knows who publishes where and who listens (`Pair`: i to i; `Fanout`: all on one topic, all subscribers; `Fanin`: a
-//! topic for each publisher, a wildcard for each subscriber; `Publish`: nobody). Connects, subscribes, warms up, measures,
+//! topic for each publisher, a wildcard for each subscriber; `Share`: the
+//! same, but the subscribers are a group; `Publish`: nobody). Connects, subscribes, warms up, measures,
 //! then drains. A latency runs from when the message was due (open loop) or written (closed loop), and counts where that
 //! moment lies in the measurement, however late the message arrives: what is slow cannot hide by delaying what follows.
 
@@ -12,14 +13,16 @@ use whimbrel_protocol::{Packet, QoS, ReasonCode};
 
 use crate::broker::{Broker, Span};
 use crate::census::{Census, Delivery};
-use crate::clients::{Clients, Player};
+use crate::clients::{Clients, Player, Stay};
 use crate::failure::Outcome;
+use crate::group::Group;
 use crate::histogram::Histogram;
 use crate::live::{Live, Phase, Snapshot};
 use crate::options::{FlowOptions, Options, Pattern};
 use crate::publisher::{Habit, Publisher, read_header};
 use crate::report::Report;
 use crate::schedule::Schedule;
+use crate::stays;
 
 /// For all SUBACKs.
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(30);
@@ -38,6 +41,8 @@ struct Flow<'a> {
     outbox_max_bytes: usize,
     books: Books,
     latency: Histogram,
+    /// Until the broker's acknowledgement, where the latency runs on until the delivery.
+    ack: Histogram,
     lag: Histogram,
     /// The measurement, on the run's clock.
     measured_ns: std::ops::Range<u64>,
@@ -51,6 +56,8 @@ struct Flow<'a> {
 /// What happened, over the whole run.
 struct Books {
     census: Census,
+    /// Instead of the census, where the subscribers are a group.
+    group: Option<Group>,
     subscribed: usize,
     sent: u64,
     acknowledged: u64,
@@ -84,6 +91,10 @@ pub fn run(options: &Options, plan: &FlowOptions, live: &Live) -> Outcome<Report
     let measured = flow.measure(&mut clients, &broker)?;
     let report = flow.report(&clients, &measured);
     flow.clear_retained(&mut clients)?;
+    if plan.lasting {
+        let receivers = 0..plan.subscribers.min(clients.count());
+        stays::forget(&mut clients, receivers, (options, live))?;
+    }
     clients.leave()?;
     Ok(report)
 }
@@ -112,8 +123,9 @@ impl<'a> Flow<'a> {
             hungry: Vec::new(),
             schedule: None,
             outbox_max_bytes: window_bytes.min(OUTBOX_MAX_BYTES),
-            books: Books::new(plan.pairs()),
+            books: Books::new(plan),
             latency: Histogram::new(),
+            ack: Histogram::new(),
             lag: Histogram::new(),
             measured_ns: u64::MAX..u64::MAX,
             moved_ns: 0,
@@ -126,11 +138,13 @@ impl<'a> Flow<'a> {
 
     fn set_up(&mut self, clients: &mut Clients) -> Outcome<()> {
         let all = self.plan.subscribers + self.plan.publishers;
-        if !clients.admit(all, self.options, self.live)? {
+        let (stay, who) = (if self.plan.lasting { Stay::Lasting } else { Stay::Passing }, (self.options, self.live));
+        if !clients.admit(self.plan.subscribers, stay, who)? || !clients.admit(all, Stay::Passing, who)? {
             return Ok(());
         }
         for subscriber in 0..self.plan.subscribers {
-            clients.subscribe(subscriber, &filter(self.options, self.plan, subscriber), self.plan.qos, 1)?;
+            let filter = filter(self.options, self.plan, subscriber);
+            clients.subscribe(subscriber, &[&filter], self.plan.qos, 1)?;
         }
         let (live, wanted) = (self.live, self.plan.subscribers);
         clients.run_until(self, SUBSCRIBE_MAX, |flow, _| {
@@ -344,8 +358,11 @@ impl<'a> Flow<'a> {
             self.books.foreign += 1;
             return;
         };
-        let pair = if is_pair { number } else { subscriber * self.plan.publishers + number };
-        let delivery = self.books.census.note(pair, sequence);
+        let delivery = match &mut self.books.group {
+            Some(group) => group.note(subscriber, number, sequence),
+            None if is_pair => self.books.census.note(number, sequence),
+            None => self.books.census.note(subscriber * self.plan.publishers + number, sequence),
+        };
         if delivery == Delivery::Again {
             return;
         }
@@ -379,8 +396,10 @@ impl<'a> Flow<'a> {
             self.refuse(clients, answer.reason);
         } else {
             self.books.acknowledged += 1;
-            if self.plan.pattern == Pattern::Publish {
-                self.time(Some(since_ns), clients.now_ns());
+            if self.measured_ns.contains(&since_ns) {
+                let is_all = self.plan.pattern == Pattern::Publish;
+                let book = if is_all { &mut self.latency } else { &mut self.ack };
+                book.record(clients.now_ns().saturating_sub(since_ns));
             }
         }
         self.nudge(number);
@@ -455,6 +474,7 @@ impl<'a> Flow<'a> {
         report.put("cpu_us_per_message", span.broker_cpu_s * 1e6 / messages);
         report.put("load_us_per_message", span.own_cpu_s * 1e6 / messages);
         report.percentiles("latency", &self.latency);
+        report.percentiles("ack", &self.ack);
         report.percentiles("lag", &self.lag);
         self.report_faults(clients, &mut report);
         report
@@ -479,8 +499,8 @@ impl<'a> Flow<'a> {
             report.count("expected_in_all", self.expected());
             report.count("delivered_in_all", self.books.delivered);
             report.count("lost", self.expected().saturating_sub(self.books.delivered));
-            report.count("duplicated", self.books.census.duplicated);
-            report.count("out_of_order", self.books.census.out_of_order);
+            report.count("duplicated", self.books.duplicated());
+            report.count("out_of_order", self.books.out_of_order());
             report.count("foreign", self.books.foreign);
         }
         if let Some(schedule) = &self.schedule {
@@ -515,9 +535,11 @@ impl Player for Flow<'_> {
 }
 
 impl Books {
-    fn new(pairs: usize) -> Books {
+    fn new(plan: &FlowOptions) -> Books {
+        let is_group = plan.pattern == Pattern::Share;
         Books {
-            census: Census::new(pairs),
+            census: Census::new(if is_group { 0 } else { plan.pairs() }),
+            group: is_group.then(|| Group::new(plan.subscribers, plan.publishers)),
             subscribed: 0,
             sent: 0,
             acknowledged: 0,
@@ -527,6 +549,15 @@ impl Books {
             foreign: 0,
         }
     }
+
+    fn duplicated(&self) -> u64 {
+        self.group.as_ref().map_or(self.census.duplicated, |group| group.duplicated)
+    }
+
+    /// In a group: out of the order in which one member gets one publisher's messages.
+    fn out_of_order(&self) -> u64 {
+        self.group.as_ref().map_or(self.census.out_of_order, |group| group.out_of_order)
+    }
 }
 
 fn name(pattern: Pattern) -> &'static str {
@@ -535,6 +566,7 @@ fn name(pattern: Pattern) -> &'static str {
         Pattern::Pair => "flow pair",
         Pattern::Fanout => "flow fanout",
         Pattern::Fanin => "flow fanin",
+        Pattern::Share => "flow share",
     }
 }
 
@@ -550,13 +582,14 @@ fn topic(options: &Options, plan: &FlowOptions, publisher: usize) -> String {
             plan.topic.replace("{run}", &options.run.to_string()).replace("{client}", &publisher.to_string())
         }
         Pattern::Fanout => format!("whimbrel-bench/{}/all", options.run),
-        Pattern::Pair | Pattern::Fanin => format!("whimbrel-bench/{}/{publisher}", options.run),
+        Pattern::Pair | Pattern::Fanin | Pattern::Share => format!("whimbrel-bench/{}/{publisher}", options.run),
     }
 }
 
 fn filter(options: &Options, plan: &FlowOptions, subscriber: usize) -> String {
     match plan.pattern {
         Pattern::Fanin => format!("whimbrel-bench/{}/+", options.run),
+        Pattern::Share => format!("$share/{0}/whimbrel-bench/{0}/+", options.run),
         _ => topic(options, plan, subscriber),
     }
 }

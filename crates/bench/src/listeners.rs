@@ -1,26 +1,33 @@
 //! Many clients that subscribe and then listen: how long a SUBACK takes, and what comes.
 //!
 //! Closed loop: each client has one SUBSCRIBE under way. Open loop: they take turns at a rate. What is received afterwards
-//! is counted and acknowledged, whoever published it.
+//! is counted and acknowledged, whoever published it. Then messages may flow past the filters, which do not match them, and
+//! as many again when the clients are gone: what a message costs more while the filters are there.
 
 use std::time::Duration;
 
 use whimbrel_protocol::packet::SubAck;
-use whimbrel_protocol::{Packet, ReasonCode};
+use whimbrel_protocol::{Packet, QoS, ReasonCode};
 
 use crate::broker::Broker;
-use crate::clients::{Clients, Player};
+use crate::clients::{Bystander, Clients, Player, Stay};
 use crate::failure::Outcome;
+use crate::flow;
 use crate::histogram::Histogram;
 use crate::live::{Live, Phase, Snapshot};
-use crate::options::{Options, SubscribeOptions};
+use crate::options::{FlowOptions, Options, Pattern, Scenario, SubscribeOptions};
 use crate::report::{Report, version_name};
 use crate::schedule::Schedule;
+use crate::stays;
+use crate::supply::SETTLE;
 use crate::window::Window;
 
 const TELL_EVERY_NS: u64 = 100_000_000;
 /// The longest message that can be listened to, besides what small ones need.
 const MESSAGE_MAX_BYTES: usize = 16 << 20;
+/// Of the flow past the filters: as many as `flow` and `make bench` have.
+const FLOW_PAIRS: usize = 50;
+const FLOW_WARM_MAX: Duration = Duration::from_millis(700);
 
 struct Listeners<'a> {
     options: &'a Options,
@@ -40,7 +47,9 @@ struct Listeners<'a> {
 /// The SUBSCRIBEs of one client; the packet identifier is the sequence plus one.
 #[derive(Default)]
 struct Asking {
-    asked: u64,
+    /// Subscriptions, and SUBSCRIBEs.
+    asked: usize,
+    packets: u64,
     under_way: Window,
 }
 
@@ -51,9 +60,10 @@ pub fn run(options: &Options, plan: &SubscribeOptions, live: &Live) -> Outcome<R
     let mut report = Report::new("subscribe");
     report.text("mqtt", Some(&version_name(options.version).to_owned()));
     let mut listeners = Listeners::new(options, plan, live);
-    if clients.admit(plan.clients, options, live)? {
+    if clients.admit(plan.clients, Stay::Passing, (options, live))? {
         listeners.subscribe(&mut clients, &broker, &mut report)?;
         listeners.listen(&mut clients, &broker, &mut report)?;
+        listeners.flow_past(&mut clients, &mut report)?;
     }
     report.count("refused", listeners.refused);
     let answered = listeners.granted + listeners.refused;
@@ -101,7 +111,11 @@ impl<'a> Listeners<'a> {
         report.put("subscribes_per_s", count / seconds);
         report.put("cpu_us_per_subscribe", span.broker_cpu_s * 1e6 / count);
         report.put("load_us_per_subscribe", span.own_cpu_s * 1e6 / count);
-        report.put("rss_bytes_per_subscription", (broker.rss_bytes()? - rss_bytes) / count);
+        if broker.is_visible() {
+            let live = self.live;
+            clients.run_until(self, SETTLE, |_, _| live.is_stopping())?;
+            report.put("rss_bytes_per_subscription", (broker.rss_bytes()? - rss_bytes) / count);
+        }
         report.percentiles("latency", &self.latency);
         Ok(())
     }
@@ -113,11 +127,11 @@ impl<'a> Listeners<'a> {
     }
 
     fn ask_on_time(&mut self, clients: &mut Clients, rate: f64) -> Outcome<()> {
-        let all = (self.plan.clients * self.plan.subscriptions) as u64;
+        let all = (self.plan.clients * self.plan.packets()) as u64;
         let mut schedule = Schedule::new(clients.look(), rate, self.plan.clients, all);
         while let Some(next_ns) = schedule.next_ns().filter(|_| !self.live.is_stopping()) {
             while let Some(client) = schedule.take_due(clients.now_ns()) {
-                let due_ns = schedule.due_ns(client, self.asking[client].asked);
+                let due_ns = schedule.due_ns(client, self.asking[client].packets);
                 self.ask(clients, client, due_ns)?;
             }
             clients.flush()?;
@@ -130,15 +144,23 @@ impl<'a> Listeners<'a> {
     }
 
     fn ask(&mut self, clients: &mut Clients, client: usize, since_ns: u64) -> Outcome<()> {
+        let asked = self.asking[client].asked;
+        let end = self.plan.subscriptions.min(asked + self.plan.batch);
+        let filters: Vec<String> = (asked..end).map(|number| self.filter(client, number)).collect();
+        let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
         let asking = &mut self.asking[client];
-        let filter = (self.plan.filter)
+        asking.asked = end;
+        asking.packets += 1;
+        asking.under_way.push(since_ns, 1);
+        self.sent += filters.len() as u64;
+        clients.subscribe(client, &filters, self.plan.qos, asking.packets as u16)
+    }
+
+    fn filter(&self, client: usize, number: usize) -> String {
+        self.plan.filters[number % self.plan.filters.len()]
             .replace("{run}", &self.options.run.to_string())
             .replace("{client}", &client.to_string())
-            .replace("{number}", &asking.asked.to_string());
-        asking.asked += 1;
-        asking.under_way.push(since_ns, 1);
-        self.sent += 1;
-        clients.subscribe(client, &filter, self.plan.qos, asking.asked as u16)
+            .replace("{number}", &number.to_string())
     }
 
     /// As long as something comes.
@@ -172,6 +194,51 @@ impl<'a> Listeners<'a> {
         Ok(())
     }
 
+    /// Messages that none of the filters matches, and as many again when the clients have left: `past` and `bare`.
+    fn flow_past(&self, clients: &mut Clients, report: &mut Report) -> Outcome<()> {
+        if self.plan.flow.is_zero() || self.live.is_stopping() {
+            return Ok(());
+        }
+        let past = self.flow(1)?;
+        let everybody = 0..clients.count();
+        stays::depart(clients, everybody)?;
+        clients.run_until(&mut Bystander, SETTLE, |_, _| self.live.is_stopping())?;
+        let bare = self.flow(2)?;
+        for (name, flow) in [("past", &past), ("bare", &bare)] {
+            for measure in ["delivered_per_s", "cpu_us_per_message", "latency_p50_us", "latency_p99_us"] {
+                report.put(format!("{name}_{measure}"), flow.value(measure));
+            }
+        }
+        report.put("past_to_bare", past.value("cpu_us_per_message") / bare.value("cpu_us_per_message"));
+        for fault in ["lost", "duplicated", "out_of_order", "foreign"] {
+            let count = |flow: &Report| flow.get_count(fault).unwrap_or(0);
+            report.count(fault, count(&past) + count(&bare));
+        }
+        Ok(())
+    }
+
+    /// A run of its own, with clients and topics of its own.
+    fn flow(&self, number: u32) -> Outcome<Report> {
+        let plan = FlowOptions {
+            pattern: Pattern::Pair,
+            publishers: FLOW_PAIRS,
+            subscribers: FLOW_PAIRS,
+            qos: QoS::AtMostOnce,
+            lasting: false,
+            retain: false,
+            payload_bytes: 64,
+            window: 64,
+            rate: 0.0,
+            warm: FLOW_WARM_MAX.min(self.plan.flow),
+            measure: self.plan.flow,
+            count: None,
+            topic: String::new(),
+        };
+        let run = self.options.run.wrapping_add(number);
+        let options = Options { run, scenario: Scenario::Flow(plan.clone()), ..self.options.clone() };
+        flow::run(&options, &plan, self.live)
+    }
+
     fn on_suback(&mut self, clients: &mut Clients, client: usize, answer: &SubAck<'_>) -> Outcome<()> {
         let sequence = u64::from(answer.packet_id).wrapping_sub(1);
         let Some(since_ns) = self.asking[client].under_way.settle(sequence) else {
@@ -181,11 +248,13 @@ impl<'a> Listeners<'a> {
         let now_ns = clients.now_ns();
         self.moved_ns = now_ns;
         self.latency.record(now_ns.saturating_sub(since_ns));
-        match answer.reasons.iter().find(|reason| reason.is_error()) {
-            Some(reason) => self.refuse(clients, *reason),
-            None => self.granted += 1,
+        for reason in &answer.reasons {
+            match reason.is_error() {
+                true => self.refuse(clients, *reason),
+                false => self.granted += 1,
+            }
         }
-        let asked = self.asking[client].asked as usize;
+        let asked = self.asking[client].asked;
         if self.plan.rate == 0.0 && asked < self.plan.subscriptions && !self.live.is_stopping() {
             self.ask(clients, client, now_ns)?;
         }

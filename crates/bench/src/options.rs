@@ -11,9 +11,13 @@ use whimbrel_protocol::{QoS, Version};
 
 use crate::failure::{Failure, Outcome};
 use crate::publisher::HEADER_BYTES;
+use crate::report::{Report, version_name};
+use crate::tls::TlsOptions;
 
 /// Pairs of a publisher and a subscriber that hears it; each has a line in the book.
 const PAIRS_MAX: usize = 10_000_000;
+/// Deliveries of which each has a bit in the book.
+const DELIVERIES_MAX: u64 = 1 << 32;
 /// Bytes that all publishers together may have under way in a closed loop.
 const UNDER_WAY_MAX_BYTES: u64 = 4 << 30;
 
@@ -26,6 +30,10 @@ pub struct Options {
     pub port: u16,
     /// Its Unix socket, instead of host and port.
     pub unix: Option<PathBuf>,
+    /// TLS, where the broker speaks it there.
+    pub tls: Option<TlsOptions>,
+    /// Path of WebSocket, where the broker speaks it there.
+    pub websocket: Option<String>,
     /// Where the clients' connections come from, in turns; empty: the kernel chooses.
     pub sources: Vec<IpAddr>,
     /// What the clients speak.
@@ -55,6 +63,10 @@ pub enum Scenario {
     Subscribe(SubscribeOptions),
     /// They publish, and perhaps listen to each other.
     Flow(FlowOptions),
+    /// One stores retained messages, others ask for them.
+    Retained(FillOptions),
+    /// One publishes while the others are away.
+    Offline(FillOptions),
 }
 
 /// Many clients that come.
@@ -77,16 +89,21 @@ pub struct ConnectOptions {
 pub struct SubscribeOptions {
     /// How many.
     pub clients: usize,
-    /// Subscriptions of each, one SUBSCRIBE for each.
+    /// Subscriptions of each.
     pub subscriptions: usize,
+    /// Subscriptions in one SUBSCRIBE.
+    pub batch: usize,
     /// The QoS asked for.
     pub qos: QoS,
     /// Open loop: SUBSCRIBEs each second; 0: closed loop, one of each client under way.
     pub rate: f64,
     /// How long they listen afterwards.
     pub hold: Duration,
-    /// Filter; {run}, {client} and {number} are replaced.
-    pub filter: String,
+    /// Filters, taken in turns; {run}, {client} and {number} are replaced.
+    pub filters: Vec<String>,
+    /// How long messages flow past the filters afterwards, which must not match `whimbrel-bench/RUN/NUMBER`; and as long
+    /// again when the clients have left. Zero: not at all.
+    pub flow: Duration,
 }
 
 /// Who hears whom.
@@ -100,6 +117,8 @@ pub enum Pattern {
     Fanout,
     /// A topic for each publisher; every subscriber hears all.
     Fanin,
+    /// A topic for each publisher; the subscribers are one group, in which each message is for one of them.
+    Share,
 }
 
 /// Messages.
@@ -113,6 +132,8 @@ pub struct FlowOptions {
     pub subscribers: usize,
     /// Of messages and subscriptions.
     pub qos: QoS,
+    /// Whether the subscribers' sessions would outlive their connections; they are removed at the end.
+    pub lasting: bool,
     /// Whether the broker keeps them; they are cleared at the end.
     pub retain: bool,
     /// Of each message.
@@ -131,14 +152,41 @@ pub struct FlowOptions {
     pub topic: String,
 }
 
+/// Messages that wait in the broker until somebody gets them.
+#[derive(Clone, Debug)]
+pub struct FillOptions {
+    /// How many.
+    pub messages: u64,
+    /// Who gets them, each all of them.
+    pub receivers: usize,
+    /// Of the messages.
+    pub qos: QoS,
+    /// Of the subscriptions.
+    pub receive_qos: QoS,
+    /// Of each message.
+    pub payload_bytes: usize,
+    /// Unacknowledged messages of the publisher.
+    pub window: usize,
+}
+
 impl Options {
     /// Fails on the first value that cannot be used.
     pub fn check(&self) -> Outcome<()> {
         within("patience", &self.patience.as_secs_f64(), 0.05..=3600.0)?;
+        if self.unix.is_some() && (self.tls.is_some() || self.websocket.is_some()) {
+            return Err(Failure::mistake("tls and ws: a Unix socket has neither"));
+        }
+        if let Some(path) = self.websocket.as_deref().filter(|path| !is_path(path)) {
+            return Err(Failure::mistake(format!(
+                "path: found {path:?}, allowed is / and what a URL may hold behind it"
+            )));
+        }
         match &self.scenario {
             Scenario::Connect(plan) => plan.check(),
             Scenario::Subscribe(plan) => plan.check(),
             Scenario::Flow(plan) => plan.check(),
+            Scenario::Retained(plan) => plan.check(),
+            Scenario::Offline(plan) => plan.check_offline(),
         }
     }
 }
@@ -158,8 +206,17 @@ impl SubscribeOptions {
         within("clients", &self.clients, 1..=1_000_000)?;
         within("rate", &self.rate, 0.0..=1e7)?;
         within("hold", &self.hold.as_secs_f64(), 0.0..=86_400.0)?;
-        // Each has a packet identifier of its own.
-        within("subscriptions", &self.subscriptions, 1..=65_535)
+        within("flow", &self.flow.as_secs_f64(), 0.0..=3600.0)?;
+        within("filters", &self.filters.len(), 1..=1_000)?;
+        within("batch", &self.batch, 1..=1_000)?;
+        within("subscriptions", &self.subscriptions, 1..=1_000_000)?;
+        // Each SUBSCRIBE has a packet identifier of its own.
+        within("subscriptions divided by batch", &self.packets(), 1..=65_535)
+    }
+
+    /// SUBSCRIBEs of each client.
+    pub(crate) fn packets(&self) -> usize {
+        self.subscriptions.div_ceil(self.batch)
     }
 }
 
@@ -187,8 +244,37 @@ impl FlowOptions {
 
     /// Deliveries that one message makes.
     pub(crate) fn receivers(&self) -> u32 {
-        if self.pattern == Pattern::Pair { 1 } else { self.subscribers as u32 }
+        if matches!(self.pattern, Pattern::Pair | Pattern::Share) { 1 } else { self.subscribers as u32 }
     }
+}
+
+impl FillOptions {
+    fn check(&self) -> Outcome<()> {
+        within("messages", &self.messages, 1..=100_000_000)?;
+        within("subscribers", &self.receivers, 1..=10_000)?;
+        within("payload", &self.payload_bytes, HEADER_BYTES..=16 << 20)?;
+        within("window", &self.window, 1..=32_768)?;
+        within("messages times subscribers", &(self.messages * self.receivers as u64), 1..=DELIVERIES_MAX)
+    }
+
+    fn check_offline(&self) -> Outcome<()> {
+        within("qos", &(self.qos.min(self.receive_qos) as u8), 1..=2)?;
+        self.check()
+    }
+
+    /// Adds what the run is to the report.
+    pub(crate) fn describe(&self, options: &Options, report: &mut Report) {
+        report.text("mqtt", Some(&version_name(options.version).to_owned()));
+        report.count("qos", self.qos as u64);
+        report.count("subscriber_qos", self.receive_qos as u64);
+        report.count("subscribers", self.receivers as u64);
+        report.count("payload_bytes", self.payload_bytes as u64);
+        report.count("window", self.window as u64);
+    }
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn within<T: PartialOrd + Debug>(name: &str, value: &T, allowed: RangeInclusive<T>) -> Outcome<()> {

@@ -65,12 +65,7 @@ impl Publisher {
             header[..4].copy_from_slice(&habit.run.to_le_bytes());
             header[4..8].copy_from_slice(&number.to_le_bytes());
         }
-        let topic = Topic::new(topic)?;
-        let mut template = Vec::new();
-        encode(&mut template, habit.version, &publish(habit, topic, &payload));
-        // Behind the identifier MQTT 5 has one byte: no properties.
-        let behind = 2 + usize::from(habit.version == Version::V5);
-        let packet_id_at = template.len() - payload.len() - behind;
+        let (template, packet_id_at) = template(habit, topic, &payload)?;
         Ok(Publisher {
             habit,
             template,
@@ -83,6 +78,13 @@ impl Publisher {
             sent: 0,
             is_hungry: false,
         })
+    }
+
+    /// From now on it publishes on this topic.
+    pub fn turn_to(&mut self, topic: &str) -> Outcome<()> {
+        let payload = self.template.split_off(self.template.len() - self.habit.payload_bytes);
+        (self.template, self.packet_id_at) = template(self.habit, topic, &payload)?;
+        Ok(())
     }
 
     /// Holds it to what the broker said in CONNACK, to its part of the memory, and where nobody listens to its window.
@@ -166,6 +168,16 @@ impl Publisher {
     }
 }
 
+/// The packet, and where its identifier stands in it.
+fn template(habit: Habit, topic: &str, payload: &[u8]) -> Outcome<(Vec<u8>, usize)> {
+    let mut template = Vec::new();
+    encode(&mut template, habit.version, &publish(habit, Topic::new(topic)?, payload));
+    // Behind the identifier MQTT 5 has one byte: no properties.
+    let behind = 2 + usize::from(habit.version == Version::V5);
+    let packet_id_at = template.len() - payload.len() - behind;
+    Ok((template, packet_id_at))
+}
+
 fn publish<'a>(habit: Habit, topic: Topic<'a>, payload: &'a [u8]) -> Packet<'a> {
     Packet::Publish(Publish {
         dup: false,
@@ -231,6 +243,19 @@ mod tests {
             }
             assert!(rest.is_empty());
         }
+    }
+
+    #[test]
+    fn a_new_topic_changes_nothing_else() {
+        let mut publisher = Publisher::new(habit(Version::V5, QoS::AtLeastOnce), 3, "t", u64::MAX).unwrap();
+        publisher.append(&mut Vec::new(), 0);
+        publisher.turn_to("a/longer/topic").unwrap();
+        let mut wire = Vec::new();
+        publisher.append(&mut wire, 0);
+        let Split::Frame(frame) = split(&wire, 1000).unwrap() else { panic!("cut") };
+        let Packet::Publish(publish) = decode(frame, Version::V5).unwrap() else { panic!("not PUBLISH") };
+        assert_eq!(publish.topic.unwrap().as_str(), "a/longer/topic");
+        assert_eq!((read_header(publish.payload), publish.packet_id), (Some((7, 3, 1)), 2));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use whimbrel_protocol::Version;
 
+use crate::broker::{Broker, Span};
 use crate::histogram::Histogram;
 
 /// As people write it.
@@ -28,6 +29,14 @@ pub enum Measure {
 #[derive(Default, Debug)]
 pub struct Report(Vec<(String, Measure)>);
 
+/// What a scenario measures with, and where it writes that down.
+pub struct Meter {
+    /// The process under load.
+    pub broker: Broker,
+    /// So far.
+    pub report: Report,
+}
+
 impl Report {
     /// Of a scenario.
     pub fn new(scenario: &str) -> Report {
@@ -46,6 +55,15 @@ impl Report {
         self.0.push((name.into(), Measure::Count(count)));
     }
 
+    /// Adds how many of something were done in a span, how fast, and what each cost.
+    pub fn cost(&mut self, done: &str, count: u64, span: &Span) {
+        self.count(done, count);
+        self.put(format!("{done}_seconds"), span.seconds);
+        self.put(format!("{done}_per_s"), count as f64 / span.seconds);
+        self.put(format!("cpu_us_per_{done}"), span.broker_cpu_s * 1e6 / count as f64);
+        self.put(format!("load_us_per_{done}"), span.own_cpu_s * 1e6 / count as f64);
+    }
+
     /// Adds words; none where there are none.
     pub fn text(&mut self, name: &str, text: Option<&String>) {
         self.0.extend(text.map(|text| (name.to_owned(), Measure::Text(text.clone()))));
@@ -58,6 +76,15 @@ impl Report {
             self.put(format!("{name}_{label}_us"), value_ns / 1e3);
         }
         self.put(format!("{name}_mean_us"), seen.mean_ns() / 1e3);
+    }
+
+    /// A value by its name; NaN where there is none.
+    pub fn value(&self, name: &str) -> f64 {
+        let found = self.0.iter().find_map(|(put, measure)| match measure {
+            Measure::Value(value) if put == name => Some(*value),
+            _ => None,
+        });
+        found.unwrap_or(f64::NAN)
     }
 
     /// All of them.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fake::{Fate, broker};
 use whimbrel_bench::{
-    ConnectOptions, FlowOptions, Live, Measure, Options, Pattern, Report, Scenario, SubscribeOptions, run,
+    ConnectOptions, FillOptions, FlowOptions, Live, Measure, Options, Pattern, Report, Scenario, SubscribeOptions, run,
 };
 use whimbrel_protocol::{QoS, Version};
 
@@ -15,6 +15,8 @@ fn options(port: u16, scenario: Scenario) -> Options {
         host: "127.0.0.1".to_owned(),
         port,
         unix: None,
+        tls: None,
+        websocket: None,
         sources: Vec::new(),
         version: Version::V5,
         username: None,
@@ -22,7 +24,7 @@ fn options(port: u16, scenario: Scenario) -> Options {
         client_prefix: "test".to_owned(),
         broker_pid: None,
         run: 1,
-        patience: Duration::from_millis(400),
+        patience: Duration::from_millis(800),
         scenario,
     }
 }
@@ -33,6 +35,7 @@ fn pair(qos: QoS, count: u64) -> FlowOptions {
         publishers: 1,
         subscribers: 1,
         qos,
+        lasting: false,
         retain: false,
         payload_bytes: 32,
         window: 16,
@@ -163,6 +166,101 @@ fn publishing_alone_times_the_acknowledgements() {
     assert!(value(&report, "latency_max_us") >= 299_000.0);
 }
 
+fn share(count: u64) -> FlowOptions {
+    FlowOptions { pattern: Pattern::Share, publishers: 2, subscribers: 3, ..pair(QoS::AtLeastOnce, count) }
+}
+
+#[test]
+fn a_group_gets_every_message_once_and_its_members_need_not_agree_on_an_order() {
+    let report = ran(|_| Fate::Arrives, share(3_000));
+    assert_eq!(counts(&report, FAULTS), [0; 5]);
+    assert_eq!(counts(&report, ["delivered", "expected_in_all"]), [3_000, 3_000]);
+}
+
+#[test]
+fn what_a_group_loses_or_gets_twice_is_counted_to_the_message() {
+    let report = ran(lossy, share(10_000));
+    assert_eq!(counts(&report, FAULTS), [1_000, 10_000 / 7 - 10_000 / 70, 0, 0, 0]);
+}
+
+const FILL: FillOptions = FillOptions {
+    messages: 2_000,
+    receivers: 2,
+    qos: QoS::AtLeastOnce,
+    receive_qos: QoS::AtLeastOnce,
+    payload_bytes: 32,
+    window: 16,
+};
+const DOUBLED: u64 = 2_000 / 7 - 2_000 / 70;
+
+#[test]
+fn retained_messages_reach_who_subscribes_later() {
+    let report = run(&options(broker(|_| Fate::Arrives), Scenario::Retained(FILL)), &Live::default()).unwrap();
+    let faults = ["lost", "duplicated", "foreign", "refused", "unacknowledged", "closed_by_broker"];
+    assert_eq!(counts(&report, faults), [0; 6]);
+    assert_eq!(counts(&report, ["stored", "delivered"]), [2_000, 4_000]);
+    assert!(report.get_count("out_of_order").is_none(), "a store has no order");
+}
+
+#[test]
+fn what_a_store_loses_or_sends_twice_is_counted_to_the_message() {
+    let report = run(&options(broker(lossy), Scenario::Retained(FILL)), &Live::default()).unwrap();
+    assert_eq!(counts(&report, ["stored", "delivered", "lost", "duplicated"]), [2_000, 3_600, 400, 2 * DOUBLED]);
+}
+
+#[test]
+fn retained_messages_are_cleared_and_sessions_removed() {
+    let port = broker(|_| Fate::Arrives);
+    for scenario in [Scenario::Retained(FILL), Scenario::Offline(FILL), Scenario::Retained(FILL)] {
+        let report = run(&options(port, scenario), &Live::default()).unwrap();
+        assert_eq!(counts(&report, ["lost", "duplicated"]), [0; 2], "nothing of the run before is there: {report:?}");
+    }
+}
+
+#[test]
+fn what_waited_for_a_session_comes_once_and_in_order() {
+    let report = run(&options(broker(|_| Fate::Arrives), Scenario::Offline(FILL)), &Live::default()).unwrap();
+    assert_eq!(counts(&report, FAULTS), [0; 5]);
+    assert_eq!(counts(&report, ["queued", "drained", "closed_by_broker"]), [4_000, 4_000, 0]);
+}
+
+#[test]
+fn what_a_queue_loses_doubles_or_reorders_is_counted_to_the_message() {
+    let report = run(&options(broker(lossy), Scenario::Offline(FILL)), &Live::default()).unwrap();
+    assert_eq!(counts(&report, FAULTS), [400, 2 * DOUBLED, 0, 0, 0]);
+    let every_tenth = |number: u64| if number % 10 == 5 { Fate::Overtaken } else { Fate::Arrives };
+    let report = run(&options(broker(every_tenth), Scenario::Offline(FILL)), &Live::default()).unwrap();
+    assert_eq!(counts(&report, FAULTS), [0, 0, 400, 0, 0]);
+}
+
+#[test]
+fn subscribers_with_lasting_sessions_leave_none_behind() {
+    let port = broker(|_| Fate::Arrives);
+    for _ in 0..2 {
+        let plan = FlowOptions { lasting: true, ..pair(QoS::AtLeastOnce, 1_000) };
+        let report = run(&options(port, Scenario::Flow(plan)), &Live::default()).unwrap();
+        assert_eq!(counts(&report, FAULTS), [0; 5], "a session that stays would get everything too: {report:?}");
+        assert!(value(&report, "ack_p99_us") > 0.0);
+    }
+}
+
+#[test]
+fn messages_flow_past_the_filters_and_again_without_them() {
+    let plan = SubscribeOptions {
+        clients: 2,
+        subscriptions: 10,
+        batch: 10,
+        qos: QoS::AtMostOnce,
+        rate: 0.0,
+        hold: Duration::ZERO,
+        filters: vec!["a/{client}/{number}".to_owned(), "b/{client}/{number}/#".to_owned()],
+        flow: Duration::from_millis(20),
+    };
+    let report = run(&options(broker(|_| Fate::Arrives), Scenario::Subscribe(plan)), &Live::default()).unwrap();
+    assert_eq!(counts(&report, ["subscriptions", "lost", "duplicated", "refused"]), [20, 0, 0, 0]);
+    assert!(value(&report, "past_delivered_per_s") > 0.0 && value(&report, "bare_delivered_per_s") > 0.0);
+}
+
 #[test]
 fn clients_that_connect_and_subscribe_are_counted_and_timed() {
     let port = broker(|_| Fate::Arrives);
@@ -172,10 +270,12 @@ fn clients_that_connect_and_subscribe_are_counted_and_timed() {
     let plan = SubscribeOptions {
         clients: 5,
         subscriptions: 7,
+        batch: 3,
         qos: QoS::AtMostOnce,
         rate: 2_000.0,
         hold: Duration::ZERO,
-        filter: "{client}/{number}".to_owned(),
+        filters: vec!["{client}/{number}".to_owned()],
+        flow: Duration::ZERO,
     };
     let report = run(&options(port, Scenario::Subscribe(plan)), &Live::default()).unwrap();
     assert_eq!(counts(&report, ["subscriptions", "refused", "unacknowledged"]), [35, 0, 0]);

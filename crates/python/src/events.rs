@@ -113,6 +113,7 @@ fn disconnected(notice: event::Disconnected) -> records::Disconnected {
         peer: notice.peer,
         reason: notice.reason,
         reason_code: notice.reason_code,
+        text: notice.text.into(),
         timestamp_ms: notice.timestamp_ms,
     }
 }

@@ -9,7 +9,8 @@ use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use whimbrel_bench::{
-    ConnectOptions, FlowOptions, Live, Measure, Options, Outcome, Pattern, Report, Scenario, SubscribeOptions,
+    ConnectOptions, FillOptions, FlowOptions, Live, Measure, Options, Outcome, Pattern, Report, Scenario,
+    SubscribeOptions, TlsOptions,
 };
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::{QoS, Version};
@@ -36,6 +37,11 @@ struct LoadInput {
     host: String,
     port: u16,
     unix: Option<PathBuf>,
+    tls: bool,
+    websocket: Option<String>,
+    ca_file: Option<PathBuf>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
     sources: Vec<String>,
     protocol_version: u8,
     username: Option<String>,
@@ -47,6 +53,8 @@ struct LoadInput {
     clients: usize,
     subscribers: usize,
     qos: u8,
+    subscriber_qos: u8,
+    lasting: bool,
     retain: bool,
     payload_bytes: usize,
     window: usize,
@@ -59,6 +67,9 @@ struct LoadInput {
     hold_s: f64,
     pings: usize,
     subscriptions: usize,
+    batch: usize,
+    filters: Vec<String>,
+    flow_s: f64,
 }
 
 impl LoadInput {
@@ -68,6 +79,8 @@ impl LoadInput {
         Ok(Options {
             sources: sources.map_err(|error| PyValueError::new_err(format!("sources: {error}")))?,
             scenario: self.scenario()?,
+            tls: self.tls()?,
+            websocket: self.websocket,
             host: self.host,
             port: self.port,
             unix: self.unix,
@@ -85,6 +98,15 @@ impl LoadInput {
         })
     }
 
+    fn tls(&self) -> PyResult<Option<TlsOptions>> {
+        let identity = match (&self.cert_file, &self.key_file) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+            _ => return Err(PyValueError::new_err("cert_file and key_file: both or none")),
+        };
+        Ok(self.tls.then(|| TlsOptions { ca_file: self.ca_file.clone(), identity }))
+    }
+
     fn scenario(&self) -> PyResult<Scenario> {
         Ok(match self.scenario.as_str() {
             "connect" => Scenario::Connect(ConnectOptions {
@@ -97,17 +119,22 @@ impl LoadInput {
             "subscribe" => Scenario::Subscribe(SubscribeOptions {
                 clients: self.clients,
                 subscriptions: self.subscriptions,
+                batch: self.batch,
                 qos: quality(self.qos)?,
                 rate: self.rate,
                 hold: seconds("hold", self.hold_s)?,
-                filter: self.topic.clone(),
+                filters: self.filters.clone(),
+                flow: seconds("flow", self.flow_s)?,
             }),
             "publish" => Scenario::Flow(self.flow(Pattern::Publish)?),
             "pair" => Scenario::Flow(self.flow(Pattern::Pair)?),
             "fanout" => Scenario::Flow(self.flow(Pattern::Fanout)?),
             "fanin" => Scenario::Flow(self.flow(Pattern::Fanin)?),
+            "share" => Scenario::Flow(self.flow(Pattern::Share)?),
+            "retained" => Scenario::Retained(self.fill()?),
+            "offline" => Scenario::Offline(self.fill()?),
             other => {
-                let allowed = "connect, subscribe, publish, pair, fanout, fanin";
+                let allowed = "connect, subscribe, publish, pair, fanout, fanin, share, retained, offline";
                 return Err(PyValueError::new_err(format!("scenario: found {other:?}, allowed is {allowed}")));
             }
         })
@@ -119,6 +146,7 @@ impl LoadInput {
             publishers: self.clients,
             subscribers: if pattern == Pattern::Pair { self.clients } else { self.subscribers },
             qos: quality(self.qos)?,
+            lasting: self.lasting,
             retain: self.retain,
             payload_bytes: self.payload_bytes,
             window: self.window,
@@ -127,6 +155,17 @@ impl LoadInput {
             measure: seconds("duration", self.duration_s)?,
             count: self.count,
             topic: self.topic.clone(),
+        })
+    }
+
+    fn fill(&self) -> PyResult<FillOptions> {
+        Ok(FillOptions {
+            messages: self.count.unwrap_or(1),
+            receivers: self.subscribers,
+            qos: quality(self.qos)?,
+            receive_qos: quality(self.subscriber_qos)?,
+            payload_bytes: self.payload_bytes,
+            window: self.window,
         })
     }
 }

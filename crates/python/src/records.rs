@@ -77,6 +77,7 @@ record!(Disconnected {
     peer: String,
     reason: &'static str,
     reason_code: u8,
+    text: String,
     timestamp_ms: u64,
 });
 

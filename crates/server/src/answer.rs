@@ -37,7 +37,8 @@ impl Answer {
     }
 }
 
-fn cut(words: &str) -> &str {
+/// At most [`WORDS_MAX_BYTES`] of them, whole characters.
+pub(crate) fn cut(words: &str) -> &str {
     let mut end = words.len().min(WORDS_MAX_BYTES);
     while !words.is_char_boundary(end) {
         end -= 1;

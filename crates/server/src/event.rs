@@ -190,6 +190,8 @@ pub struct Disconnected {
     pub reason: &'static str,
     /// MQTT 5 reason code.
     pub reason_code: u8,
+    /// The client's own words where it said goodbye, else those that it was told; may be empty.
+    pub text: Box<str>,
     /// Unix time in milliseconds.
     pub timestamp_ms: u64,
 }

@@ -118,6 +118,13 @@ impl Plain {
         self.wire.send(&Packet::Publish(Publish { dup: false, qos, retain, topic, packet_id, properties, payload }));
     }
 
+    /// With DUP.
+    fn send_again(&mut self, topic: &str, payload: &[u8], (qos, packet_id): (QoS, u16)) {
+        let (topic, properties) = (Topic::new(topic).ok(), Properties::default());
+        let packet = Publish { dup: true, qos, retain: false, topic, packet_id, properties, payload };
+        self.wire.send(&Packet::Publish(packet));
+    }
+
     fn next(&mut self) -> Got {
         got(&self.wire.read_type(3).expect("a PUBLISH"), self.version)
     }
@@ -233,6 +240,106 @@ fn a_client_that_waits_to_be_let_in_is_refused_and_not_dismissed_when_the_broker
     for (wire, code) in waiting.iter_mut().zip([3, 3, 0x88]) {
         assert_eq!(wire.read().expect("CONNACK")[..4][2..], [0, code]);
         assert_eq!(wire.read(), None);
+    }
+}
+
+// Messages.
+
+#[test]
+fn each_qos_is_answered_with_its_own_packets_which_name_the_message() {
+    let house = House::start(1, Limits::default());
+    for version in VERSIONS {
+        let mut watcher = Plain::enter(&house, "w", version, true);
+        watcher.subscribe(1, &[("a", QoS::AtMostOnce)]);
+        let mut client = Plain::enter(&house, "c", version, true);
+        client.send("a", b"0", (QoS::AtMostOnce, 0));
+        client.send("a", b"1", (QoS::AtLeastOnce, 258));
+        assert_eq!(client.expect(4), [1, 2], "{version:?}: QoS 0 is not answered");
+        // After PUBACK the identifier is another message, whatever DUP says.
+        client.send_again("a", b"2", (QoS::AtLeastOnce, 258));
+        assert_eq!(client.expect(4), [1, 2]);
+        client.send("a", b"3", (QoS::ExactlyOnce, 258));
+        assert_eq!(client.expect(5), [1, 2]);
+        // Until PUBREL it is the same message.
+        client.send_again("a", b"3", (QoS::ExactlyOnce, 258));
+        client.send("a", b"3", (QoS::ExactlyOnce, 258));
+        assert_eq!((client.expect(5), client.expect(5)), (vec![1, 2], vec![1, 2]));
+        client.wire.send(&Packet::PubRel(Ack::new(258, SUCCESS)));
+        assert_eq!(client.expect(7), [1, 2]);
+        client.send_again("a", b"4", (QoS::ExactlyOnce, 258));
+        assert_eq!(client.expect(5), [1, 2]);
+        client.wire.send(&Packet::PubRel(Ack::new(258, SUCCESS)));
+        assert_eq!(client.expect(7), [1, 2]);
+        assert_eq!(watcher.payloads_so_far(), [b"0", b"1", b"2", b"3", b"4"], "{version:?}");
+    }
+}
+
+#[test]
+fn a_first_delivery_has_no_dup_whatever_the_publisher_said() {
+    let house = House::start(1, Limits::default());
+    for version in VERSIONS {
+        let mut client = Plain::enter(&house, "c", version, true);
+        client.subscribe(1, &[("a", QoS::ExactlyOnce)]);
+        for (qos, packet_id) in [(QoS::AtMostOnce, 0), (QoS::AtLeastOnce, 1), (QoS::ExactlyOnce, 2)] {
+            match qos {
+                QoS::AtMostOnce => client.send("a", b"x", (qos, packet_id)),
+                _ => client.send_again("a", b"x", (qos, packet_id)),
+            }
+        }
+        let first: Vec<(bool, QoS)> = client.so_far().into_iter().map(|got| (got.dup, got.qos)).collect();
+        let expected = [(false, QoS::AtMostOnce), (false, QoS::AtLeastOnce), (false, QoS::ExactlyOnce)];
+        assert_eq!(first, expected, "{version:?}");
+    }
+}
+
+#[test]
+fn what_a_client_left_open_comes_again_in_its_order_with_dup_and_its_identifiers() {
+    let house = House::start(1, Limits::default());
+    for version in VERSIONS {
+        let client_id = format!("{version:?}");
+        let mut client = Plain::enter(&house, &client_id, version, false);
+        client.subscribe(1, &[("a", QoS::ExactlyOnce)]);
+        for packet_id in 1..=6 {
+            let qos = if packet_id % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            client.send("a", &[packet_id as u8], (qos, packet_id));
+        }
+        let open = client.so_far();
+        assert_eq!(open.len(), 6);
+        // The first is settled, the second is half way.
+        client.wire.send(&Packet::PubAck(Ack::new(open[0].packet_id, SUCCESS)));
+        client.wire.send(&Packet::PubRec(Ack::new(open[1].packet_id, SUCCESS)));
+        assert_eq!(client.wire.read_type(6).expect("PUBREL")[2..4], open[1].packet_id.to_be_bytes());
+        drop(client);
+        let mut client = Plain::enter(&house, &client_id, version, false);
+        assert_eq!(client.expect(6)[..2], open[1].packet_id.to_be_bytes(), "{version:?}: only released again");
+        for before in &open[2..] {
+            assert_eq!(client.next(), Got { dup: true, ..before.clone() }, "{version:?}");
+        }
+        // On this connection nothing comes a second time.
+        assert_eq!(client.so_far(), []);
+    }
+}
+
+#[test]
+fn messages_of_one_publisher_keep_their_order_for_each_topic_and_qos() {
+    let house = House::start(2, Limits::default());
+    for version in VERSIONS {
+        let mut subscriber = house.client(&format!("s-{version:?}"), version);
+        subscriber.subscribe(&["o/#".into()], QoS::ExactlyOnce).unwrap();
+        let mut publisher = house.client(&format!("p-{version:?}"), version);
+        let all = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+        for number in 0..100 {
+            for (topic, qos) in [("o/a", all[number % 3]), ("o/b", all[(number + 1) % 3])] {
+                publisher.publish(topic, &[number as u8], qos, false).unwrap();
+            }
+        }
+        let mut last = std::collections::BTreeMap::new();
+        for _ in 0..200 {
+            let message = subscriber.receive(house::PATIENCE).unwrap().expect("a message");
+            let number = message.payload()[0];
+            let before = last.insert((message.topic().as_str().to_owned(), message.qos as u8), number);
+            assert!(before.is_none_or(|before| before < number), "{version:?}: {number} came behind {before:?}");
+        }
     }
 }
 
@@ -369,7 +476,9 @@ fn retained_messages_outlive_the_session_of_their_publisher() {
         client.subscribe(1, &[("#", QoS::AtMostOnce)]);
         assert_eq!(client.payloads_so_far(), [b"x"], "{version:?}");
         client.send_publish("kept", b"", (QoS::AtMostOnce, 0), (true, b""));
-        client.so_far();
+        assert_eq!(client.payloads_so_far(), [b""], "passed on as any other");
+        client.subscribe(1, &[("#", QoS::AtMostOnce)]);
+        assert_eq!(client.so_far(), [], "cleared, and not kept itself");
     }
 }
 
@@ -434,6 +543,42 @@ fn aliases_of_both_directions_end_with_their_connection() {
     assert_eq!(client.so_far()[0].topic, topic, "by name");
     client.send_publish("", b"x", (QoS::AtMostOnce, 0), (false, &alias));
     assert_eq!(client.farewell(), 0x82);
+}
+
+#[test]
+fn what_waited_or_was_open_and_is_too_long_for_the_client_that_returns_is_settled() {
+    let house = House::start(1, Limits::default());
+    let expiry = number(id::SESSION_EXPIRY_INTERVAL, 600);
+    let narrow = [number(id::MAXIMUM_PACKET_SIZE, 60), number(id::RECEIVE_MAXIMUM, 1), expiry].concat();
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut client = Plain::enter(&house, "c", Version::V5, true);
+        client.subscribe(1, &[("a", qos)]);
+        client.send("a", &[0; 100], (qos, 1));
+        assert_eq!(client.next().payload.len(), 100, "open");
+        drop(client);
+        house::until("it is away", || house.count("connections.count") == 0);
+        let mut publisher = Plain::enter(&house, "p", Version::V5, true);
+        for (payload, packet_id) in [(&[0; 100][..], 1), (b"small", 2), (&[0; 100], 3), (b"last", 4)] {
+            publisher.send("a", payload, (qos, packet_id));
+        }
+        publisher.so_far();
+        drop(publisher);
+        let mut wire = Wire::connect_with(&house.address(), "c", Version::V5, false, &narrow);
+        assert_eq!(wire.read().expect("CONNACK")[2], 1, "the session is there");
+        let mut client = Plain { wire, version: Version::V5 };
+        for expected in [&b"small"[..], b"last"] {
+            let delivered = client.next();
+            assert_eq!(delivered.payload, expected, "{qos:?}");
+            client.wire.send(&match qos {
+                QoS::ExactlyOnce => Packet::PubRec(Ack::new(delivered.packet_id, SUCCESS)),
+                _ => Packet::PubAck(Ack::new(delivered.packet_id, SUCCESS)),
+            });
+            client.wire.send(&Packet::PubComp(Ack::new(delivered.packet_id, SUCCESS)));
+        }
+        assert_eq!(client.so_far(), []);
+        drop(client);
+        house::until("it is gone", || house.count("connections.count") == 0);
+    }
 }
 
 #[test]
@@ -533,5 +678,55 @@ fn a_message_that_a_member_of_a_group_refuses_goes_to_nobody_else() {
         assert_eq!(other.so_far(), []);
         let mut member = Plain::enter(&house, "first", Version::V5, false);
         assert_eq!(member.so_far(), []);
+    }
+}
+
+// Matching.
+
+#[test]
+fn topics_are_compared_as_they_are_and_those_with_a_dollar_are_hidden_from_leading_wildcards() {
+    let house = House::start(1, Limits::default());
+    let mut publisher = Plain::enter(&house, "p", Version::V5, true);
+    let composed_and_not = ["caf\u{e9}", "cafe\u{301}"];
+    let topics = ["$own/x", "a/b", "A/b", "a//b", "/a/b", "a/b/", " a/b", composed_and_not[0], composed_and_not[1]];
+    let table: [(&str, &[&str]); 12] = [
+        ("#", &topics[1..]),
+        ("+/x", &[]),
+        ("+/+", &["a/b", "A/b", " a/b"]),
+        ("$own/#", &["$own/x"]),
+        ("$own/+", &["$own/x"]),
+        ("a/b", &["a/b"]),
+        ("a/b/#", &["a/b", "a/b/"]),
+        ("a/b/+", &["a/b/"]),
+        ("/+/b", &["/a/b"]),
+        ("a/+/b", &["a//b"]),
+        (composed_and_not[0], &[composed_and_not[0]]),
+        (composed_and_not[1], &[composed_and_not[1]]),
+    ];
+    for prefix in ["", "$share/g/", "$queue/"] {
+        for (filter, expected) in table {
+            let mut client = Plain::enter(&house, "c", Version::V5, true);
+            client.subscribe(1, &[(&format!("{prefix}{filter}"), QoS::AtMostOnce)]);
+            for topic in topics {
+                publisher.send_publish(topic, b"x", (QoS::AtMostOnce, 0), (false, b""));
+            }
+            publisher.so_far();
+            let found: Vec<String> = client.so_far().into_iter().map(|got| got.topic).collect();
+            assert_eq!(found, expected, "{prefix}{filter}");
+        }
+    }
+    // Retained messages are looked for on another way.
+    for topic in topics {
+        publisher.send_publish(topic, b"x", (QoS::AtMostOnce, 0), (true, b""));
+    }
+    publisher.so_far();
+    for (filter, expected) in table {
+        let mut client = Plain::enter(&house, "c", Version::V5, true);
+        client.subscribe(1, &[(filter, QoS::AtMostOnce)]);
+        let mut found: Vec<String> = client.so_far().into_iter().map(|got| got.topic).collect();
+        let mut expected = expected.to_vec();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "retained, {filter}");
     }
 }

@@ -7,7 +7,7 @@ mod house;
 
 use house::{House, Wire};
 use whimbrel_protocol::decode::{Split, decode, split};
-use whimbrel_protocol::packet::{Ack, Packet, Publish, Subscribe, SubscriptionOptions, Unsubscribe};
+use whimbrel_protocol::packet::{Ack, Disconnect, Packet, Publish, Subscribe, SubscriptionOptions, Unsubscribe};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Limits, QoS, ReasonCode, Topic, Version};
 use whimbrel_server::{Answer, Event, Interest};
@@ -229,6 +229,44 @@ fn a_client_that_cannot_take_its_suback_or_unsuback_is_dismissed_and_nothing_has
     house.until_count("subscriptions.count", 1);
 }
 
+/// Words of the next notice about a client that is gone.
+fn words_of_notice(house: &mut House) -> String {
+    house.wait_for("notice", |event| match event {
+        Event::Disconnected(notice) => Some(notice.text.to_string()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_notice_has_the_words_of_the_client_or_those_that_it_was_told() {
+    let mut house = House::start(1, Limits::default());
+    house.broker.set_interest(Interest::DISCONNECTED);
+    let goodbye = |words: &str| {
+        let mut raw = Vec::new();
+        put_property(&mut raw, id::REASON_STRING, Value::Text(words));
+        raw
+    };
+    for (said, expected) in [("closing", "closing".to_owned()), (&"ü".repeat(2_000), "ü".repeat(512))] {
+        let raw = goodbye(said);
+        let (reason, properties) = (ReasonCode::SUCCESS, Properties::trusted(&raw));
+        let mut client = entered(&house, b"");
+        client.send(&Packet::Disconnect(Disconnect { reason, properties }));
+        assert_eq!(words_of_notice(&mut house), expected);
+    }
+    let client = entered(&house, b"");
+    assert!(house.kick("c"));
+    assert_eq!(words_of_notice(&mut house), "an operator ended this session");
+    drop(client);
+    drop(entered(&house, b""));
+    assert_eq!(words_of_notice(&mut house), "", "nobody said anything");
+    // What a goodbye that breaks the protocol says is not what counts.
+    let raw = [goodbye("see you"), vec![0x11, 0, 0, 0, 1]].concat();
+    let (reason, properties) = (ReasonCode::SUCCESS, Properties::trusted(&raw));
+    let mut client = entered(&house, b"");
+    client.send(&Packet::Disconnect(Disconnect { reason, properties }));
+    assert_eq!(words_of_notice(&mut house), "DISCONNECT revives a session that ends with the connection");
+}
+
 #[test]
 fn an_old_client_is_acknowledged_as_usual_though_its_publish_was_refused() {
     let mut house = House::start(1, Limits::default());
@@ -257,4 +295,36 @@ fn an_old_client_is_acknowledged_as_usual_though_its_publish_was_refused() {
         assert!(watcher.is_alive());
     }
     assert_eq!(house.count("messages.delivered"), 0);
+}
+
+#[test]
+fn no_packet_of_any_kind_is_longer_than_the_client_takes() {
+    let house = House::start(1, Limits { receive_maximum: u16::MAX, max_topic_alias: 0, ..Limits::default() });
+    let mut entered = 0;
+    for bytes in 1..=40 {
+        let mut wire = Wire::connect_with(&house.address(), "c", Version::V5, true, &narrow(bytes));
+        let Some(connack) = wire.read() else { continue };
+        assert!(connack.len() <= bytes as usize);
+        entered += 1;
+        subscribe(&mut wire, &["a"]);
+        publish(&mut wire, "a", QoS::AtMostOnce, 0);
+        publish(&mut wire, "nobody", QoS::AtLeastOnce, 1);
+        publish(&mut wire, "nobody", QoS::ExactlyOnce, 2);
+        wire.send(&Packet::PubRel(Ack::new(9, ReasonCode::SUCCESS)));
+        wire.send(&Packet::PubRec(Ack::new(9, ReasonCode::SUCCESS)));
+        wire.send(&Packet::PingReq);
+        // Ends in DISCONNECT: no client may send CONNACK.
+        wire.send(&Packet::ConnAck(whimbrel_protocol::packet::ConnAck {
+            session_present: false,
+            reason: ReasonCode::SUCCESS,
+            properties: Properties::default(),
+        }));
+        let mut kinds = Vec::new();
+        while let Some(packet) = wire.read() {
+            assert!(packet.len() <= bytes as usize, "{packet:02X?} for a client of {bytes} bytes");
+            kinds.push(packet[0] >> 4);
+        }
+        assert_eq!(kinds, [9, 3, 4, 5, 7, 6, 13, 14], "{bytes} bytes");
+    }
+    assert!(entered > 20, "{entered} were let in");
 }

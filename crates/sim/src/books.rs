@@ -42,6 +42,8 @@ pub struct Record {
     pub draft: Draft,
     /// Whether it is somebody's will.
     pub is_will: bool,
+    /// Whether it left on a connection that was not let in yet: others may overtake it.
+    pub is_hasty: bool,
     /// When its author first sent it; steps of the simulation.
     pub sent_order: u64,
     /// How often the author sent it.
@@ -82,7 +84,9 @@ pub struct Books {
     dues: BTreeSet<(Reader, usize)>,
     group_dues: Vec<GroupDue>,
     accepted_by: BTreeMap<usize, Reader>,
-    /// When a member of the group last went for good.
+    /// When a member of the group last went for good; what it had been sent with QoS 2 went with it.
+    member_lost_order: u64,
+    /// When nobody was left to take what it had.
     group_lost_order: u64,
 }
 
@@ -109,6 +113,11 @@ impl Books {
     /// A message's record.
     pub fn record(&self, number: usize) -> &Record {
         &self.records[number]
+    }
+
+    /// Its author does not wait for CONNACK.
+    pub fn hurry(&mut self, number: usize) {
+        self.records[number].is_hasty = true;
     }
 
     /// Its author sends it again.
@@ -146,9 +155,12 @@ impl Books {
         self.group_dues.push(GroupDue { number, since_order });
     }
 
-    /// A member of the group has gone for good; what it had may be gone with it.
-    pub fn lose_member(&mut self, order: u64) {
-        self.group_lost_order = order;
+    /// A member of the group has gone for good. What it had goes to the others, if there are some.
+    pub fn lose_member(&mut self, order: u64, has_others: bool) {
+        self.member_lost_order = order;
+        if !has_others {
+            self.group_lost_order = order;
+        }
     }
 
     /// A reader took a message. `is_new`: not one that its QoS 2 memory knows.
@@ -188,7 +200,7 @@ impl Books {
 
     fn check_order(&mut self, reader: Reader, qos: QoS, number: usize) -> Result<(), Fault> {
         let record = &self.records[number];
-        if record.is_will {
+        if record.is_will || record.is_hasty {
             return Ok(());
         }
         let key = (record.author, record.draft.topic, record.draft.qos, qos, reader);
@@ -221,12 +233,22 @@ impl Books {
         let mut missing: Vec<String> = dues.map(|((who, _), number)| format!("c{who}: message {number}")).collect();
         let had: BTreeSet<usize> = self.receipts.keys().map(|(_, number)| *number).collect();
         for due in &self.group_dues {
-            let is_excused = is_expired(due.number) || self.group_lost_order >= due.since_order;
+            let is_sent_once = self.records[due.number].draft.qos == QoS::ExactlyOnce; // [MQTT-4.8.2-5]
+            let lost_order = if is_sent_once { self.member_lost_order } else { self.group_lost_order };
+            let is_excused = is_expired(due.number) || lost_order >= due.since_order;
             if !is_excused && !had.contains(&due.number) {
                 missing.push(format!("group: message {}", due.number));
             }
         }
         missing
+    }
+
+    /// How many members had messages of the group beyond one for each time it was routed.
+    pub fn moved(&self) -> u64 {
+        let mut readers: BTreeMap<usize, u64> = BTreeMap::new();
+        let of_group = self.receipts.keys().filter(|(_, number)| self.records[*number].is_shared());
+        of_group.for_each(|(_, number)| *readers.entry(*number).or_default() += 1);
+        readers.into_iter().map(|(number, count)| count.saturating_sub(self.records[number].routed.into())).sum()
     }
 
     /// How many promises there were: to readers, to groups.

@@ -137,8 +137,12 @@ impl World {
             return Ok(());
         }
         let first = if letter.qos == QoS::AtLeastOnce { 0x40 } else { 0x50 };
+        // A repetition may have crossed the acknowledgement, and then it is open no more.
+        let may_have_crossed = letter.dup && self.options.zones[0].retry_interval_ms > 0;
         let line_state = &mut self.lines[line];
-        line_state.open_ids.insert(letter.packet_id);
+        if !may_have_crossed {
+            line_state.open_ids.insert(letter.packet_id);
+        }
         if line_state.open_ids.len() > line_state.window {
             return Err(format!("k{line} has more in flight than its window of {}", line_state.window));
         }
@@ -171,9 +175,9 @@ impl World {
             memory.unsettled[place].is_released = true;
             self.lines[line].wire.put_ack(0x62, packet_id);
         }
-        let is_judged = self.lines[line].asked_until_ms.is_none();
+        let is_certain = !self.lines[line].is_judged;
         self.tell(format_args!("  c{who} hears that message {number} was taken, 0x{:02X}", reason.0));
-        if is_judged && kind != 7 && !reason.is_error() && self.books.record(number).routed == 0 {
+        if is_certain && kind != 7 && !reason.is_error() && self.books.record(number).routed == 0 {
             return Err(format!("message {number} was acknowledged, but never routed"));
         }
         Ok(())

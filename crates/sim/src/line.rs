@@ -49,10 +49,16 @@ pub struct Line {
     pub is_refused: bool,
     /// Said or about to be said.
     pub goodbye: Option<Goodbye>,
+    /// Whether the client closed it behind a goodbye and had read all that had come: the broker has every byte.
+    pub is_left_clean: bool,
+    /// Whether the operator said that it may enter.
+    pub is_admitted: bool,
     /// Whether the operator said no.
     pub is_denied: bool,
     /// When the question about it is too old; milliseconds.
     pub asked_until_ms: Option<u64>,
+    /// Whether somebody was asked about what it carries: a question that nobody answers in time is a no.
+    pub is_judged: bool,
     /// The reason of the DISCONNECT that came.
     pub told: Option<ReasonCode>,
     /// What the broker may have in flight towards the client.
@@ -63,6 +69,8 @@ pub struct Line {
     pub open_ids: BTreeSet<u16>,
     /// Places of subscriptions in the session's list, by the identifier that asks for them.
     pub asked: BTreeMap<u16, Vec<usize>>,
+    /// Numbers of the messages that the client has put into it.
+    pub written: Vec<usize>,
     /// Acknowledgements that the client has not got round to: first byte and identifier.
     pub held: VecDeque<(u8, u16)>,
     /// Whether the sockets take little.

@@ -16,6 +16,8 @@ use crate::world::{Plan, World};
 const ROUNDS_MAX: usize = 3_000;
 /// Longer than any session or will waits; milliseconds.
 const ALL_OVER_MS: u64 = 100_000_000;
+/// So long a client that was too fast waits at most; milliseconds.
+const TOKENS_MS: u64 = 1_100;
 /// So long an absent member of a group may keep a message before it is offered again; milliseconds.
 const SHARED_PAUSE_MS: u64 = 150;
 
@@ -24,15 +26,39 @@ impl World {
     pub fn settle(&mut self) -> Result<(), Fault> {
         self.tell(format_args!("everybody goes on until nothing is left to do"));
         for _ in 0..ROUNDS_MAX {
-            if !self.round()? {
+            if !self.round()? && !self.wait_for_tokens() && !self.step_over_edge() {
                 let ended = self.sessions.settle(self.plane.now_ms())?;
-                if ended.was_member {
-                    self.books.lose_member(self.order);
-                }
+                self.note_ended(ended);
                 return self.check_quiet();
             }
         }
         Err(format!("the broker did not come to rest in {ROUNDS_MAX} rounds"))
+    }
+
+    /// Clients that were too fast are heard after a while; whether somebody is waited for.
+    fn wait_for_tokens(&mut self) -> bool {
+        let now_ms = self.plane.now_ms();
+        let is_waiting = self.is_paced() && (0..self.people.len()).any(|who| self.is_unheard(who));
+        let wake_ms = self.plane.next_wake_ms().filter(|wake_ms| is_waiting && *wake_ms <= now_ms + TOKENS_MS);
+        wake_ms.into_iter().for_each(|wake_ms| self.plane.advance(wake_ms.saturating_sub(now_ms)));
+        wake_ms.is_some()
+    }
+
+    /// What is due now may be done or not: a moment later it is done; whether that was so.
+    fn step_over_edge(&mut self) -> bool {
+        let is_on_edge = self.sessions.is_on_edge(self.plane.now_ms());
+        if is_on_edge {
+            self.plane.advance(1);
+        }
+        is_on_edge
+    }
+
+    /// Whether a client has sent something that the broker has not answered or routed yet.
+    fn is_unheard(&self, who: usize) -> bool {
+        let Some(line) = self.people[who].current.map(|line| &self.lines[line]) else { return false };
+        let is_unrouted = |number: &usize| self.books.record(*number).routed == 0;
+        let is_open = !line.asked.is_empty() || !self.people[who].memory.unsettled.is_empty();
+        line.goodbye.is_some() || is_open || (!line.is_judged && line.written.iter().any(is_unrouted))
     }
 
     fn round(&mut self) -> Result<bool, Fault> {
@@ -80,7 +106,26 @@ impl World {
                 return Err(format!("{name} is {is} and must be {must}"));
             }
         }
+        self.check_written()?;
         self.check_subscriptions(count("subscriptions.count"))
+    }
+
+    /// What a client wrote into a connection that holds its session, or that it left in peace, was routed.
+    fn check_written(&self) -> Result<(), Fault> {
+        for (number, line) in self.lines.iter().enumerate() {
+            let is_heard = match line.phase {
+                Phase::Entered(_) => line.wire.is_sent(),
+                Phase::Gone("normal") => true,
+                _ => false,
+            };
+            let is_certain = is_heard && !line.is_judged;
+            if let Some(lost) =
+                line.written.iter().find(|written| is_certain && self.books.record(**written).routed == 0)
+            {
+                return Err(format!("message {lost} was sent on k{number} and never routed"));
+            }
+        }
+        Ok(())
     }
 
     fn check_subscriptions(&self, counted: u64) -> Result<(), Fault> {
@@ -133,6 +178,10 @@ impl World {
             ["queue_full", "too_large"].iter().map(|why| counters[&*format!("delivery.dropped.{why}")]).sum();
         if missing.len() as u64 > lost {
             return Err(format!("{} missed, {lost} counted as dropped: {}", missing.len(), missing.join(", ")));
+        }
+        let (twice, moved) = (self.books.moved(), counters["whimbrel.shared.moved"]);
+        if twice > moved {
+            return Err(format!("{twice} messages of the group reached one member more, {moved} were moved"));
         }
         self.check_retained()
     }

@@ -124,6 +124,8 @@ pub struct Exit {
 pub struct Ended {
     /// It was a member of the group.
     pub was_member: bool,
+    /// The broker ended it at this moment, and not at some time before.
+    pub is_exact: bool,
 }
 
 /// All clients' sessions.
@@ -152,6 +154,13 @@ impl Sessions {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Session)> {
         self.held.iter().map(|(who, session)| (*who, session))
+    }
+
+    /// Whether the group has a member that is there for certain.
+    pub fn has_member(&self, now_ms: u64) -> bool {
+        let is_there = |session: &&Session| session.expires_ms.is_none_or(|due_ms| now_ms < due_ms);
+        let holds = |sub: &Sub| sub.is_shared() && sub.holds_since(u64::MAX);
+        self.held.values().filter(is_there).any(|session| session.subs.iter().any(holds))
     }
 
     /// A client has its CONNACK.
@@ -226,8 +235,9 @@ impl Sessions {
                 other => other,
             };
         }
-        let session = self.held.remove(&who);
-        Ended { was_member: session.is_some_and(|session| session.subs.iter().any(Sub::is_shared)) }
+        let Some(session) = self.held.remove(&who) else { return Ended::default() };
+        let was_member = session.subs.iter().any(Sub::is_shared);
+        Ended { was_member, is_exact: session.expires_ms.is_none_or(|due_ms| now_ms < due_ms || session.expiry_s == 0) }
     }
 
     /// The broker published a will.
@@ -249,6 +259,16 @@ impl Sessions {
         early.map_or(Ok(()), |(number, _)| Err(format!("will {number} was sent before it was due")))
     }
 
+    /// Whether a session or a will is due so recently that nobody can say whether the broker knows.
+    pub fn is_on_edge(&self, now_ms: u64) -> bool {
+        let is_near = |due_ms: u64| due_ms <= now_ms && now_ms < due_ms + SLACK_MS;
+        let wills = self.wills.values().filter_map(|will| match will.state {
+            WillState::Due(due_ms) => Some(due_ms),
+            _ => None,
+        });
+        self.held.values().filter_map(|session| session.expires_ms).chain(wills).any(is_near)
+    }
+
     /// Nobody has anything to do: what was due is done. Sessions whose time is over are gone; how many had a place in the
     /// group.
     pub fn settle(&mut self, now_ms: u64) -> Result<Ended, Fault> {
@@ -258,6 +278,7 @@ impl Sessions {
         for who in over {
             ended.was_member |= self.end(who, now_ms).was_member;
         }
+        ended.is_exact = false;
         for (number, will) in &self.wills {
             if let WillState::Due(due_ms) = will.state
                 && due_ms + SLACK_MS <= now_ms

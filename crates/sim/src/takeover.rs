@@ -3,6 +3,10 @@
 //! Knows which step comes next, from the seed alone. What a step does is [`crate::world`]'s; whether its outcome is right is
 //! judged there.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, QoS, Strategy, Version};
 use whimbrel_server::{Interest, LayerOptions, ListenerKind, ListenerOptions, Options};
 
@@ -51,10 +55,18 @@ pub fn options(workers: u16, limits: Limits) -> Options {
     }
 }
 
+fn queue_rules(rng: &mut Rng) -> QueueRules {
+    let priorities =
+        if rng.chance(50) { HashMap::from([("p/0".into(), 9), ("s/1".into(), 1)]) } else { HashMap::new() };
+    let (drops_newest, stores_qos0, max_bytes) = (rng.chance(50), rng.chance(50), 0);
+    QueueRules { drops_newest, stores_qos0, max_bytes, priorities, default_priority: 0 }
+}
+
 /// The world of a seed before its first step.
 pub fn begin(rng: &mut Rng) -> Result<(World, Setting), Fault> {
     let strategies =
         [Strategy::Random, Strategy::RoundRobin, Strategy::Sticky, Strategy::HashClientId, Strategy::HashTopic];
+    let max_publish_rate = rng.pick(&[0, 0, 0, 0, 3]);
     let limits = Limits {
         max_inflight: rng.pick(&[1, 2, 5, 32]),
         max_mqueue_len: rng.pick(&[3, 1000, 1000, 1000]),
@@ -63,9 +75,15 @@ pub fn begin(rng: &mut Rng) -> Result<(World, Setting), Fault> {
         await_rel_timeout_s: 0,
         session_expiry_s: 7_200,
         share_strategy: rng.pick(&strategies),
+        // A retry is always due some time, so that waiting for tokens would have no end beside it.
+        retry_interval_ms: if max_publish_rate > 0 { 0 } else { rng.pick(&[0, 0, 0, 700]) },
+        max_publish_rate,
+        queue_rules: rng.chance(20).then(|| Arc::new(queue_rules(rng))),
         ..Limits::default()
     };
-    let asks = [0, 0, Interest::AUTHENTICATE.0, Interest::AUTHENTICATE.0, Interest::AUTHORIZE.0, 3];
+    let (enter, act) = (Interest::AUTHENTICATE.0, Interest::AUTHORIZE.0);
+    // Where clients are paced, nobody could tell whether the broker waits for tokens or has refused.
+    let asks = if max_publish_rate > 0 { [0, 0, enter] } else { rng.pick(&[[0, 0, enter], [enter, act, enter | act]]) };
     let interest = Interest(rng.pick(&asks));
     let setting = Setting {
         people: 2 + rng.below(3),
@@ -185,6 +203,10 @@ fn connect(world: &mut World, (setting, who): (Setting, usize), rng: &mut Rng) -
         worker: rng.below(world.worker_count()),
     };
     let line = world.connect(plan)?;
+    if rng.chance(10) {
+        let draft = draft(setting, rng);
+        world.publish_hastily(line, draft);
+    }
     if rng.chance(70) {
         world.push(line, usize::MAX);
     }
@@ -204,7 +226,8 @@ fn draft(setting: Setting, rng: &mut Rng) -> Draft {
 }
 
 fn publish(world: &mut World, (setting, who): (Setting, usize), rng: &mut Rng) {
-    if rng.chance(2) {
+    // Nobody could tell whether a client that is too fast still waits for this.
+    if rng.chance(2) && !world.is_paced() {
         world.clear(who, rng.pick(&RETAINED_TOPICS));
         return;
     }

@@ -112,6 +112,11 @@ impl Wire {
         !self.unread.is_empty()
     }
 
+    /// Whether nothing lies in the socket that the client has not read: closing it now resets nothing.
+    pub fn is_drained(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| rustix::io::ioctl_fionread(socket).is_ok_and(|count| count == 0))
+    }
+
     /// Closes the socket, with whatever is in it.
     pub fn close(&mut self) {
         self.socket = None;

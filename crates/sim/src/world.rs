@@ -87,6 +87,7 @@ pub struct World {
     displaced: Option<usize>,
     routed: u64,
     tickets: BTreeMap<u64, usize>,
+    asks_entry: bool,
     tap: u32,
 }
 
@@ -111,6 +112,7 @@ impl World {
             displaced: None,
             routed: 0,
             tickets: BTreeMap::new(),
+            asks_entry: interest.0 & Interest::AUTHENTICATE.0 != 0,
             tap,
         })
     }
@@ -174,6 +176,7 @@ impl World {
         self.tell(format_args!("  the broker asks whether k{line} {kind}"));
         let until_ms = self.now_ms() + u64::from(self.options.question_deadline_ms);
         self.lines[line].asked_until_ms = Some(until_ms);
+        self.lines[line].is_judged |= question.topics.is_some();
         self.questions.push(question);
     }
 
@@ -183,6 +186,9 @@ impl World {
         self.tell(format_args!("  k{line} enters as c{}, session present {session_present}", entry.who));
         if self.lines[line].phase != Phase::Opening {
             return Err(format!("k{line} entered twice"));
+        }
+        if !self.lines[line].is_admitted {
+            return Err(format!("k{line} entered, and nobody had let it in"));
         }
         if self.displaced.take().is_some_and(|who| who != entry.who) {
             return Err(format!("k{line} entered where another client was displaced"));
@@ -199,9 +205,10 @@ impl World {
         Ok(())
     }
 
-    fn note_ended(&mut self, ended: Ended) {
+    pub(crate) fn note_ended(&mut self, ended: Ended) {
         if ended.was_member {
-            self.books.lose_member(self.order);
+            let has_others = ended.is_exact && self.sessions.has_member(self.now_ms());
+            self.books.lose_member(self.order, has_others);
         }
     }
 
@@ -230,10 +237,11 @@ impl World {
     /// Whether there was a reason to end this connection.
     fn check_end(&self, line: usize, word: &'static str) -> Result<(), Fault> {
         let now_ms = self.now_ms();
-        let Line { wire, goodbye, keep_alive_s, since_ms, entry, .. } = &self.lines[line];
+        let Line { wire, goodbye, is_left_clean, keep_alive_s, since_ms, entry, .. } = &self.lines[line];
         let is_right = match word {
             "normal" => goodbye.is_some() && wire.is_sent(),
-            "tcp_closed" => !wire.is_held(),
+            // Who says goodbye, reads all that came and closes has done nothing that could be lost.
+            "tcp_closed" => !wire.is_held() && !is_left_clean,
             "keepalive_timeout" => *keep_alive_s > 0 && now_ms >= since_ms + u64::from(*keep_alive_s) * 1500,
             "takeovered" | "discarded" => self.lines.iter().filter(|other| other.entry.who == entry.who).count() > 1,
             "kicked" => self.people[entry.who].kicks > 0,
@@ -326,6 +334,7 @@ impl World {
         let broker = self.plane.broker();
         match topics {
             None => {
+                self.lines[line].is_admitted |= is_yes;
                 self.lines[line].is_denied |= !is_yes;
                 let reason = if is_yes { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED };
                 broker.answer_authenticate(ticket, Answer::new(reason), false);
@@ -361,7 +370,7 @@ impl World {
 
     fn write(&mut self, author: usize, draft: Draft, is_will: bool) -> usize {
         let (sent_order, attempts, routed, routed_ms) = (self.order, 1, 0, 0);
-        self.books.write(Record { author, draft, is_will, sent_order, attempts, routed, routed_ms })
+        self.books.write(Record { author, draft, is_will, is_hasty: false, sent_order, attempts, routed, routed_ms })
     }
 
     // --- what the clients do ---
@@ -395,13 +404,17 @@ impl World {
             is_ready: false,
             is_refused: false,
             goodbye: None,
+            is_left_clean: false,
+            is_admitted: !self.asks_entry,
             is_denied: false,
             asked_until_ms: None,
+            is_judged: false,
             told: None,
             window,
             send_window: 0,
             open_ids: Default::default(),
             asked: BTreeMap::new(),
+            written: Vec::new(),
             held: Default::default(),
             is_narrow,
         });
@@ -471,6 +484,7 @@ impl World {
     }
 
     pub(crate) fn put_publish(&mut self, line: usize, (packet_id, number, dup): (u16, usize, bool)) {
+        self.lines[line].written.push(number);
         let draft = self.books.record(number).draft;
         let mut raw = Vec::new();
         if let Some(expiry_s) = draft.expiry_s {
@@ -486,6 +500,15 @@ impl World {
             properties: Properties::trusted(raw),
             payload: &payload(number, draft.padding),
         }));
+    }
+
+    /// A client publishes with QoS 0 behind its CONNECT, without waiting for CONNACK (section 3.1.4, non-normative).
+    pub fn publish_hastily(&mut self, line: usize, draft: Draft) {
+        let who = self.lines[line].entry.who;
+        let number = self.write(who, Draft { qos: QoS::AtMostOnce, expiry_s: None, ..draft }, false);
+        self.books.hurry(number);
+        self.tell(format_args!("c{who} publishes message {number} for {} at once on k{line}", draft.topic));
+        self.put_publish(line, (0, number, false));
     }
 
     /// A client takes the retained message of a topic away, with QoS 0.
@@ -535,8 +558,8 @@ impl World {
         let Some(session) = self.sessions.of_mut(who) else { return false };
         let is_it = |sub: &&mut Sub| sub.filter == filter && sub.ended_order.is_none();
         session.subs.iter_mut().filter(is_it).for_each(|sub| sub.ended_order = Some(order));
-        if filter.starts_with("$share") {
-            self.books.lose_member(order);
+        if filter.starts_with("$share") && !self.sessions.has_member(self.plane.now_ms()) {
+            self.books.lose_member(order, false);
         }
         self.lines[line].asked.insert(packet_id, Vec::new());
         self.tell(format_args!("c{who} unsubscribes from {filter} on k{line}"));
@@ -568,7 +591,10 @@ impl World {
 
     /// A client closes the socket without a word.
     pub fn hang_up(&mut self, line: usize) {
-        self.tell(format_args!("k{line} hangs up"));
+        let Line { wire, goodbye, .. } = &self.lines[line];
+        let is_left_clean = goodbye.is_some() && wire.is_sent() && wire.is_drained();
+        self.lines[line].is_left_clean = is_left_clean;
+        self.tell(format_args!("k{line} hangs up, cleanly {is_left_clean}"));
         self.lines[line].wire.close();
     }
 
@@ -586,6 +612,11 @@ impl World {
     /// How many workers there are.
     pub fn worker_count(&self) -> usize {
         usize::from(self.options.workers)
+    }
+
+    /// Whether clients may be too fast.
+    pub fn is_paced(&self) -> bool {
+        self.options.zones[0].max_publish_rate > 0
     }
 
     /// Messages that the tap saw.

@@ -5,6 +5,7 @@
 use whimbrel_protocol::{Limits, QoS, Version};
 use whimbrel_server::Interest;
 use whimbrel_sim::books::Draft;
+use whimbrel_sim::line::Goodbye;
 use whimbrel_sim::takeover::options;
 use whimbrel_sim::world::{Plan, World};
 
@@ -54,4 +55,53 @@ fn a_message_that_moves_on_within_its_group_expires_by_the_steady_clock_whoever_
         assert!(world.story.text().contains("c1 has message 0"), "it went from the absent member to the connected one");
         assert!(world.lines[author].is_alive());
     }
+}
+
+#[test]
+fn a_client_that_says_goodbye_and_leaves_while_somebody_is_asked_about_its_message_has_said_everything() {
+    let mut world = World::new(options(1, Limits::default()), 1, (2, Interest::AUTHORIZE)).unwrap();
+    let line = world.connect(Plan { will: Some(("w/0", QoS::AtMostOnce, 0)), ..plan(0) }).unwrap();
+    world.settle().unwrap();
+    let reader = enter(&mut world, 1, "p/0");
+    for _ in 0..2 {
+        let draft = Draft { topic: "p/0", qos: QoS::AtMostOnce, retain: false, expiry_s: None, padding: 0 };
+        assert!(world.publish(0, draft));
+    }
+    world.disconnect(line, Goodbye { keeps_will: false, expiry_s: None });
+    world.push(line, usize::MAX);
+    world.hang_up(line);
+    assert!(world.turn(0).unwrap(), "it asks");
+    while world.turn(0).unwrap() {}
+    world.settle().unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
+    for number in [1, 2] {
+        assert!(world.story.text().contains(&format!("c1 has message {number}")), "{}", world.story.text());
+    }
+    assert!(world.lines[reader].is_alive());
+}
+
+#[test]
+fn a_client_that_says_goodbye_and_leaves_while_its_outbox_is_full_has_said_everything() {
+    let limits = Limits { max_outbox_bytes: 300, ..Limits::default() };
+    let mut world = World::new(options(1, limits), 1, (2, Interest(0))).unwrap();
+    let narrow = Plan { is_narrow: true, will: Some(("w/0", QoS::AtMostOnce, 0)), ..plan(0) };
+    let line = world.connect(narrow).unwrap();
+    world.settle().unwrap();
+    world.subscribe(0, ("p/0", QoS::AtLeastOnce, false));
+    world.settle().unwrap();
+    for _ in 0..20 {
+        world.publish_inside(Draft {
+            topic: "p/0",
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expiry_s: None,
+            padding: 1000,
+        });
+    }
+    while world.turn(0).unwrap() {}
+    world.disconnect(line, Goodbye { keeps_will: false, expiry_s: None });
+    world.push(line, usize::MAX);
+    while world.pull(line, 1 << 16).unwrap() > 0 {}
+    world.hang_up(line);
+    world.settle().unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
+    assert!(world.story.text().contains("k0 has left: normal"), "{}", world.story.text());
 }

@@ -44,10 +44,23 @@ FAULTS: Final[Mapping[str, str]] = {
 }
 """Counts that a correct broker leaves at zero, and what they count."""
 
+_TIMES: Final[Mapping[str, str]] = {"latency": "latency", "ack": "acknowledged after", "lag": "sent behind schedule"}
+"""What percentiles are of: prefix of the fields, and title of the row."""
+
+_FILE: Final = click.Path(exists=True, dir_okay=False)
 _COMMON: Final = (
     click.option("-h", "--host", default="127.0.0.1", show_default=True, help="Host of the broker."),
     click.option("-p", "--port", default=1883, show_default=True, type=click.IntRange(1, 65_535), help="Its port."),
     click.option("--unix", type=click.Path(), metavar="PATH", help="Its Unix socket, instead of host and port."),
+    click.option("--tls", is_flag=True, help="Speak TLS; every client makes a full handshake."),
+    click.option(
+        "--cafile", "ca_file", type=_FILE, metavar="FILE", help="Whose signature the broker's certificate needs."
+    ),
+    click.option("--insecure", is_flag=True, help="Believe any certificate of the broker instead."),
+    click.option("--cert", "cert_file", type=_FILE, metavar="FILE", help="Certificate that every client shows."),
+    click.option("--key", "key_file", type=_FILE, metavar="FILE", help="Its private key."),
+    click.option("--ws", "is_websocket", is_flag=True, help="Speak WebSocket, over TLS where that is asked for too."),
+    click.option("--path", default="/mqtt", show_default=True, help="Where WebSocket is."),
     click.option("-u", "--username", help="User name of every client."),
     click.option("-P", "--password", help="Password; visible to others on this machine while the command runs."),
     click.option(
@@ -88,18 +101,40 @@ _RATE: Final = click.option(
     metavar="PER_SECOND",
     help="Open loop: so many each second in all, whatever the broker does.  [default: closed loop]",
 )
+_PAYLOAD: Final = click.option(
+    "--payload",
+    "payload_bytes",
+    type=click.IntRange(0, 1 << 24),
+    default=64,
+    show_default=True,
+    metavar="BYTES",
+    help="Size of each message.",
+)
+_FILL: Final = (
+    _PAYLOAD,
+    click.option(
+        "-n",
+        "--count",
+        type=click.IntRange(1, 100_000_000),
+        default=10_000,
+        show_default=True,
+        help="How many messages.",
+    ),
+    click.option(
+        "--subscribers", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many get all of them."
+    ),
+    click.option(
+        "--window",
+        type=click.IntRange(1, 32_768),
+        default=64,
+        show_default=True,
+        help="Unacknowledged messages of the publisher.",
+    ),
+)
 _TRAFFIC: Final = (
     _QOS,
     _RATE,
-    click.option(
-        "--payload",
-        "payload_bytes",
-        type=click.IntRange(0, 1 << 24),
-        default=64,
-        show_default=True,
-        metavar="BYTES",
-        help="Size of each message.",
-    ),
+    _PAYLOAD,
     click.option(
         "--window",
         type=click.IntRange(1, 32_768),
@@ -191,14 +226,26 @@ def publish(**options: Any) -> None:
 @_with(*_COMMON, _QOS, _RATE)
 @click.option("-c", "--clients", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="How many.")
 @click.option(
-    "--subscriptions", type=click.IntRange(1, 65_535), default=1, show_default=True, help="Of each client, one by one."
+    "--subscriptions", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Of each client."
 )
+@click.option("--batch", type=click.IntRange(1, 1000), default=1, show_default=True, help="Of them in one SUBSCRIBE.")
 @click.option(
     "-t",
     "--topic",
-    default="whimbrel-bench/{run}/{client}/{number}",
+    "filters",
+    multiple=True,
+    default=("whimbrel-bench/{run}/{client}/{number}",),
     show_default=True,
-    help="Topic filter; {run}, {client} and {number} (of the subscription) are replaced by numbers.",
+    help="Topic filter; several are taken in turns. {run}, {client} and {number} (of the subscription) are replaced by "
+    "numbers.",
+)
+@click.option(
+    "--flow",
+    "flow_s",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    metavar="SECONDS",
+    help="Then measure 50 pairs at QoS 0 whose topics no filter matches, with the filters and again without.",
 )
 @click.option(
     "--hold", "hold_s", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS", help="Then count what comes."
@@ -212,20 +259,48 @@ def subscribe(**options: Any) -> None:
 @_with(*_COMMON, *_TRAFFIC)
 @click.option(
     "--pattern",
-    type=click.Choice(["pair", "fanout", "fanin"]),
+    type=click.Choice(["pair", "fanout", "fanin", "share"]),
     default="pair",
     show_default=True,
-    help="One to one; all on one topic to all; a topic each to all.",
+    help="One to one; all on one topic to all; a topic each to all, or each message to one of a group.",
 )
 @click.option(
     "-c", "--clients", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many publishers."
 )
 @click.option(
-    "--subscribers", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Of fanout and fanin."
+    "--subscribers", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Of fanout, fanin and share."
+)
+@click.option(
+    "--persistent",
+    "lasting",
+    is_flag=True,
+    help="Subscribers' sessions would outlive their connections; they are removed at the end.",
 )
 def flow(*, pattern: str, **options: Any) -> None:
     """Publish to subscribers; the latency runs until a message arrives."""
     _bench(pattern, **options)
+
+
+@bench.command()
+@_with(*_COMMON, _QOS, *_FILL)
+@click.option("--subscriber-qos", type=click.IntRange(0, 2), help="QoS of the subscription.  [default: the same]")
+def retained(*, qos: int, subscriber_qos: int | None, **options: Any) -> None:
+    """Store retained messages on a topic each, then subscribe to all of them.
+
+    With --broker-pid, start the broker afresh: memory is what it has grown by.
+    """
+    _bench("retained", qos=qos, subscriber_qos=qos if subscriber_qos is None else subscriber_qos, **options)
+
+
+@bench.command()
+@_with(*_COMMON, *_FILL)
+@click.option("-q", "--qos", type=click.IntRange(1, 2), default=1, show_default=True, help="Quality of service.")
+def offline(*, qos: int, **options: Any) -> None:
+    """Publish for sessions whose clients are away, then let them come back and get it all in order.
+
+    With --broker-pid, start the broker afresh: memory is what it has grown by.
+    """
+    _bench("offline", qos=qos, subscriber_qos=qos, **options)
 
 
 def _bench(
@@ -235,13 +310,20 @@ def _bench(
     password: str | None,
     allow_loss: bool,
     is_json: bool,
+    insecure: bool,
+    is_websocket: bool,
+    path: str,
     **options: Any,
 ) -> None:
     from whimbrel.engine.load import LoadOptions, LoadRun
 
+    _check_tls(insecure=insecure, **options)
     _raise_descriptor_limit()
     secret = None if password is None else password.encode()
-    load = LoadOptions(scenario=scenario, protocol_version=int(protocol), password=secret, **options)
+    websocket = path if is_websocket else None
+    load = LoadOptions(
+        scenario=scenario, protocol_version=int(protocol), password=secret, websocket=websocket, **options
+    )
     try:
         run = LoadRun(load)
         was_interrupted = _watch(run)
@@ -256,6 +338,17 @@ def _bench(
         sys.exit(INTERRUPTED)
     if any(name in measures and measures[name] for name in FAULTS if not (allow_loss and name == LOST)):
         sys.exit(FAULTY)
+
+
+def _check_tls(*, tls: bool, insecure: bool, ca_file: str | None, **options: Any) -> None:
+    """Nobody is left to think that a certificate was looked at."""
+    given = [name for name in ("cert_file", "key_file") if options[name]]
+    if not tls and (insecure or ca_file or given):
+        raise click.UsageError("--cafile, --insecure, --cert and --key are for --tls")
+    if tls and insecure == bool(ca_file):
+        raise click.UsageError("--tls needs --cafile FILE, or --insecure to believe any certificate")
+    if len(given) == 1:
+        raise click.UsageError("--cert and --key: give both or none")
 
 
 def _raise_descriptor_limit() -> None:
@@ -296,10 +389,10 @@ def table(measures: "Measures") -> Iterator[str]:
 
 def _rows(measures: "Measures") -> Iterator[tuple[str, str]]:
     for name, value in measures.items():
-        if name in FAULTS or name == "first_refusal" or name.startswith(("latency_", "lag_")):
+        if name in FAULTS or name == "first_refusal" or name.startswith(tuple(f"{kind}_" for kind in _TIMES)):
             continue
         yield _title(name), _number(value)
-    for kind, title in (("latency", "latency"), ("lag", "sent behind schedule")):
+    for kind, title in _TIMES.items():
         shown = [f"{label} {_time(measures[field])}" for label, field in _percentiles(kind) if field in measures]
         if shown:
             yield title, "  ".join(shown)

@@ -20,6 +20,11 @@ class LoadOptions:
     host: str = "127.0.0.1"
     port: int = 1883
     unix: str | None = None
+    tls: bool = False
+    websocket: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     sources: Sequence[str] = ()
     protocol_version: int = 5
     username: str | None = None
@@ -31,6 +36,8 @@ class LoadOptions:
     clients: int = 1
     subscribers: int = 0
     qos: int = 0
+    subscriber_qos: int = 0
+    lasting: bool = False
     retain: bool = False
     payload_bytes: int = 64
     window: int = 64
@@ -43,3 +50,6 @@ class LoadOptions:
     hold_s: float = 0.0
     pings: int = 0
     subscriptions: int = 1
+    batch: int = 1
+    filters: Sequence[str] = ()
+    flow_s: float = 0.0

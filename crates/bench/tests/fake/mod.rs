@@ -1,7 +1,7 @@
 //! A broker for these tests, with faults made to order: it counts the messages of all publishers from 1 and asks a function
-//! what becomes of each. One thread for each connection; subscriptions are exact topics; QoS 0 and 1.
+//! what becomes of each. One thread for each connection; a subscription is an exact topic, or ends in a wildcard, or is a group's;
+//! sessions and retained messages are kept until the test ends; QoS 0 and 1.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -31,9 +31,18 @@ pub enum Fate {
     Hangs,
 }
 
+struct Subscriber {
+    client_id: String,
+    filter: String,
+    /// None while the client is away; what comes then waits.
+    stream: Option<TcpStream>,
+    waiting: Vec<u8>,
+}
+
 struct House {
     fate: fn(u64) -> Fate,
-    subscribers: HashMap<String, TcpStream>,
+    subscribers: Vec<Subscriber>,
+    retained: Vec<(String, Vec<u8>)>,
     seen: u64,
     overtaken: Vec<u8>,
 }
@@ -42,7 +51,13 @@ struct House {
 pub fn broker(fate: fn(u64) -> Fate) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let house = Arc::new(Mutex::new(House { fate, subscribers: HashMap::new(), seen: 0, overtaken: Vec::new() }));
+    let house = Arc::new(Mutex::new(House {
+        fate,
+        subscribers: Vec::new(),
+        retained: Vec::new(),
+        seen: 0,
+        overtaken: Vec::new(),
+    }));
     thread::spawn(move || {
         for stream in listener.incoming() {
             let house = Arc::clone(&house);
@@ -54,6 +69,7 @@ pub fn broker(fate: fn(u64) -> Fate) -> u16 {
 
 fn serve(mut stream: TcpStream, house: &Mutex<House>) {
     stream.set_nodelay(true).unwrap();
+    let mut client_id = String::new();
     let mut pending = Vec::new();
     let mut chunk = [0; 65_536];
     loop {
@@ -64,7 +80,11 @@ fn serve(mut stream: TcpStream, house: &Mutex<House>) {
         pending.extend_from_slice(&chunk[..count]);
         let mut at = 0;
         while let Split::Frame(frame) = split(&pending[at..], u32::MAX).unwrap() {
-            if !house.lock().unwrap().on_packet(&mut stream, decode(frame, Version::V5).unwrap()) {
+            let packet = decode(frame, Version::V5).unwrap();
+            if let Packet::Connect(connect) = &packet {
+                client_id = connect.client_id.to_owned();
+            }
+            if !house.lock().unwrap().on_packet(&mut stream, &client_id, packet) {
                 return;
             }
             at += frame.len;
@@ -74,24 +94,66 @@ fn serve(mut stream: TcpStream, house: &Mutex<House>) {
 }
 
 impl House {
-    fn on_packet(&mut self, stream: &mut TcpStream, packet: Packet<'_>) -> bool {
+    fn on_packet(&mut self, stream: &mut TcpStream, client_id: &str, packet: Packet<'_>) -> bool {
         let properties = Properties::default();
         match packet {
-            Packet::Connect(_) => {
+            Packet::Connect(connect) => {
                 let reason = ReasonCode::SUCCESS;
                 say(stream, &Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
+                if connect.clean_start {
+                    self.subscribers.retain(|subscriber| subscriber.client_id != client_id);
+                }
+                self.welcome(stream, client_id);
             }
             Packet::Subscribe(subscribe) => {
-                let topic = subscribe.filters[0].0.unwrap().as_str().to_owned();
-                self.subscribers.insert(topic, stream.try_clone().unwrap());
-                let reasons = vec![ReasonCode::SUCCESS];
+                let reasons = vec![ReasonCode::SUCCESS; subscribe.filters.len()];
                 say(stream, &Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons }));
+                for (filter, _) in &subscribe.filters {
+                    self.on_filter(stream, client_id, filter.unwrap().as_str());
+                }
             }
             Packet::Publish(publish) => return self.on_publish(stream, publish),
-            Packet::Disconnect(_) => return false,
+            Packet::PingReq => say(stream, &Packet::PingResp),
+            Packet::Disconnect(_) => {
+                let gone = |subscriber: &&mut Subscriber| subscriber.client_id == client_id;
+                self.subscribers.iter_mut().filter(gone).for_each(|subscriber| subscriber.stream = None);
+                return false;
+            }
             _ => {}
         }
         true
+    }
+
+    fn welcome(&mut self, stream: &TcpStream, client_id: &str) {
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.client_id == client_id) {
+            subscriber.stream = Some(stream.try_clone().unwrap());
+            subscriber.put(&[]);
+        }
+    }
+
+    fn on_filter(&mut self, stream: &TcpStream, client_id: &str, filter: &str) {
+        let stream = Some(stream.try_clone().unwrap());
+        let (client_id, filter) = (client_id.to_owned(), filter.to_owned());
+        let mut subscriber = Subscriber { client_id, filter, stream, waiting: Vec::new() };
+        for (topic, wire) in &self.retained {
+            if subscriber.wants(topic) {
+                subscriber.put(wire);
+            }
+        }
+        self.subscribers.push(subscriber);
+    }
+
+    /// To all that want it, but of a group to one in turns.
+    fn hand_out(&mut self, topic: &str, wire: &[u8]) {
+        let members = self.subscribers.iter().filter(|subscriber| subscriber.is_member()).count().max(1);
+        let turn = self.seen as usize % members;
+        let mut member = 0;
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.wants(topic)) {
+            member += usize::from(subscriber.is_member());
+            if !subscriber.is_member() || member == turn + 1 {
+                subscriber.put(wire);
+            }
+        }
     }
 
     fn on_publish(&mut self, stream: &mut TcpStream, publish: Publish<'_>) -> bool {
@@ -100,6 +162,10 @@ impl House {
         let topic = publish.topic.unwrap().as_str().to_owned();
         let mut wire = Vec::new();
         encode(&mut wire, Version::V5, &Packet::Publish(publish));
+        if publish.payload.is_empty() && publish.retain {
+            self.retained.retain(|(kept, _)| *kept != topic);
+            wire.clear();
+        }
         let mut code = ReasonCode::SUCCESS;
         match fate {
             Fate::Arrives => {}
@@ -118,13 +184,33 @@ impl House {
         if !wire.is_empty() {
             wire.append(&mut self.overtaken);
         }
-        if let Some(subscriber) = self.subscribers.get_mut(&topic) {
-            let _ = subscriber.write_all(&wire);
+        self.hand_out(&topic, &wire);
+        if publish.retain && !wire.is_empty() {
+            self.retained.push((topic, wire));
         }
         if publish.qos != QoS::AtMostOnce {
             say(stream, &Packet::PubAck(Ack::new(publish.packet_id, code)));
         }
         true
+    }
+}
+
+impl Subscriber {
+    fn is_member(&self) -> bool {
+        self.filter.starts_with("$share/")
+    }
+
+    fn wants(&self, topic: &str) -> bool {
+        let filter =
+            self.filter.strip_prefix("$share/").map_or(self.filter.as_str(), |rest| rest.split_once('/').unwrap().1);
+        filter == topic || filter.strip_suffix(['+', '#']).is_some_and(|stem| topic.starts_with(stem))
+    }
+
+    fn put(&mut self, wire: &[u8]) {
+        self.waiting.extend_from_slice(wire);
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.write_all(&std::mem::take(&mut self.waiting));
+        }
     }
 }
 

@@ -201,9 +201,6 @@ impl Connection {
 
     fn check_phase(&self, first: u8) -> Decoded<()> {
         let kind = first >> 4;
-        if kind == 0 && self.phase == Phase::Open {
-            return Err(Violation::malformed("packet type that does not exist"));
-        }
         let fits = match (self.role, self.phase) {
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
             (Role::Server, Phase::Opening) => kind == 1,
@@ -212,7 +209,13 @@ impl Connection {
             (Role::Client, Phase::Opening | Phase::Deciding) => matches!(kind, 2 | 15),
             (Role::Client, Phase::Open) => matches!(kind, 3..=7 | 9 | 11 | 13 | 14 | 15),
         };
-        if fits { Ok(()) } else { Err(Violation::protocol("packet type not allowed now")) }
+        match fits {
+            true => Ok(()),
+            false if kind == 0 && self.phase == Phase::Open => {
+                Err(Violation::malformed("packet type that does not exist"))
+            }
+            false => Err(Violation::protocol("packet type not allowed now")),
+        }
     }
 
     #[inline]

@@ -66,3 +66,20 @@ impl Subscriptions {
         self.0.iter().map(|(filter, subscription)| (filter.as_ref(), subscription))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::QoS;
+
+    #[test]
+    fn the_same_filter_again_is_one_subscription_with_its_new_options_and_identifier() {
+        let filter = Filter::new("a/+").unwrap();
+        let of = |qos, identifier| Subscription { options: SubscriptionOptions::plain(qos), identifier };
+        let mut subscriptions = Subscriptions::default();
+        assert!(subscriptions.insert(filter, of(QoS::ExactlyOnce, 7)));
+        assert!(!subscriptions.insert(filter, of(QoS::AtMostOnce, 0)));
+        assert_eq!(subscriptions.get(filter), Some(&of(QoS::AtMostOnce, 0)));
+        assert_eq!(subscriptions.len(), 1);
+    }
+}

@@ -92,7 +92,7 @@ impl Worker {
         match moved {
             Moved::Bytes(count) => self.counts.bytes_sent += count as u64,
             Moved::Blocked => {}
-            Moved::Closed => return self.end(slot, End::CLOSED),
+            Moved::Closed => return self.on_unwritable(slot),
         }
         let client = &mut self.clients[slot as usize];
         let was_waiting = std::mem::replace(&mut client.awaits_writable, !is_empty);

@@ -4,6 +4,7 @@
 //! its unread bytes and is not read.
 
 use rustix::event::epoll;
+use rustix::io::Errno;
 use whimbrel_protocol::connection::Received;
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_protocol::packet::{Ack, Disconnect, Packet};
@@ -13,7 +14,7 @@ use whimbrel_protocol::{ReasonCode, Violation, encode};
 
 use super::client::End;
 use super::{READ_BYTES, Token, Worker};
-use crate::answer::Answer;
+use crate::answer::{Answer, cut};
 use crate::socket::Moved;
 
 /// Packets of at least so many bytes are gathered in a buffer of their own.
@@ -280,6 +281,9 @@ impl Worker {
             // One that was asked for and not granted is not granted now either.
             seat.session.expiry_s = if seat.session.expiry_s == 0 { 0 } else { expiry_s.min(cap_s) };
         }
+        if let Some(words) = disconnect.properties.text(id::REASON_STRING) {
+            self.last_words = cut(words).into();
+        }
         match disconnect.reason {
             ReasonCode::SUCCESS => End::GOODBYE,
             // Every other reason leaves the will in force [MQTT-3.14.4-3].
@@ -311,7 +315,10 @@ impl Worker {
         let mut flags = epoll::EventFlags::empty();
         flags.set(epoll::EventFlags::IN, !client.is_waiting() && client.has_room());
         flags.set(epoll::EventFlags::OUT, client.awaits_writable);
-        // Fails only for a descriptor that is not watched, and this one is.
-        let _ = epoll::modify(&self.poll, client.socket.fd(), Token::Client(slot, client.epoch).pack(), flags);
+        let (fd, token) = (client.socket.fd(), Token::Client(slot, client.epoch).pack());
+        // One that is not watched hung up while somebody was asked about it (`on_hung_up`), and may be read to its end now.
+        if epoll::modify(&self.poll, fd, token, flags) == Err(Errno::NOENT) {
+            let _ = epoll::add(&self.poll, fd, token, flags);
+        }
     }
 }

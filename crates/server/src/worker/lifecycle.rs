@@ -14,6 +14,7 @@ use whimbrel_router::Place;
 use super::Worker;
 use super::client::{Client, End};
 use super::sessions::{Away, Seat};
+use crate::answer::cut;
 use crate::event::{ClientRecord, Disconnected, Event};
 use crate::shared::Interest;
 use crate::timers::Subject;
@@ -31,6 +32,7 @@ impl Worker {
         if !self.clients.contains(slot as usize) {
             return;
         }
+        let words = std::mem::take(&mut self.last_words);
         if end.is_told && !self.clients[slot as usize].is_leaving {
             self.tell(slot, end, end.what);
         }
@@ -47,7 +49,7 @@ impl Worker {
         let Some(seat) = client.session else { return };
         self.counts.client_disconnected += 1;
         self.note_end(seat, end);
-        self.notice_disconnected(&client, seat, end);
+        self.notice_disconnected(&client, (seat, end), words);
         let gone = if self.is_presence_wanted() { self.presence_of(&client, seat) } else { None };
         self.detach(seat, end, record);
         gone.into_iter().for_each(|gone| self.publish_gone(&gone, end));
@@ -57,13 +59,16 @@ impl Worker {
     pub(super) fn dismiss(&mut self, slot: u32, end: End, words: &str) {
         self.tell(slot, end, words);
         self.clients[slot as usize].is_leaving = true; // It was told.
+        self.last_words = cut(words).into();
         self.end(slot, end);
     }
 
     /// The broker stops: the client is told, and what is in its outbox still goes out.
     pub(super) fn take_leave(&mut self, slot: u32) {
         self.tell(slot, End::SHUTDOWN, End::SHUTDOWN.what);
-        self.clients[slot as usize].is_leaving = true; // [MQTT-3.14.4-1]
+        let client = &mut self.clients[slot as usize];
+        client.is_leaving = true; // [MQTT-3.14.4-1]
+        client.is_writable = true; // Tried once more, also where it is not watched.
         if self.clients[slot as usize].outbox.len() == 0 {
             return self.end(slot, End { is_told: false, ..End::SHUTDOWN });
         }
@@ -84,7 +89,7 @@ impl Worker {
         }
     }
 
-    fn notice_disconnected(&mut self, client: &Client, seat: u32, end: End) {
+    fn notice_disconnected(&mut self, client: &Client, (seat, end): (u32, End), words: Box<str>) {
         if !self.shared.wants(Interest::DISCONNECTED) {
             return;
         }
@@ -95,6 +100,7 @@ impl Worker {
             peer: client.peer.to_string(),
             reason: end.word,
             reason_code: end.reason.0,
+            text: if words.is_empty() { end.what.into() } else { words },
             timestamp_ms: self.now.unix_ms,
         })));
     }

@@ -119,6 +119,8 @@ pub(crate) struct Worker {
     outgoing_weight: usize,
     mail: Vec<Mail>,
     buffer: Vec<u8>,
+    /// What a connection that ends now has said or was told, beyond what its end says by itself.
+    last_words: Box<str>,
     /// When the log was last told that descriptors had run out.
     exhausted_ms: Option<u64>,
     /// When the log was last told of a handshake that failed.
@@ -202,6 +204,7 @@ impl Worker {
             outgoing_weight: 0,
             mail: Vec::new(),
             buffer: vec![0; READ_BYTES],
+            last_words: "".into(),
             exhausted_ms: None,
             failed_ms: None,
             sweep_at_ms: None,

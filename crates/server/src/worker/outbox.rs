@@ -56,22 +56,21 @@ impl Spares {
     const BYTES_MAX: usize = 8 * 1024 * 1024;
     /// A turn's worth of one busy client; what is freed and made anew in each turn costs a page fault for every 4 KiB.
     const CAPACITY_MAX: usize = 512 * 1024;
-
-    /// Beyond so many bytes it is worth giving some back when nobody needs them.
-    const KEPT_BYTES: usize = 256 * 1024;
+    /// What a quiet broker needs.
+    const BYTES_KEPT: usize = 256 * 1024;
 
     /// Whether there are more than a quiet broker needs.
     #[inline]
     pub(super) fn is_rich(&self) -> bool {
-        self.bytes > Spares::KEPT_BYTES
+        self.bytes > Spares::BYTES_KEPT
     }
 
-    /// Gives back all but a few.
+    /// Gives back what a quiet broker does not need.
     pub(super) fn shrink(&mut self) {
         while self.is_rich() {
-            self.bytes -= self.buffers.pop().map_or(self.bytes, |buffer| buffer.capacity());
+            self.take();
         }
-        self.buffers.shrink_to_fit();
+        self.buffers.shrink_to(2 * self.buffers.len());
     }
 
     fn take(&mut self) -> Vec<u8> {

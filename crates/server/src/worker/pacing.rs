@@ -4,8 +4,11 @@
 //! Knows who waits for tokens and until when, and who goes on in the next turn. A waiting connection is not read, so that its own socket holds the sender
 //! back; it is parked like one whose question is unanswered. How the tokens are counted is [`crate::pace`]'s.
 
+use rustix::event::epoll;
+
 use super::Worker;
-use super::client::{End, Parked, Question};
+use super::client::{Client, End, Parked, Question};
+use super::outbox::Outbox;
 use crate::timers::Subject;
 
 /// No question has it.
@@ -92,15 +95,41 @@ impl Worker {
         }
     }
 
-    /// The peer is gone and the connection is not being read. What a paced client sent before it left is still taken: the
-    /// rest of a socket is bounded, and there will be no more.
+    /// The peer is gone and the connection is not being read. What the client sent before it left is still taken, its
+    /// goodbye among it: the rest of a socket is bounded, and there will be no more. One that is not let in yet is let go.
     pub(super) fn on_hung_up(&mut self, slot: u32, is_error: bool) {
-        if is_error || !self.is_paced(slot) {
-            return self.end(slot, End::CLOSED);
-        }
         let client = &mut self.clients[slot as usize];
+        let question = client.parked.as_deref().map(|parked| &parked.question);
+        match question {
+            _ if is_error || client.is_leaving => return self.end(slot, End::CLOSED),
+            Some(Question::Tokens) => {}
+            Some(Question::Packet) => return self.wait_unwatched(slot),
+            Some(_) => return self.end(slot, End::CLOSED),
+            None => {
+                client.outbox = Outbox::default(); // Nobody reads it, and it kept the client from being read.
+                return self.read(slot);
+            }
+        }
         client.pace = None;
         let parked = client.parked.take();
         parked.into_iter().for_each(|parked| self.read_on(slot, &parked.rest));
+    }
+
+    /// The peer takes nothing more, so the connection ends; not before what it sent until then was taken.
+    pub(super) fn on_unwritable(&mut self, slot: u32) {
+        let epoch = self.clients[slot as usize].epoch;
+        self.on_hung_up(slot, false);
+        let is_it = |client: &Client| client.epoch == epoch && !client.is_waiting();
+        if self.clients.get(slot as usize).is_some_and(is_it) {
+            self.end(slot, End::CLOSED);
+        }
+    }
+
+    /// Leaves a client that is gone alone until somebody has answered the question about it. It is not watched meanwhile,
+    /// because its end would wake this worker all the time, nor written to, because that would end it.
+    fn wait_unwatched(&mut self, slot: u32) {
+        let client = &mut self.clients[slot as usize];
+        let _ = epoll::delete(&self.poll, client.socket.fd());
+        (client.awaits_writable, client.is_writable) = (true, false);
     }
 }

@@ -1,0 +1,251 @@
+//! The thread that commits: takes all that waits, writes it as one change of the engine, completes its ticket.
+//!
+//! Knows the pace, failures and their repetition, when space recovery may work. Must not know records' contents.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use crate::engine::Change;
+use crate::group::{Gathered, Gatherer, Numbers, Verdict};
+use crate::reclaim::{Reclaimer, Step, settle_all};
+use crate::shared::{Shared, lock};
+use crate::{Batch, Failure, State, Ticket};
+
+/// Batches wait for settlements where one slot of so many is settled already.
+const WORTH_WAITING: u64 = 4;
+/// A full disk is tried all the same after so many looks: what is committed may need no more room.
+const LOOKS_BEFORE_A_TRY: u32 = 20;
+/// Slots are reserved in blocks, so that a later run never gives away one that an earlier run gave.
+pub(crate) const RESERVED_BLOCK: u64 = 1 << 32;
+
+/// The thread's own things.
+pub(crate) struct Committer<'a> {
+    shared: &'a Shared,
+    gatherer: Gatherer,
+    reclaimer: Reclaimer,
+    batches: Vec<Batch>, // taken and not completed, oldest first
+    carried: Ticket,     // batches up to this one were looked at before
+    may_carry: bool,
+    next_chunk: u64,
+    commits: u64,
+    reserved: u64, // slots below this are ours, in every lane
+    last_start: Instant,
+    may_reclaim: bool, // something happened since space recovery found nothing to do
+}
+
+/// Where a run begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) next_chunk: u64,
+    /// Number of the last commit; the first slot of a run is above all commits of earlier runs.
+    pub(crate) commits: u64,
+    pub(crate) reserved: u64,
+}
+
+/// What the wait ended with.
+enum Woken {
+    Work,
+    Idle,
+    Closing,
+}
+
+impl<'a> Committer<'a> {
+    pub(crate) fn new(shared: &'a Shared, start: Start) -> Committer<'a> {
+        Committer {
+            shared,
+            gatherer: Gatherer::default(),
+            reclaimer: Reclaimer::new(shared.options.reclaiming),
+            batches: Vec::new(),
+            carried: Ticket(0),
+            may_carry: true,
+            next_chunk: start.next_chunk,
+            commits: start.commits,
+            reserved: start.reserved,
+            last_start: Instant::now().checked_sub(shared.options.pace).unwrap_or_else(Instant::now),
+            may_reclaim: true,
+        }
+    }
+
+    /// Until the store closes.
+    pub(crate) fn run(&mut self) {
+        loop {
+            match self.wait() {
+                Woken::Work => self.commit_group(),
+                Woken::Idle => self.reclaim(),
+                Woken::Closing => return,
+            }
+        }
+    }
+
+    /// Until there is work and its time has come.
+    fn wait(&mut self) -> Woken {
+        let shared = self.shared;
+        let mut inbox = lock(&shared.inbox);
+        loop {
+            let timeout = if inbox.batches.is_empty() && self.batches.is_empty() {
+                if inbox.is_closing {
+                    return Woken::Closing;
+                }
+                self.may_reclaim.then_some(shared.options.reclaiming.idle_after)
+            } else {
+                let left = shared.options.pace.saturating_sub(self.last_start.elapsed());
+                if left.is_zero() || inbox.is_closing || inbox.bytes > shared.options.group_bytes {
+                    self.batches.append(&mut inbox.batches);
+                    let is_urgent = inbox.is_closing || inbox.bytes > shared.options.group_bytes;
+                    self.may_carry = !is_urgent;
+                    inbox.bytes = 0;
+                    return Woken::Work;
+                }
+                Some(left)
+            };
+            let Some(timeout) = timeout else {
+                inbox = shared.work.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let (guard, waited) = shared.work.wait_timeout(inbox, timeout).unwrap_or_else(PoisonError::into_inner);
+            inbox = guard;
+            if waited.timed_out() && inbox.batches.is_empty() && self.batches.is_empty() && !inbox.is_closing {
+                return Woken::Idle;
+            }
+        }
+    }
+
+    fn commit_group(&mut self) {
+        self.last_start = Instant::now();
+        let verdict = self.gatherer.judge(&self.batches);
+        let count = self.due(&verdict);
+        self.carried = self.batches.last().map_or(self.carried, |batch| batch.ticket);
+        let mut batches = std::mem::take(&mut self.batches);
+        let (due, young) = batches.split_at_mut(count);
+        let floor = lock(&self.shared.index).floor().unwrap_or(self.next_chunk);
+        let numbers = Numbers { next: self.next_chunk, commit: self.commits + 1, floor };
+        let gathered = self.gatherer.gather(due, numbers);
+        self.gatherer.forget(due, young);
+        if !gathered.chunks.is_empty() || due.iter().any(|batch| !batch.keyed.is_empty()) {
+            let step = self.plan(false);
+            let reserved = self.reserve(due);
+            if !self.write(due, (&gathered, step), reserved) {
+                return; // the store closes; what could not be written was never acknowledged
+            }
+            self.may_reclaim = true;
+        }
+        let mut statistics = lock(&self.shared.statistics);
+        statistics.written += gathered.written;
+        statistics.elided += gathered.elided;
+        drop(statistics);
+        self.shared.complete(&mut batches, count);
+        self.batches = batches;
+    }
+
+    /// How many batches are to be committed now. Where a good part of a group is settled already, batches that came since
+    /// the last look get one more pace to be settled, too: what is written must be settled by another write.
+    fn due(&self, verdict: &Verdict) -> usize {
+        if !self.may_carry || verdict.settled * WORTH_WAITING < verdict.slots {
+            return self.batches.len();
+        }
+        verdict.done.max(self.batches.partition_point(|batch| batch.ticket <= self.carried))
+    }
+
+    /// A step of space recovery; none when the engine fails to read, because the commit will meet the same trouble.
+    fn plan(&mut self, is_idle: bool) -> Step {
+        let numbers = (self.next_chunk, self.commits + 1);
+        let source = (&self.shared.index, &self.shared.engine);
+        self.reclaimer.plan(source, numbers, is_idle).unwrap_or_default()
+    }
+
+    fn reserve(&mut self, batches: &[Batch]) -> Option<u64> {
+        let highest = batches.iter().map(|batch| batch.slots.end & (u64::MAX >> 8)).max()?;
+        (highest + RESERVED_BLOCK / 2 > self.reserved).then(|| {
+            self.reserved = highest + RESERVED_BLOCK;
+            self.reserved
+        })
+    }
+
+    /// Commits, again and again where it fails. False: the store closed before it succeeded.
+    fn write(&mut self, batches: &[Batch], (gathered, mut step): (&Gathered, Step), reserved: Option<u64>) -> bool {
+        loop {
+            let change = Change {
+                commit: self.commits + 1,
+                chunks: step.built.iter().chain(&gathered.chunks).collect(),
+                removed: step.removed.clone(),
+                marks: step.marks.clone(),
+                batches,
+                reserved,
+            };
+            let before = Instant::now();
+            match self.try_commit(&change) {
+                Ok(()) => {
+                    self.count(before.elapsed());
+                    self.apply(gathered, &step);
+                    self.shared.set_state(State::Serving);
+                    return true;
+                }
+                Err(failure) => {
+                    if !self.stand_by(&failure) {
+                        return false;
+                    }
+                    step = Step::default(); // first what was promised
+                }
+            }
+        }
+    }
+
+    /// A panic of the engine (damaged pages) is a failure like others.
+    fn try_commit(&self, change: &Change<'_>) -> Result<(), Failure> {
+        catch_unwind(AssertUnwindSafe(|| self.shared.engine.commit(change)))
+            .unwrap_or_else(|_| Err(Failure::Engine("it panicked; see standard error".to_owned())))
+    }
+
+    fn apply(&mut self, gathered: &Gathered, step: &Step) {
+        self.commits += 1;
+        self.next_chunk += gathered.chunks.len() as u64;
+        let mut index = lock(&self.shared.index);
+        step.apply(&mut index);
+        gathered.chunks.iter().for_each(|built| index.insert(built));
+        gathered.chunks.iter().for_each(|built| settle_all(&mut index, built));
+    }
+
+    fn count(&self, took: Duration) {
+        let mut statistics = lock(&self.shared.statistics);
+        statistics.commits += 1;
+        statistics.commit_us = took.as_micros() as u64;
+        statistics.commit_max_us = statistics.commit_max_us.max(statistics.commit_us);
+    }
+
+    /// Says so, waits, and opens the engine again. False: the store closes.
+    fn stand_by(&self, failure: &Failure) -> bool {
+        lock(&self.shared.statistics).failures += 1;
+        self.shared.set_state(State::Refusing(format!(
+            "{failure}; nothing durable is taken in until a commit succeeds: make room or mend the disk"
+        )));
+        let mut looks = 0;
+        loop {
+            let inbox = lock(&self.shared.inbox);
+            if inbox.is_closing {
+                return false;
+            }
+            let waited =
+                self.shared.work.wait_timeout(inbox, self.shared.options.retry).unwrap_or_else(PoisonError::into_inner);
+            drop(waited);
+            looks += 1;
+            let engine = &self.shared.engine;
+            let is_worth_it = looks % LOOKS_BEFORE_A_TRY == 0 || engine.disk().has_room();
+            let reopened = || catch_unwind(AssertUnwindSafe(|| engine.reopen())).is_ok_and(|result| result.is_ok());
+            if is_worth_it && reopened() {
+                return true;
+            }
+        }
+    }
+
+    /// A commit of nothing but space recovery.
+    fn reclaim(&mut self) {
+        let step = self.plan(true);
+        if step.is_empty() {
+            self.may_reclaim = !self.reclaimer.is_round();
+            return;
+        }
+        lock(&self.shared.statistics).reclaimed += step.removed.len() as u64;
+        self.write(&[], (&Gathered::default(), step), None);
+    }
+}
