@@ -235,20 +235,22 @@ impl Worker {
     }
 
     /// An answer behind what waits already, or with the commit of what was written for it.
-    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) {
+    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) -> bool {
         let mut scratch = std::mem::take(&mut self.keeper.scratch);
         scratch.clear();
-        if self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words) {
+        let fits = self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words);
+        if fits {
             self.counts.packets_sent += 1;
             self.hold(slot, |held| held.extend_from_slice(&scratch));
         }
         self.keeper.scratch = scratch;
+        fits
     }
 
     /// A packet of an exchange at QoS 2: of a durable session it leaves with the commit.
-    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) {
+    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
         match self.seat_of(slot).is_some_and(|seat| seat.durable != 0) {
-            true => drop(self.send_held(slot, packet)),
+            true => self.send_held(slot, packet),
             false => self.send(slot, packet),
         }
     }
