@@ -767,6 +767,11 @@ fn looking_topics_up_and_going_round() {
 fn every_metric_has_a_test() {
     scene::assert_all_named(
         whimbrel_server::meanings::METRICS.iter().map(|(name, _)| (*name).to_owned()),
-        &[include_str!("metrics.rs"), include_str!("conservation.rs"), include_str!("sys.rs")],
+        &[
+            include_str!("metrics.rs"),
+            include_str!("conservation.rs"),
+            include_str!("sys.rs"),
+            include_str!("durability.rs"),
+        ],
     );
 }

@@ -5,6 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,7 +17,10 @@ use whimbrel_protocol::{Filter, Limits, QoS, Version};
 use whimbrel_server::audit::Audit;
 use whimbrel_server::client::{Client, ClientError, ClientOptions};
 use whimbrel_server::event::ClientRecord;
-use whimbrel_server::{Broker, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, SysOptions};
+use whimbrel_server::{
+    Broker, Durability, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions,
+    SysOptions,
+};
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,13 +76,35 @@ impl House {
         House::start_as(1, limits, listener, (None, sys))
     }
 
+    /// A broker whose store lies in `folder`.
+    pub fn start_in(folder: &Path, workers: u16) -> House {
+        let storage = StorageOptions { folder: folder.to_owned(), durability: Durability::Os };
+        let options = House::options(workers, Limits::default(), loopback(), (None, SysOptions::default()));
+        House::open(&Options { storage: Some(storage), ..options })
+    }
+
     fn start_as(
         workers: u16,
         limits: Limits,
         listener: ListenerOptions,
-        (flapping, sys): (Option<Flapping>, SysOptions),
+        others: (Option<Flapping>, SysOptions),
     ) -> House {
-        let options = Options {
+        House::open(&House::options(workers, limits, listener, others))
+    }
+
+    fn open(options: &Options) -> House {
+        let broker = Broker::start(options).expect("a free port");
+        broker.open();
+        House { broker, events: Vec::new(), next_ticket: 0 }
+    }
+
+    fn options(
+        workers: u16,
+        limits: Limits,
+        listener: ListenerOptions,
+        (flapping, sys): (Option<Flapping>, SysOptions),
+    ) -> Options {
+        Options {
             node_name: "test".into(),
             workers,
             listeners: vec![listener],
@@ -89,10 +115,7 @@ impl House {
             retained_messages_max: 1000,
             retained_bytes_max: 1 << 24,
             storage: None,
-        };
-        let broker = Broker::start(&options).expect("a free port");
-        broker.open();
-        House { broker, events: Vec::new(), next_ticket: 0 }
+        }
     }
 
     pub fn address(&self) -> String {
