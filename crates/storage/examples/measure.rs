@@ -254,6 +254,15 @@ fn main() {
     std::fs::create_dir(&copy).expect("a folder");
     std::fs::copy(Path::new(folder).join("store.redb"), Path::new(&copy).join("store.redb")).expect("a copy");
     drop(reopen(&Options { folder: copy.clone().into(), ..options }, "after a crash"));
+    let file_mib = || Path::new(folder).join("store.redb").metadata().map_or(0, |found| found.len()) >> 20;
+    let full_mib = file_mib();
     drain(&store, &slots);
+    let drained_mib = file_mib();
+    std::thread::sleep(Duration::from_secs(2)); // what space recovery does with idle time
+    println!(
+        "file: {full_mib} MiB full, {drained_mib} MiB drained, {} MiB after 2 s of rest; {:?}",
+        file_mib(),
+        store.statistics()
+    );
     let _ = std::fs::remove_dir_all(&copy);
 }

@@ -71,7 +71,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use batch::{Batch, RecordWriter, Writer};
-pub use codec::{Identifiers, Kind, Receiver, Record, decode};
+pub use chunk::examine;
+pub use codec::{Identifiers, Kind, Receiver, Record, decode, seal};
 pub use engine::{Disk, Folder};
 pub use failure::Failure;
 pub use memory::Memory;
