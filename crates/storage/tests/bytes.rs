@@ -51,7 +51,9 @@ proptest! {
     }
 }
 
-struct Seen(Mutex<Vec<(Kind, Vec<(u64, QoS, bool, u32, Vec<u32>)>)>>);
+type Plain = (u64, QoS, bool, u32, Vec<u32>);
+
+struct Seen(Mutex<Vec<(Kind, Vec<Plain>)>>);
 
 impl Visitor for Seen {
     fn record(&mut self, record: &Record<'_>, live: &[Slot]) {
