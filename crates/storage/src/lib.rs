@@ -149,13 +149,21 @@ pub struct Reclaiming {
     pub sweep_from: usize,
     /// So many of the newest chunks are not written together: most of what is in them dies by itself.
     pub young: u64,
+    /// On an idle store, a file beyond this and three times the chunks' bytes is made smaller by moving the chunks.
+    pub slack_bytes: u64,
     /// A store on which nothing happened for so long recovers space in commits of its own.
     pub idle_after: Duration,
 }
 
 impl Default for Reclaiming {
     fn default() -> Reclaiming {
-        Reclaiming { bytes: 512 << 10, sweep_from: 32, young: 64, idle_after: Duration::from_millis(20) }
+        Reclaiming {
+            bytes: 512 << 10,
+            sweep_from: 32,
+            young: 64,
+            slack_bytes: 32 << 20,
+            idle_after: Duration::from_millis(20),
+        }
     }
 }
 
@@ -192,6 +200,8 @@ pub struct Statistics {
     pub chunks: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Length of the file; it shrinks when the store has time for it.
+    pub file_bytes: u64,
     /// Slots in them, and those of them that are not settled.
     pub slots: u64,
     /// See `slots`.
