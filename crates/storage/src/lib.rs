@@ -32,6 +32,14 @@
 //! A ticket counts submissions; what was handed over under a ticket is durable as soon as `committed()` is not less
 //! than it. Tickets rise, so a worker releases in its own order by comparing one number.
 //!
+//! # Settle or supersede
+//!
+//! [`Writer::settle`] says something that is true whatever happens next: a receiver acknowledged, a message expired or was
+//! dropped. It may take effect before the rest of its submission. [`Writer::supersede`] is for a slot whose record is replaced
+//! by one of the same submission, and takes effect with it: a retained message by the next one, a QoS 2 delivery by
+//! [`Kind::Released`] on PUBREC, a [`Kind::Sent`] by the next state. A QoS 2 PUBLISH goes out only when its `Sent` record, which
+//! names its packet identifier, is committed: a client that got it must not get it again under another identifier.
+//!
 //! # Why a fast subscriber costs nearly nothing
 //!
 //! Under load a group is committed every [`Options::pace`] at most; a record whose slots are all settled before its group is
