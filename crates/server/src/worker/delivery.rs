@@ -500,7 +500,7 @@ impl Worker {
         self.counts.memory_released += before.saturating_sub(retained.size_bytes()) as u64;
         let next_ms = retained.next_expiry_ms();
         drop(retained);
-        self.keeper.release(free);
+        self.keeper.supersede(free);
         next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
     }
 

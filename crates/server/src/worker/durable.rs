@@ -75,6 +75,25 @@ impl Keeper {
         self.released.push(slot);
     }
 
+    /// What this turn writes takes the place of this slot's record; 0 names none.
+    pub(super) fn supersede(&mut self, slot: u64) {
+        if let Some(writer) = self.writer.as_mut().filter(|_| slot != 0) {
+            writer.supersede(Slot(slot));
+        }
+    }
+
+    /// How many slots sessions have named so far; for `supersede_since`.
+    pub(super) fn released_count(&self) -> usize {
+        self.released.len()
+    }
+
+    /// What sessions have named since then goes only when this turn's records are durable.
+    pub(super) fn supersede_since(&mut self, before: usize) {
+        for slot in self.released.split_off(before) {
+            self.supersede(slot);
+        }
+    }
+
     /// Where sessions name what they need no longer.
     pub(super) fn released(&self) -> Released {
         self.released.clone()
@@ -332,9 +351,11 @@ impl Worker {
 
     /// The session ends with its connection from now on, and the store forgets it.
     fn let_durable_go(&mut self, slot: u32, seat_slot: u32) {
+        let before = self.keeper.released_count();
         let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
         seat.session.let_go();
         seat.session.keep(self.keeper.released.clone());
+        self.keeper.supersede_since(before);
         self.keeper.remove_session(seat);
         self.reenter(seat_slot);
         self.bar(slot);
@@ -358,8 +379,11 @@ impl Worker {
         if !self.has_store() || (self.stop_by_ms.is_some() && seat.durable == 0) {
             return; // What a session that ends with the broker was handed by another one goes back there.
         }
+        let before = self.keeper.released_count();
         seat.session.let_go();
         if seat.durable != 0 {
+            // Its messages go with it, not before.
+            self.keeper.supersede_since(before);
             self.keeper.remove_session(seat);
         }
     }

@@ -208,6 +208,7 @@ impl Worker {
 
     fn on_pubrec(&mut self, slot: u32, ack: &Ack<'_>) {
         self.counts.pubrec_received += 1;
+        let before = self.keeper.released_count();
         let Some(seat) = self.seat_of(slot) else { return };
         let settled = seat.session.outbound.on_pubrec(ack.packet_id, ack.reason);
         match settled {
@@ -229,6 +230,7 @@ impl Worker {
             _ => {
                 if settled == Settled::Yes {
                     self.store_released(slot, ack.packet_id);
+                    self.keeper.supersede_since(before);
                 }
                 self.send_pubrel(slot, ack.packet_id);
             }

@@ -345,7 +345,7 @@ impl Worker {
         for mut delivery in taken {
             if seat.durable != 0 {
                 // Its record names a session that is no more: the next member gets a record of its own.
-                self.keeper.release(std::mem::take(&mut delivery.stored));
+                self.keeper.supersede(std::mem::take(&mut delivery.stored));
             }
             self.give_back(&delivery, journey);
         }
