@@ -41,7 +41,7 @@ SECOND_VALUES: dict[type[Shape], object] = {Size: "99KB", Duration: "31s", Line:
 IN_BASE = ("flapping.enable", "listeners.<tcp|tls|ws|wss>.<name>.proxy_protocol")
 
 # Read by the process around the data plane, each with tests of its own there; durability has a single value so far.
-ELSEWHERE = {"node.data_dir", "log.level", "storage.durability"}
+ELSEWHERE = {"node.data_dir", "log.level", "storage.durability", "sys.interval", "sys.heartbeat"}
 
 
 _DEFAULTS = {row.key: row.default for row in ROWS}

@@ -8,7 +8,9 @@ use pyo3::prelude::*;
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, Strategy};
 use whimbrel_server::transport::proxy::Trusted;
-use whimbrel_server::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
+use whimbrel_server::{
+    Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, Readers, SysOptions, TlsOptions, Verify,
+};
 
 #[derive(FromPyObject)]
 pub(crate) struct OptionsInput {
@@ -22,6 +24,9 @@ pub(crate) struct OptionsInput {
     flapping_ban_ms: u64,
     max_retained_messages: usize,
     max_retained_bytes: usize,
+    is_presence_published: bool,
+    #[pyo3(from_py_with = readers)]
+    sys_readers: Readers,
 }
 
 #[derive(FromPyObject)]
@@ -106,6 +111,7 @@ impl OptionsInput {
             }),
             retained_messages_max: self.max_retained_messages,
             retained_bytes_max: self.max_retained_bytes,
+            sys: SysOptions { readers: self.sys_readers, is_presence_published: self.is_presence_published },
         })
     }
 }
@@ -152,6 +158,12 @@ impl ListenerInput {
             max_conn_rate: self.max_conn_rate,
         })
     }
+}
+
+fn readers(word: &Bound<'_, PyAny>) -> PyResult<Readers> {
+    let word: String = word.extract()?;
+    let known = Readers::NAMES.map(|(name, _)| name).join(", ");
+    Readers::from_name(&word).ok_or_else(|| PyValueError::new_err(format!("sys_readers {word:?}: one of {known}")))
 }
 
 fn strategy(word: &Bound<'_, PyAny>) -> PyResult<Strategy> {

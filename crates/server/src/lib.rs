@@ -4,15 +4,18 @@
 //! leaves is a batch of [`event::Event`]s in the [`outlet::Outlet`], what comes in is a call on [`broker::Broker`].
 
 pub mod answer;
+pub mod audit;
 pub mod broker;
 pub mod client;
 pub mod clock;
 pub mod event;
 mod flapping;
 mod gate;
+mod gauges;
 pub mod ledger;
 mod listener;
 mod mailbox;
+pub mod meanings;
 pub mod options;
 pub mod outlet;
 mod pace;
@@ -21,6 +24,7 @@ mod shared;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod socket;
+pub mod sys;
 pub mod tap;
 mod timers;
 pub mod transport;
@@ -31,3 +35,4 @@ pub use broker::{Broker, StartError};
 pub use event::Event;
 pub use options::{Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, TlsOptions, Verify};
 pub use shared::Interest;
+pub use sys::{Readers, SysOptions};

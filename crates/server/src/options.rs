@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use whimbrel_protocol::Limits;
 
+use crate::sys::SysOptions;
 use crate::transport::proxy::Trusted;
 
 /// Everything, frozen.
@@ -23,6 +24,8 @@ pub struct Options {
     pub question_deadline_ms: u32,
     /// Clients that come and go too often; None: nobody looks.
     pub flapping: Option<Flapping>,
+    /// The `$SYS` tree.
+    pub sys: SysOptions,
     /// Retained messages kept at most.
     pub retained_messages_max: usize,
     /// Bytes of retained messages kept at most.

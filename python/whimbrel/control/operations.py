@@ -12,6 +12,7 @@ from typing import Any, Final
 from whimbrel.control import views
 from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError
 from whimbrel.services import Services
+from whimbrel.services.ledger import Balance
 from whimbrel.settings import Changes, SettingsError
 
 
@@ -46,7 +47,15 @@ async def _clients(services: Services, *, cursor: int, limit: int) -> Any:
 
 
 async def _metrics(services: Services) -> dict[str, int]:
-    return services.metrics.counters()
+    return services.metrics.metrics()
+
+
+async def _stats(services: Services) -> dict[str, int]:
+    return services.metrics.stats()
+
+
+async def _ledger(services: Services) -> Balance:
+    return await services.ledger.balance()
 
 
 async def _kick(services: Services, *, client_id: str) -> None:
@@ -65,6 +74,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         inputs={"cursor": Input(kind=int, default=0), "limit": Input(kind=int, default=1_000)},
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
+    "stats": Operation(run=_stats, view=views.counters),
+    "ledger": Operation(run=_ledger, view=views.balance),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
     "reload": Operation(run=_reload, view=views.reloaded),
 }

@@ -101,6 +101,8 @@ class Options:
     flapping_ban_ms: int
     max_retained_messages: int
     max_retained_bytes: int
+    is_presence_published: bool
+    sys_readers: str
 
 
 def from_settings(settings: Settings) -> Options:
@@ -117,6 +119,8 @@ def from_settings(settings: Settings) -> Options:
         flapping_ban_ms=settings.flapping.ban_ms,
         max_retained_messages=settings.retained.max_messages,
         max_retained_bytes=settings.retained.max_bytes,
+        is_presence_published=settings.sys.is_presence_published,
+        sys_readers=settings.sys.readers,
     )
 
 

@@ -22,6 +22,7 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod presence;
 mod refusing;
 mod reminders;
 mod replay;
@@ -32,6 +33,7 @@ mod sharing;
 mod simulated;
 mod subscribing;
 mod sweeping;
+mod system;
 mod tidying;
 
 use std::collections::VecDeque;
@@ -56,6 +58,7 @@ use crate::timers::Timers;
 use client::Client;
 use delivery::Frames;
 use outbox::Spares;
+use presence::Watch;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
@@ -96,7 +99,6 @@ pub(crate) struct Worker {
     next_ticket: u32,
     sessions: Sessions,
     flaps: Flaps,
-    subscription_count: u64,
     /// The session that published last and its client identifier.
     speaker: Option<(u32, Arc<str>)>,
     dirty: Vec<u32>,
@@ -109,6 +111,7 @@ pub(crate) struct Worker {
     /// What the connection being handled has cost in this turn; see `inbound`.
     effort: usize,
     owing: Owing,
+    presence: Watch,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -184,7 +187,6 @@ impl Worker {
             next_ticket: 0,
             sessions: Sessions::default(),
             flaps: Flaps::default(),
-            subscription_count: 0,
             speaker: None,
             dirty: Vec::new(),
             spares: Spares::default(),
@@ -194,6 +196,7 @@ impl Worker {
             resting: Vec::new(),
             effort: 0,
             owing: Owing::default(),
+            presence: Watch::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -322,9 +325,6 @@ impl Worker {
                 mailbox.post(mails.drain(..));
             }
         }
-        self.counts.connections_count = self.clients.len() as u64;
-        self.counts.sessions_count = self.sessions.len() as u64;
-        self.counts.subscriptions_count = self.subscription_count;
         self.counts.route_misses = self.cache.misses;
         // Before the events: whoever is told that something happened reads counters that know of it.
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
@@ -360,8 +360,37 @@ impl Worker {
             self.end(slot, client::End { is_told: false, ..client::End::SHUTDOWN });
         }
         self.shared.mailboxes[usize::from(self.index)].close();
-        self.counts.connections_count = 0;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
         self.shared.leave(&mut self.events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::Limits;
+    use whimbrel_router::{Retained, Router};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_waits_while_another_one_has_too_much_mail_and_goes_on_then() {
+        let router = Router::new(Retained::new(1, 1));
+        let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 2).unwrap());
+        let mut worker = Worker::new(&shared, 0, Worker::prepare(&shared, 0).unwrap());
+        shared.mailboxes[1].post((0..=WEIGHT_MAX).map(|_| Mail::Open));
+        let throttled = || {
+            let numbers = shared.blocks[0].read();
+            numbers.into_iter().find(|(name, _)| *name == "whimbrel.mailbox.throttled").map_or(0, |(_, count)| count)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while throttled() == 0 {
+                    std::thread::yield_now();
+                }
+                shared.mailboxes[1].take(&mut Vec::new());
+            });
+            worker.post();
+        });
+        assert!(throttled() > 0);
     }
 }

@@ -13,9 +13,10 @@ use whimbrel_protocol::encode::encode;
 use whimbrel_protocol::packet::{Connect, Packet, Subscribe, SubscriptionOptions};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Limits, QoS, Version};
+use whimbrel_server::audit::Audit;
 use whimbrel_server::client::{Client, ClientError, ClientOptions};
 use whimbrel_server::event::ClientRecord;
-use whimbrel_server::{Broker, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options};
+use whimbrel_server::{Broker, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, SysOptions};
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,6 +65,19 @@ impl House {
         listener: ListenerOptions,
         flapping: Option<Flapping>,
     ) -> House {
+        House::start_as(workers, limits, listener, (flapping, SysOptions::default()))
+    }
+
+    pub fn start_publishing(limits: Limits, listener: ListenerOptions, sys: SysOptions) -> House {
+        House::start_as(1, limits, listener, (None, sys))
+    }
+
+    fn start_as(
+        workers: u16,
+        limits: Limits,
+        listener: ListenerOptions,
+        (flapping, sys): (Option<Flapping>, SysOptions),
+    ) -> House {
         let options = Options {
             node_name: "test".into(),
             workers,
@@ -71,6 +85,7 @@ impl House {
             zones: vec![limits],
             question_deadline_ms: 5_000,
             flapping,
+            sys,
             retained_messages_max: 1000,
             retained_bytes_max: 1 << 24,
         };
@@ -143,6 +158,16 @@ impl House {
         records
     }
 
+    /// The conservation ledger.
+    pub fn audit(&mut self) -> Box<Audit> {
+        let ticket = self.ticket();
+        self.broker.request_audit(ticket);
+        self.wait_for("ledger", |event| match event {
+            Event::Audited { ticket: of, audit } if *of == ticket => Some(audit.clone()),
+            _ => None,
+        })
+    }
+
     pub fn kick(&mut self, client_id: &str) -> bool {
         let ticket = self.ticket();
         self.broker.kick(ticket, client_id);
@@ -188,9 +213,7 @@ impl Wire {
 
     /// Sends CONNECT with these properties; does not wait for CONNACK.
     pub fn connect_with(address: &str, client_id: &str, version: Version, clean_start: bool, raw: &[u8]) -> Wire {
-        let stream = TcpStream::connect(address).expect("the broker listens");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut wire = Wire::over(stream, version);
+        let mut wire = Wire::dial(address, version);
         wire.send(&Packet::Connect(Box::new(Connect {
             version,
             clean_start,
@@ -202,6 +225,13 @@ impl Wire {
             properties: Properties::trusted(raw),
         })));
         wire
+    }
+
+    /// A connection that has sent nothing.
+    pub fn dial(address: &str, version: Version) -> Wire {
+        let stream = TcpStream::connect(address).expect("the broker listens");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Wire::over(stream, version)
     }
 
     /// Over a socket on which a CONNECT of this version was sent.
