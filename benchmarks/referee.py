@@ -80,8 +80,8 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.referee", description=__doc__)
     parser.add_argument("folder", type=Path, help="with mqload.c and compare.py")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--warm", type=float, default=0.7, metavar="SECONDS")
-    parser.add_argument("--measure", type=float, default=2.0, metavar="SECONDS")
+    parser.add_argument("--warm", type=float, default=0.5, metavar="SECONDS")
+    parser.add_argument("--measure", type=float, default=1.5, metavar="SECONDS")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="raw figures; nothing in benchmarks/results is touched"
     )

@@ -46,8 +46,8 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--only", default="", metavar="NAME,...", help="these scenarios of scenarios.toml")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--warm", type=float, default=0.7, metavar="SECONDS", help="of a flow, before it is measured")
-    parser.add_argument("--measure", type=float, default=2.0, metavar="SECONDS", help="of a flow")
+    parser.add_argument("--warm", type=float, default=0.5, metavar="SECONDS", help="of a flow, before it is measured")
+    parser.add_argument("--measure", type=float, default=1.5, metavar="SECONDS", help="of a flow")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="raw figures; nothing in benchmarks/results is touched"
     )

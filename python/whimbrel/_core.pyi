@@ -548,6 +548,8 @@ class LoadOptions(Protocol):
     @property
     def tls(self) -> bool: ...
     @property
+    def websocket(self) -> str | None: ...  # path
+    @property
     def ca_file(self) -> str | None: ...  # PEM; None: any certificate of the broker is believed
     @property
     def cert_file(self) -> str | None: ...  # PEM, what every client shows, together with key_file

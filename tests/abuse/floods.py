@@ -178,7 +178,7 @@ ATTACKS: Sequence[Attack] = (
     Attack("sessions that stay", sessions, SESSIONS, moved={"whimbrel.sessions.refused": 50}, slow_scale=0),
     Attack("queues of absent sessions", absent, moved={"delivery.dropped.queue_full": 20_000}),
     Attack("groups that come and go", groups),
-    Attack("bursts to many", fan_out, moved={"whimbrel.connections.rested": 1}),
+    Attack("bursts to many", fan_out, moved={"whimbrel.connections.rested": 1}, slow_scale=3),
     Attack("retained messages that nobody reads", replays),
     Attack("takeovers of one client id", takeovers, moved={"session.takeovered": 400}),
     Attack("connects at full rate", connects, moved={"client.connect": 500}),

@@ -205,6 +205,31 @@ def test_over_tls_it_believes_an_authority_or_anybody(
         assert not [name for name in FAULTS if measures.get(name)]
 
 
+@pytest.mark.parametrize("load", [("flow", "-q", "2", "-c", "3"), ("offline", "-n", "300"), ("connect", "-c", "20")])
+@pytest.mark.parametrize("kind", ["ws", "wss"])
+def test_over_websocket_it_is_the_same(authority: Authority, kind: str, load: tuple[str, ...]) -> None:
+    server = authority.issue(f"server-{kind}-{load[0]}")
+    listener = f"listeners.{kind}.default"
+    settings = {"listeners.tcp.default.bind": "off", f"{listener}.bind": "127.0.0.1:0", f"{listener}.path": "/here"}
+    words = [*load, "--ws", "--path", "/here", "--json"]
+    words += ["--payload", "70000", "--count", "50"] if load[0] == "flow" else []
+    if kind == "wss":
+        settings |= {f"{listener}.cert_file": str(server.cert), f"{listener}.key_file": str(server.key)}
+        words += ["--tls", "--cafile", str(authority.ca)]
+    with BackgroundBroker(settings) as broker:
+        measures = reported(typed(*words, *where(broker)))
+    assert not [name for name in FAULTS if measures.get(name)]
+
+
+def test_a_path_where_no_websocket_is_is_told() -> None:
+    settings = {"listeners.tcp.default.bind": "off", "listeners.ws.default.bind": "127.0.0.1:0"}
+    with BackgroundBroker(settings) as broker:
+        result = typed("flow", *where(broker), "--ws", "--path", "/wrong")
+    assert result.exit_code == 1
+    assert "did not upgrade to WebSocket: HTTP/1.1 404" in result.stderr
+    assert typed("flow", "--ws", "--path", "wrong").exit_code == 2
+
+
 def test_a_certificate_that_nobody_trusted_signed_is_not_believed(secret: BackgroundBroker, tmp_path: Path) -> None:
     other = Authority(tmp_path / "other")
     result = typed("connect", *where(secret), "-c", "2", "--tls", "--cafile", str(other.ca), "--json")
@@ -290,6 +315,20 @@ def test_ctrl_c_ends_it_with_130_and_what_it_has(broker: BackgroundBroker) -> No
     measures = json.loads(out)
     assert measures["delivered"] > 0
     assert measures["lost"] == 0
+
+
+@pytest.mark.parametrize("load", ["retained", "offline"])
+def test_ctrl_c_leaves_neither_messages_nor_sessions_behind(load: str) -> None:
+    with BackgroundBroker({"mqtt.max_mqueue_len": 10_000_000}) as broker:
+        words = ["bench", load, *where(broker), "-q", "1", "-n", "100000000", "--json"]
+        with subprocess.Popen([command(), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            wait_until(lambda: broker.counters()["messages.received"] > 1000)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=WAIT_S)
+        assert (process.returncode, err) == (130, b"")
+        measures = json.loads(out)
+        assert [measures[name] for name in ("lost", "duplicated", "unacknowledged")] == [0, 0, 0]
+        wait_until(lambda: broker.counters()["messages.retained"] == 0 and broker.counters()["sessions.count"] == 0)
 
 
 def test_on_a_terminal_a_line_tells_how_far_it_is(broker: BackgroundBroker) -> None:

@@ -54,12 +54,18 @@ def secret(authority: Authority) -> Iterator[BackgroundBroker]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def web() -> Iterator[BackgroundBroker]:
+    with BackgroundBroker({"listeners.tcp.default.bind": "off", "listeners.ws.default.bind": "127.0.0.1:0"}) as started:
+        yield started
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_guide_works(
-    broker: BackgroundBroker, secret: BackgroundBroker, authority: Authority, command: str
+    broker: BackgroundBroker, secret: BackgroundBroker, web: BackgroundBroker, authority: Authority, command: str
 ) -> None:
     words = shlex.split(command.replace("ca.pem", str(authority.ca)))
-    there = secret if "--tls" in words else broker
+    there = secret if "--tls" in words else web if "--ws" in words else broker
     result = CliRunner().invoke(main, [*words, *SHORTER[words[1]], "-h", there.host, "-p", str(there.port)])
     assert (result.exit_code, result.stderr) == (0, "")
     assert "Nothing was lost, duplicated, reordered or refused." in result.stdout

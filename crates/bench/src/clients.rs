@@ -389,14 +389,14 @@ impl Clients {
         }
         self.chunk = chunk;
         match brought {
-            Brought::Bytes(_) => self.answer_tls(client),
+            Brought::Bytes(_) => self.answer_layers(client),
             Brought::End(_, why) => self.close(client, why),
         }
         Ok(())
     }
 
     /// A handshake goes on by itself.
-    fn answer_tls(&mut self, client: usize) {
+    fn answer_layers(&mut self, client: usize) {
         if self.links[client].wire.as_ref().is_some_and(Wire::wants_write) {
             self.outbox(client);
         }
@@ -435,7 +435,7 @@ impl Clients {
             link.outbox.clear();
             return Ok(());
         };
-        let must_wait = !wire.write(&mut link.outbox) || !link.outbox.is_empty();
+        let must_wait = wire.write(&mut link.outbox);
         if link.awaits_writable != must_wait {
             link.awaits_writable = must_wait;
             self.watch(client, must_wait)?;

@@ -1,6 +1,6 @@
 //! How a client's socket comes to be: which address the broker is at, and from where we come.
 //!
-//! Knows addresses and what TLS begins with. A connection is returned while it may still be on its way.
+//! Knows addresses and what TLS and WebSocket begin with. A connection is returned while it may still be on its way.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 use crate::failure::{Failure, Outcome};
 use crate::options::Options;
 use crate::tls::Offer;
+use crate::websocket::WebSocket;
 use crate::wire::Wire;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -27,6 +28,8 @@ pub struct Door {
     place: Place,
     sources: Vec<IpAddr>,
     tls: Option<Offer>,
+    /// Host and path, where WebSocket is spoken.
+    websocket: Option<(String, String)>,
     knocks: usize,
 }
 
@@ -46,13 +49,15 @@ impl Door {
             return Err(Failure::mistake(format!("source: {source} cannot reach {address}")));
         }
         let tls = options.tls.as_ref().map(|tls| Offer::new(tls, &options.host)).transpose()?;
-        Ok(Door { place, sources: options.sources.clone(), tls, knocks: 0 })
+        let websocket = options.websocket.clone().map(|path| (options.host.clone(), path));
+        Ok(Door { place, sources: options.sources.clone(), tls, websocket, knocks: 0 })
     }
 
     /// A new connection that does not block, made or about to be.
     pub fn knock(&mut self) -> Outcome<Wire> {
         let tls = self.tls.as_ref().map(Offer::begin).transpose()?;
-        Ok(Wire::new(self.socket()?, tls))
+        let websocket = self.websocket.as_ref().map(|(host, path)| WebSocket::new(host, path));
+        Ok(Wire::new(self.socket()?, tls, websocket))
     }
 
     fn socket(&mut self) -> Outcome<OwnedFd> {

@@ -26,6 +26,7 @@ mod stays;
 mod supply;
 mod tally;
 mod tls;
+mod websocket;
 mod window;
 mod wire;
 

@@ -32,6 +32,8 @@ pub struct Options {
     pub unix: Option<PathBuf>,
     /// TLS, where the broker speaks it there.
     pub tls: Option<TlsOptions>,
+    /// Path of WebSocket, where the broker speaks it there.
+    pub websocket: Option<String>,
     /// Where the clients' connections come from, in turns; empty: the kernel chooses.
     pub sources: Vec<IpAddr>,
     /// What the clients speak.
@@ -171,8 +173,13 @@ impl Options {
     /// Fails on the first value that cannot be used.
     pub fn check(&self) -> Outcome<()> {
         within("patience", &self.patience.as_secs_f64(), 0.05..=3600.0)?;
-        if self.unix.is_some() && self.tls.is_some() {
-            return Err(Failure::mistake("tls: a Unix socket has none"));
+        if self.unix.is_some() && (self.tls.is_some() || self.websocket.is_some()) {
+            return Err(Failure::mistake("tls and ws: a Unix socket has neither"));
+        }
+        if let Some(path) = self.websocket.as_deref().filter(|path| !is_path(path)) {
+            return Err(Failure::mistake(format!(
+                "path: found {path:?}, allowed is / and what a URL may hold behind it"
+            )));
         }
         match &self.scenario {
             Scenario::Connect(plan) => plan.check(),
@@ -264,6 +271,10 @@ impl FillOptions {
         report.count("payload_bytes", self.payload_bytes as u64);
         report.count("window", self.window as u64);
     }
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn within<T: PartialOrd + Debug>(name: &str, value: &T, allowed: RangeInclusive<T>) -> Outcome<()> {

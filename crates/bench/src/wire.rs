@@ -1,4 +1,4 @@
-//! One client's end of a connection: a socket, and over it TLS or nothing.
+//! One client's end of a connection: a socket, and over it TLS, WebSocket, both or nothing.
 //!
 //! Knows that neither blocks. Must not know MQTT. A read that brings only a part of a TLS record brings nothing.
 
@@ -8,6 +8,7 @@ use rustix::io::{Errno, read};
 use rustix::net::{SendFlags, send, sockopt};
 
 use crate::tls::{HELD_BACK_BYTES_MAX, Machine};
+use crate::websocket::WebSocket;
 
 /// What a read brought.
 pub enum Brought {
@@ -21,16 +22,28 @@ pub enum Brought {
 pub struct Wire {
     socket: OwnedFd,
     tls: Option<Box<Machine>>,
+    websocket: Option<Box<WebSocket>>,
 }
 
 impl Wire {
     /// Of a socket that is connected or about to be.
-    pub fn new(socket: OwnedFd, tls: Option<Machine>) -> Wire {
-        Wire { socket, tls: tls.map(Box::new) }
+    pub fn new(socket: OwnedFd, tls: Option<Machine>, websocket: Option<WebSocket>) -> Wire {
+        Wire { socket, tls: tls.map(Box::new), websocket: websocket.map(Box::new) }
     }
 
     /// Reads once. `into` has more room than [`HELD_BACK_BYTES_MAX`].
     pub fn read(&mut self, into: &mut [u8]) -> Brought {
+        let brought = self.read_tls(into);
+        let (Some(websocket), Brought::Bytes(count) | Brought::End(count, _)) = (&mut self.websocket, &brought) else {
+            return brought;
+        };
+        match (websocket.receive(&mut into[..*count]), brought) {
+            ((len, None), Brought::Bytes(_)) => Brought::Bytes(len),
+            ((len, None), Brought::End(_, why)) | ((len, why), _) => Brought::End(len, why),
+        }
+    }
+
+    fn read_tls(&mut self, into: &mut [u8]) -> Brought {
         let Some(tls) = &mut self.tls else {
             return self.read_socket(into);
         };
@@ -61,11 +74,22 @@ impl Wire {
         Brought::End(0, errno.map(|errno| std::io::Error::from(errno).to_string()))
     }
 
-    /// Writes once, and takes out of `outbox` what is under way now; whether nothing is left to write.
+    /// Writes once, and takes out of `outbox` what is under way now; whether there is more to write once the socket can.
     pub fn write(&mut self, outbox: &mut Vec<u8>) -> bool {
-        let bytes = match &mut self.tls {
+        let is_taken = self.write_layers(outbox);
+        let is_held = self.websocket.as_ref().is_some_and(|websocket| !websocket.is_open());
+        !is_taken || self.has_frames() || (!outbox.is_empty() && !is_held)
+    }
+
+    /// Whether the socket has taken what it was given.
+    fn write_layers(&mut self, outbox: &mut Vec<u8>) -> bool {
+        let plain = match &mut self.websocket {
             None => outbox,
-            Some(tls) => tls.records(outbox),
+            Some(websocket) => websocket.frames(outbox),
+        };
+        let bytes = match &mut self.tls {
+            None => plain,
+            Some(tls) => tls.records(plain),
         };
         match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
             Ok(count) if count == bytes.len() => bytes.clear(),
@@ -79,12 +103,17 @@ impl Wire {
 
     /// Whether nothing is left to write but what `outbox` holds.
     pub fn is_idle(&self) -> bool {
-        self.tls.as_ref().is_none_or(|tls| tls.is_idle())
+        self.tls.as_ref().is_none_or(|tls| tls.is_idle()) && !self.has_frames()
     }
 
-    /// Whether TLS itself has something to write.
+    fn has_frames(&self) -> bool {
+        self.websocket.as_ref().is_some_and(|websocket| websocket.has_frames())
+    }
+
+    /// Whether a layer has something to write besides what MQTT wrote.
     pub fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+            || self.websocket.as_ref().is_some_and(|websocket| websocket.wants_write())
     }
 }
 

@@ -16,6 +16,7 @@ fn options(port: u16, scenario: Scenario) -> Options {
         port,
         unix: None,
         tls: None,
+        websocket: None,
         sources: Vec::new(),
         version: Version::V5,
         username: None,

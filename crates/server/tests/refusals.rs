@@ -296,3 +296,35 @@ fn an_old_client_is_acknowledged_as_usual_though_its_publish_was_refused() {
     }
     assert_eq!(house.count("messages.delivered"), 0);
 }
+
+#[test]
+fn no_packet_of_any_kind_is_longer_than_the_client_takes() {
+    let house = House::start(1, Limits { receive_maximum: u16::MAX, max_topic_alias: 0, ..Limits::default() });
+    let mut entered = 0;
+    for bytes in 1..=40 {
+        let mut wire = Wire::connect_with(&house.address(), "c", Version::V5, true, &narrow(bytes));
+        let Some(connack) = wire.read() else { continue };
+        assert!(connack.len() <= bytes as usize);
+        entered += 1;
+        subscribe(&mut wire, &["a"]);
+        publish(&mut wire, "a", QoS::AtMostOnce, 0);
+        publish(&mut wire, "nobody", QoS::AtLeastOnce, 1);
+        publish(&mut wire, "nobody", QoS::ExactlyOnce, 2);
+        wire.send(&Packet::PubRel(Ack::new(9, ReasonCode::SUCCESS)));
+        wire.send(&Packet::PubRec(Ack::new(9, ReasonCode::SUCCESS)));
+        wire.send(&Packet::PingReq);
+        // Ends in DISCONNECT: no client may send CONNACK.
+        wire.send(&Packet::ConnAck(whimbrel_protocol::packet::ConnAck {
+            session_present: false,
+            reason: ReasonCode::SUCCESS,
+            properties: Properties::default(),
+        }));
+        let mut kinds = Vec::new();
+        while let Some(packet) = wire.read() {
+            assert!(packet.len() <= bytes as usize, "{packet:02X?} for a client of {bytes} bytes");
+            kinds.push(packet[0] >> 4);
+        }
+        assert_eq!(kinds, [9, 3, 4, 5, 7, 6, 13, 14], "{bytes} bytes");
+    }
+    assert!(entered > 20, "{entered} were let in");
+}

@@ -175,9 +175,9 @@ impl World {
             memory.unsettled[place].is_released = true;
             self.lines[line].wire.put_ack(0x62, packet_id);
         }
-        let is_judged = self.lines[line].asked_until_ms.is_none();
+        let is_certain = !self.lines[line].is_judged;
         self.tell(format_args!("  c{who} hears that message {number} was taken, 0x{:02X}", reason.0));
-        if is_judged && kind != 7 && !reason.is_error() && self.books.record(number).routed == 0 {
+        if is_certain && kind != 7 && !reason.is_error() && self.books.record(number).routed == 0 {
             return Err(format!("message {number} was acknowledged, but never routed"));
         }
         Ok(())

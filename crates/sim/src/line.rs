@@ -51,10 +51,14 @@ pub struct Line {
     pub goodbye: Option<Goodbye>,
     /// Whether the client closed it behind a goodbye and had read all that had come: the broker has every byte.
     pub is_left_clean: bool,
+    /// Whether the operator said that it may enter.
+    pub is_admitted: bool,
     /// Whether the operator said no.
     pub is_denied: bool,
     /// When the question about it is too old; milliseconds.
     pub asked_until_ms: Option<u64>,
+    /// Whether somebody was asked about what it carries: a question that nobody answers in time is a no.
+    pub is_judged: bool,
     /// The reason of the DISCONNECT that came.
     pub told: Option<ReasonCode>,
     /// What the broker may have in flight towards the client.

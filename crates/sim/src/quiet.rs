@@ -58,7 +58,7 @@ impl World {
         let Some(line) = self.people[who].current.map(|line| &self.lines[line]) else { return false };
         let is_unrouted = |number: &usize| self.books.record(*number).routed == 0;
         let is_open = !line.asked.is_empty() || !self.people[who].memory.unsettled.is_empty();
-        line.goodbye.is_some() || is_open || (line.asked_until_ms.is_none() && line.written.iter().any(is_unrouted))
+        line.goodbye.is_some() || is_open || (!line.is_judged && line.written.iter().any(is_unrouted))
     }
 
     fn round(&mut self) -> Result<bool, Fault> {
@@ -118,10 +118,9 @@ impl World {
                 Phase::Gone("normal") => true,
                 _ => false,
             };
-            // A question that nobody answers in time is a no.
-            let is_judged = line.asked_until_ms.is_none() && is_heard;
+            let is_certain = is_heard && !line.is_judged;
             if let Some(lost) =
-                line.written.iter().find(|written| is_judged && self.books.record(**written).routed == 0)
+                line.written.iter().find(|written| is_certain && self.books.record(**written).routed == 0)
             {
                 return Err(format!("message {lost} was sent on k{number} and never routed"));
             }

@@ -87,6 +87,7 @@ pub struct World {
     displaced: Option<usize>,
     routed: u64,
     tickets: BTreeMap<u64, usize>,
+    asks_entry: bool,
     tap: u32,
 }
 
@@ -111,6 +112,7 @@ impl World {
             displaced: None,
             routed: 0,
             tickets: BTreeMap::new(),
+            asks_entry: interest.0 & Interest::AUTHENTICATE.0 != 0,
             tap,
         })
     }
@@ -174,6 +176,7 @@ impl World {
         self.tell(format_args!("  the broker asks whether k{line} {kind}"));
         let until_ms = self.now_ms() + u64::from(self.options.question_deadline_ms);
         self.lines[line].asked_until_ms = Some(until_ms);
+        self.lines[line].is_judged |= question.topics.is_some();
         self.questions.push(question);
     }
 
@@ -183,6 +186,9 @@ impl World {
         self.tell(format_args!("  k{line} enters as c{}, session present {session_present}", entry.who));
         if self.lines[line].phase != Phase::Opening {
             return Err(format!("k{line} entered twice"));
+        }
+        if !self.lines[line].is_admitted {
+            return Err(format!("k{line} entered, and nobody had let it in"));
         }
         if self.displaced.take().is_some_and(|who| who != entry.who) {
             return Err(format!("k{line} entered where another client was displaced"));
@@ -328,6 +334,7 @@ impl World {
         let broker = self.plane.broker();
         match topics {
             None => {
+                self.lines[line].is_admitted |= is_yes;
                 self.lines[line].is_denied |= !is_yes;
                 let reason = if is_yes { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED };
                 broker.answer_authenticate(ticket, Answer::new(reason), false);
@@ -398,8 +405,10 @@ impl World {
             is_refused: false,
             goodbye: None,
             is_left_clean: false,
+            is_admitted: !self.asks_entry,
             is_denied: false,
             asked_until_ms: None,
+            is_judged: false,
             told: None,
             window,
             send_window: 0,

@@ -11,9 +11,11 @@ use crate::{Failure, Lane, Slot, Space, Store, StoredMessage, Ticket, Wake};
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(crate) lane: u8,
+    pub(crate) ticket: Ticket,              // given when it is submitted
     pub(crate) slots: std::ops::Range<u64>, // of its records
     pub(crate) records: Vec<u8>,            // frames without their checks
     pub(crate) settled: Vec<Slot>,
+    pub(crate) superseded: Vec<Slot>,
     pub(crate) keyed: Vec<u8>, // see `put_keyed`
 }
 
@@ -23,12 +25,12 @@ const KEPT_BYTES: usize = 1 << 20;
 impl Batch {
     /// Whether there is nothing to hand over.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.settled.is_empty() && self.keyed.is_empty()
+        self.records.is_empty() && self.settled.is_empty() && self.superseded.is_empty() && self.keyed.is_empty()
     }
 
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
-        self.records.len() + self.settled.len() * size_of::<Slot>() + self.keyed.len()
+        self.records.len() + (self.settled.len() + self.superseded.len()) * size_of::<Slot>() + self.keyed.len()
     }
 
     /// Empties it, keeping buffers of moderate size.
@@ -36,9 +38,11 @@ impl Batch {
         self.slots = 0..0;
         self.records.clear();
         self.settled.clear();
+        self.superseded.clear();
         self.keyed.clear();
         self.records.shrink_to(KEPT_BYTES);
         self.settled.shrink_to(KEPT_BYTES / size_of::<Slot>());
+        self.superseded.shrink_to(KEPT_BYTES / size_of::<Slot>());
         self.keyed.shrink_to(KEPT_BYTES);
     }
 
@@ -94,10 +98,17 @@ impl Writer {
         RecordWriter { writer: self, start, kind, receivers: 0 }
     }
 
-    /// Whoever has this slot needs its record no longer. Each slot is settled once.
+    /// Whoever has this slot needs its record no longer, whatever becomes of the rest of this turn: he has it, or it was
+    /// dropped. Each slot is settled or superseded once.
     #[inline]
     pub fn settle(&mut self, slot: Slot) {
         self.batch.settled.push(slot);
+    }
+
+    /// What this turn writes takes the place of the slot's record: the one goes when the other is durable.
+    #[inline]
+    pub fn supersede(&mut self, slot: Slot) {
+        self.batch.superseded.push(slot);
     }
 
     /// Sets the value of a key of at most 65,535 bytes, in place of what was there.

@@ -7,11 +7,13 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::engine::Change;
-use crate::group::{Gathered, Gatherer, Numbers};
+use crate::group::{Gathered, Gatherer, Numbers, Verdict};
 use crate::reclaim::{Reclaimer, Step, settle_all};
 use crate::shared::{Shared, lock};
 use crate::{Batch, Failure, State, Ticket};
 
+/// Batches wait for settlements where one slot of so many is settled already.
+const WORTH_WAITING: u64 = 4;
 /// A full disk is tried all the same after so many looks: what is committed may need no more room.
 const LOOKS_BEFORE_A_TRY: u32 = 20;
 /// Slots are reserved in blocks, so that a later run never gives away one that an earlier run gave.
@@ -22,7 +24,9 @@ pub(crate) struct Committer<'a> {
     shared: &'a Shared,
     gatherer: Gatherer,
     reclaimer: Reclaimer,
-    batches: Vec<Batch>,
+    batches: Vec<Batch>, // taken and not completed, oldest first
+    carried: Ticket,     // batches up to this one were looked at before
+    may_carry: bool,
     next_chunk: u64,
     commits: u64,
     reserved: u64, // slots below this are ours, in every lane
@@ -41,7 +45,7 @@ pub(crate) struct Start {
 
 /// What the wait ended with.
 enum Woken {
-    Work(Ticket),
+    Work,
     Idle,
     Closing,
 }
@@ -53,6 +57,8 @@ impl<'a> Committer<'a> {
             gatherer: Gatherer::default(),
             reclaimer: Reclaimer::new(shared.options.reclaiming),
             batches: Vec::new(),
+            carried: Ticket(0),
+            may_carry: true,
             next_chunk: start.next_chunk,
             commits: start.commits,
             reserved: start.reserved,
@@ -65,7 +71,7 @@ impl<'a> Committer<'a> {
     pub(crate) fn run(&mut self) {
         loop {
             match self.wait() {
-                Woken::Work(ticket) => self.commit_group(ticket),
+                Woken::Work => self.commit_group(),
                 Woken::Idle => self.reclaim(),
                 Woken::Closing => return,
             }
@@ -77,7 +83,7 @@ impl<'a> Committer<'a> {
         let shared = self.shared;
         let mut inbox = lock(&shared.inbox);
         loop {
-            let timeout = if inbox.batches.is_empty() {
+            let timeout = if inbox.batches.is_empty() && self.batches.is_empty() {
                 if inbox.is_closing {
                     return Woken::Closing;
                 }
@@ -85,11 +91,11 @@ impl<'a> Committer<'a> {
             } else {
                 let left = shared.options.pace.saturating_sub(self.last_start.elapsed());
                 if left.is_zero() || inbox.is_closing || inbox.bytes > shared.options.group_bytes {
-                    std::mem::swap(&mut self.batches, &mut inbox.batches);
+                    self.batches.append(&mut inbox.batches);
+                    let is_urgent = inbox.is_closing || inbox.bytes > shared.options.group_bytes;
+                    self.may_carry = !is_urgent;
                     inbox.bytes = 0;
-                    let ticket = inbox.ticket;
-                    inbox.ticket = Ticket(ticket.0 + 1);
-                    return Woken::Work(ticket);
+                    return Woken::Work;
                 }
                 Some(left)
             };
@@ -99,23 +105,27 @@ impl<'a> Committer<'a> {
             };
             let (guard, waited) = shared.work.wait_timeout(inbox, timeout).unwrap_or_else(PoisonError::into_inner);
             inbox = guard;
-            if waited.timed_out() && inbox.batches.is_empty() && !inbox.is_closing {
+            if waited.timed_out() && inbox.batches.is_empty() && self.batches.is_empty() && !inbox.is_closing {
                 return Woken::Idle;
             }
         }
     }
 
-    fn commit_group(&mut self, ticket: Ticket) {
+    fn commit_group(&mut self) {
         self.last_start = Instant::now();
+        let verdict = self.gatherer.judge(&self.batches);
+        let count = self.due(&verdict);
+        self.carried = self.batches.last().map_or(self.carried, |batch| batch.ticket);
+        let mut batches = std::mem::take(&mut self.batches);
+        let (due, young) = batches.split_at_mut(count);
         let floor = lock(&self.shared.index).floor().unwrap_or(self.next_chunk);
         let numbers = Numbers { next: self.next_chunk, commit: self.commits + 1, floor };
-        let mut batches = std::mem::take(&mut self.batches);
-        let gathered = self.gatherer.gather(&batches, numbers);
-        let has_keyed = batches.iter().any(|batch| !batch.keyed.is_empty());
-        if !gathered.chunks.is_empty() || has_keyed {
+        let gathered = self.gatherer.gather(due, numbers);
+        self.gatherer.forget(due, young);
+        if !gathered.chunks.is_empty() || due.iter().any(|batch| !batch.keyed.is_empty()) {
             let step = self.plan(false);
-            let reserved = self.reserve(&batches);
-            if !self.write(&batches, (&gathered, step), reserved) {
+            let reserved = self.reserve(due);
+            if !self.write(due, (&gathered, step), reserved) {
                 return; // the store closes; what could not be written was never acknowledged
             }
             self.may_reclaim = true;
@@ -124,8 +134,17 @@ impl<'a> Committer<'a> {
         statistics.written += gathered.written;
         statistics.elided += gathered.elided;
         drop(statistics);
-        self.shared.complete(ticket, &mut batches);
+        self.shared.complete(&mut batches, count);
         self.batches = batches;
+    }
+
+    /// How many batches are to be committed now. Where a good part of a group is settled already, batches that came since
+    /// the last look get one more pace to be settled, too: what is written must be settled by another write.
+    fn due(&self, verdict: &Verdict) -> usize {
+        if !self.may_carry || verdict.settled * WORTH_WAITING < verdict.slots {
+            return self.batches.len();
+        }
+        verdict.done.max(self.batches.partition_point(|batch| batch.ticket <= self.carried))
     }
 
     /// A step of space recovery; none when the engine fails to read, because the commit will meet the same trouble.
@@ -159,6 +178,7 @@ impl<'a> Committer<'a> {
                 Ok(()) => {
                     self.count(before.elapsed());
                     self.apply(gathered, &step);
+                    self.shared.set_state(State::Serving);
                     return true;
                 }
                 Err(failure) => {

@@ -51,12 +51,26 @@ impl Settled {
     }
 }
 
+/// The lane in whose part of the group a slot lies.
+fn lane_of(lanes: &[Settled], slot: Slot) -> Option<&Settled> {
+    lanes.get((slot.0 >> 56) as usize).filter(|lane| lane.slots.contains(&slot.0))
+}
+
 /// What a group came to.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     pub(crate) chunks: Vec<Built>,
     pub(crate) written: u64,
     pub(crate) elided: u64,
+}
+
+/// What of a group is settled before anything was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verdict {
+    /// Batches at its head of which nothing needs a write.
+    pub(crate) done: usize,
+    pub(crate) slots: u64,
+    pub(crate) settled: u64,
 }
 
 /// Numbers for the chunks of a group.
@@ -78,9 +92,46 @@ impl Numbers {
 }
 
 impl Gatherer {
-    /// Builds the chunks of a group, numbered from `numbers.next` on.
-    pub(crate) fn gather(&mut self, batches: &[Batch], numbers: Numbers) -> Gathered {
+    /// How much of a group is settled already, whatever becomes of the rest of it.
+    pub(crate) fn judge(&mut self, batches: &[Batch]) -> Verdict {
         self.sort_settlements(batches);
+        let done = batches.iter().position(|batch| !self.is_done(batch)).unwrap_or(batches.len());
+        let slots = self.lanes.iter().map(|lane| lane.slots.end - lane.slots.start).sum();
+        Verdict { done, slots, settled: self.lanes.iter().map(|lane| lane.count).sum() }
+    }
+
+    /// Whether nothing of a batch needs a write.
+    fn is_done(&self, batch: &Batch) -> bool {
+        let is_inside = |slot: &Slot| lane_of(&self.lanes, *slot).is_some();
+        let lane = &self.lanes[usize::from(batch.lane)];
+        batch.keyed.is_empty()
+            && batch.superseded.is_empty()
+            && batch.slots.clone().all(|slot| lane.is_settled(slot))
+            && batch.settled.iter().all(is_inside)
+    }
+
+    /// `due` is written: what `young` settles in it was taken into account and is of no interest any more.
+    pub(crate) fn forget(&self, due: &[Batch], young: &mut [Batch]) {
+        let mut ends = vec![0; self.lanes.len()];
+        due.iter()
+            .filter(|batch| !batch.slots.is_empty())
+            .for_each(|batch| ends[usize::from(batch.lane)] = batch.slots.end);
+        let is_over = |slot: &Slot| lane_of(&self.lanes, *slot).is_some() && slot.0 < ends[(slot.0 >> 56) as usize];
+        young.iter_mut().for_each(|batch| batch.settled.retain(|slot| !is_over(slot)));
+    }
+
+    /// Builds the chunks of the oldest batches of a group that was judged, numbered from `numbers.next` on.
+    pub(crate) fn gather(&mut self, batches: &[Batch], numbers: Numbers) -> Gathered {
+        for batch in batches {
+            let lanes = &self.lanes;
+            self.outside.extend(batch.settled.iter().filter(|slot| lane_of(lanes, **slot).is_none()));
+            for &slot in &batch.superseded {
+                // All of it is one commit now.
+                if !self.settle_inside(slot) {
+                    self.outside.push(slot);
+                }
+            }
+        }
         let mut gathered = Gathered::default();
         for batch in batches {
             self.take_records(batch, numbers, &mut gathered);
@@ -99,12 +150,18 @@ impl Gatherer {
         }
         self.lanes.iter_mut().for_each(Settled::clear);
         batches.iter().for_each(|batch| self.lanes[usize::from(batch.lane)].begin(&batch.slots));
-        for &slot in batches.iter().flat_map(|batch| &batch.settled) {
-            match self.lanes.get_mut((slot.0 >> 56) as usize) {
-                Some(lane) if lane.slots.contains(&slot.0) => lane.settle(slot.0),
-                _ => self.outside.push(slot),
-            }
+        for slot in batches.iter().flat_map(|batch| &batch.settled) {
+            self.settle_inside(*slot);
         }
+    }
+
+    /// False: the slot's record is not in this group.
+    fn settle_inside(&mut self, slot: Slot) -> bool {
+        match self.lanes.get_mut((slot.0 >> 56) as usize) {
+            Some(lane) if lane.slots.contains(&slot.0) => lane.settle(slot.0),
+            _ => return false,
+        }
+        true
     }
 
     fn take_records(&mut self, batch: &Batch, numbers: Numbers, gathered: &mut Gathered) {
@@ -119,14 +176,15 @@ impl Gatherer {
             let slots = first..first + u64::from(count);
             let settled = if has_settled { slots.clone().filter(|&slot| lane.is_settled(slot)).count() } else { 0 };
             if settled == count as usize {
-                gathered.elided += 1;
+                gathered.elided += u64::from(count);
                 continue;
             }
             if self.builder.is_full_for(frame.len()) {
                 full.push(self.builder.finish(numbers.name(gathered.chunks.len() + full.len())));
             }
             self.builder.push(frame);
-            gathered.written += 1;
+            gathered.written += u64::from(count) - settled as u64;
+            gathered.elided += settled as u64;
             if settled > 0 {
                 self.builder.settled.extend(slots.filter(|&slot| lane.is_settled(slot)).map(Slot));
             }

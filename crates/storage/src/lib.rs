@@ -26,17 +26,18 @@
 //! ```
 //!
 //! `submit` never waits for the disk and allocates nothing per record: full buffers are exchanged for empty ones. All that
-//! one `submit` hands over becomes durable together or not at all, so "put the new one, settle the old one" is atomic.
+//! one `submit` hands over becomes durable together or not at all, so "put the new one, supersede the old one" is atomic.
 //! Submit before other threads can learn of the new slots: then a settlement can never reach the store before its record.
 //!
-//! A ticket counts groups; what was handed over under a ticket is durable as soon as `committed()` is not less than
-//! it. Tickets rise, so a worker releases in its own order by comparing one number.
+//! A ticket counts submissions; what was handed over under a ticket is durable as soon as `committed()` is not less
+//! than it. Tickets rise, so a worker releases in its own order by comparing one number.
 //!
 //! # Why a fast subscriber costs nearly nothing
 //!
 //! Under load a group is committed every [`Options::pace`] at most; a record whose slots are all settled before its group is
 //! taken is never written, because nobody could ask for it after a crash: every receiver has confirmed it. Its
-//! ticket completes all the same. On an idle store a group is committed at once.
+//! ticket completes all the same. Where most of a group is settled, the rest gets one more pace to be settled, too. On an
+//! idle store a group is committed at once.
 //!
 //! # Long queues
 //!
@@ -83,7 +84,7 @@ pub use reader::{Fetched, Found};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Slot(pub u64);
 
-/// A group of submissions; see the crate's documentation. Rises by one from group to group; 0 is always committed.
+/// A submission, counted over all lanes from 1 on; 0 is always committed. See the crate's documentation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Ticket(pub u64);
 
@@ -198,9 +199,9 @@ pub struct Statistics {
     pub commits: u64,
     /// Commits that failed, in total.
     pub failures: u64,
-    /// Records written, in total.
+    /// Slots written, in total.
     pub written: u64,
-    /// Records that needed no write, because all receivers had settled before; in total.
+    /// Slots that needed no write, because they were settled before; in total.
     pub elided: u64,
     /// Chunks that space recovery removed or rewrote, in total.
     pub reclaimed: u64,
@@ -246,7 +247,7 @@ pub trait Store: Send + Sync {
     /// Takes over what `batch` holds and leaves an empty one with recycled buffers.
     fn submit(&self, batch: &mut Batch) -> Ticket;
 
-    /// The newest ticket whose group, like all before it, is durable.
+    /// The newest ticket that is durable, like all before it.
     fn committed(&self) -> Ticket;
 
     /// Asks for records; the answer is taken with `fetched` after the lane's wake.

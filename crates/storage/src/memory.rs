@@ -95,7 +95,7 @@ impl Store for Memory {
     fn submit(&self, batch: &mut Batch) -> Ticket {
         let mut inside = lock(&self.inside);
         inside.take(batch);
-        batch.settled.iter().for_each(|&slot| inside.settle(slot));
+        batch.settled.iter().chain(&batch.superseded).for_each(|&slot| inside.settle(slot));
         batch.keyed_changes().for_each(|row| inside.change_keyed(row));
         batch.clear();
         inside.ticket += 1;

@@ -38,7 +38,7 @@ pub(crate) struct Inbox {
     pub(crate) batches: Vec<Batch>,
     spare: Vec<Batch>,
     pub(crate) bytes: usize,
-    /// Of the group that is being gathered.
+    /// Of the last submission.
     pub(crate) ticket: Ticket,
     pub(crate) is_closing: bool,
 }
@@ -68,7 +68,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn new(options: Options, engine: Engine, index: Index, first_slot: u64) -> Shared {
-        let inbox = Inbox { batches: Vec::new(), spare: Vec::new(), bytes: 0, ticket: Ticket(1), is_closing: false };
+        let inbox = Inbox { batches: Vec::new(), spare: Vec::new(), bytes: 0, ticket: Ticket(0), is_closing: false };
         Shared {
             options,
             engine,
@@ -102,8 +102,10 @@ impl Shared {
         let mut inbox = lock(&self.inbox);
         let empty = inbox.spare.pop().unwrap_or_default();
         let lane = batch.lane;
-        let full = std::mem::replace(batch, empty);
+        let mut full = std::mem::replace(batch, empty);
         batch.lane = lane;
+        inbox.ticket = Ticket(inbox.ticket.0 + 1);
+        full.ticket = inbox.ticket;
         // One look is enough: the committer sleeps only while nothing waits, or until a moment that is near.
         let must_tell = inbox.batches.is_empty() || inbox.bytes + bytes > self.options.group_bytes;
         inbox.bytes += bytes;
@@ -116,11 +118,13 @@ impl Shared {
         ticket
     }
 
-    /// A group is durable: its buffers come back, its lanes are woken, readers look again.
-    pub(crate) fn complete(&self, ticket: Ticket, batches: &mut Vec<Batch>) {
+    /// The first `count` batches are durable: their buffers come back, their lanes are woken, readers look again.
+    pub(crate) fn complete(&self, batches: &mut Vec<Batch>, count: usize) {
+        let Some(last) = count.checked_sub(1) else { return };
+        let ticket = batches[last].ticket;
         let mut lanes = [false; LANES_MAX];
         let mut bytes = 0;
-        for batch in batches.iter_mut() {
+        for batch in &mut batches[..count] {
             lanes[usize::from(batch.lane)] = true;
             bytes += batch.bytes();
             batch.clear();
@@ -129,10 +133,9 @@ impl Shared {
         {
             let mut inbox = lock(&self.inbox);
             let room = SPARE_MAX.saturating_sub(inbox.spare.len());
-            inbox.spare.extend(batches.drain(..).take(room));
+            inbox.spare.extend(batches.drain(..count).take(room));
         }
         self.committed.store(ticket.0, Ordering::Release);
-        self.set_state(State::Serving);
         drop(lock(&self.fetches)); // a reader that found nothing a moment ago is asleep by now
         self.asked.notify_all();
         self.wake(|lane| lanes[lane]);

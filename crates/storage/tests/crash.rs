@@ -53,6 +53,10 @@ fn take_turn(hand: &mut Hand, dice: &mut Dice, live: &mut Vec<Slot>) {
         let place = dice.below(live.len().min(30) as u64) as usize;
         hand.writer.settle(live.remove(place));
     }
+    if dice.below(3) == 0 && !live.is_empty() {
+        hand.writer.supersede(live.pop().expect("not empty"));
+        live.extend(hand.put(Kind::Retained, b"the new one", &[9]));
+    }
     if dice.below(3) == 0 {
         hand.writer.put(Space::SESSION, &[dice.below(5) as u8], &dice.next().to_le_bytes());
     }

@@ -13,6 +13,7 @@ enum Step {
     Put { kind: usize, receivers: u64, bytes: usize },
     Settle(prop::sample::Index),
     SettleOldest(usize),
+    Supersede(prop::sample::Index),
     Key(u8, Option<u8>),
     Submit,
     Commit,
@@ -27,6 +28,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Put { kind: 0, receivers: 2, bytes: 80_000 }),
         6 => any::<prop::sample::Index>().prop_map(Step::Settle),
         2 => (0..20_usize).prop_map(Step::SettleOldest),
+        2 => any::<prop::sample::Index>().prop_map(Step::Supersede),
         2 => (0..4_u8, prop::option::of(any::<u8>())).prop_map(|(key, value)| Step::Key(key, value)),
         3 => Just(Step::Submit),
         3 => Just(Step::Commit),
@@ -59,13 +61,19 @@ impl Pair {
                 let place = which.index(self.live.len());
                 self.settle(place);
             }
+            Step::Supersede(which) if !self.live.is_empty() => {
+                let (real, twin) = self.live.remove(which.index(self.live.len()));
+                self.real.writer.supersede(real);
+                self.twin.writer.supersede(twin);
+                self.put(Kind::Retained, 1, 50);
+            }
             Step::SettleOldest(count) => (0..(*count).min(self.live.len())).for_each(|_| self.settle(0)),
             Step::Key(key, value) => self.key(*key, *value),
             Step::Submit => self.submit(),
             Step::Commit => self.commit(),
             Step::Reopen => self.reopen(),
             Step::Fetch => self.fetch(),
-            Step::Settle(_) => {}
+            Step::Settle(_) | Step::Supersede(_) => {}
         }
     }
 

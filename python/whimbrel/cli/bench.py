@@ -59,6 +59,8 @@ _COMMON: Final = (
     click.option("--insecure", is_flag=True, help="Believe any certificate of the broker instead."),
     click.option("--cert", "cert_file", type=_FILE, metavar="FILE", help="Certificate that every client shows."),
     click.option("--key", "key_file", type=_FILE, metavar="FILE", help="Its private key."),
+    click.option("--ws", "is_websocket", is_flag=True, help="Speak WebSocket, over TLS where that is asked for too."),
+    click.option("--path", default="/mqtt", show_default=True, help="Where WebSocket is."),
     click.option("-u", "--username", help="User name of every client."),
     click.option("-P", "--password", help="Password; visible to others on this machine while the command runs."),
     click.option(
@@ -309,6 +311,8 @@ def _bench(
     allow_loss: bool,
     is_json: bool,
     insecure: bool,
+    is_websocket: bool,
+    path: str,
     **options: Any,
 ) -> None:
     from whimbrel.engine.load import LoadOptions, LoadRun
@@ -316,7 +320,10 @@ def _bench(
     _check_tls(insecure=insecure, **options)
     _raise_descriptor_limit()
     secret = None if password is None else password.encode()
-    load = LoadOptions(scenario=scenario, protocol_version=int(protocol), password=secret, **options)
+    websocket = path if is_websocket else None
+    load = LoadOptions(
+        scenario=scenario, protocol_version=int(protocol), password=secret, websocket=websocket, **options
+    )
     try:
         run = LoadRun(load)
         was_interrupted = _watch(run)

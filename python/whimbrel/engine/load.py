@@ -21,6 +21,7 @@ class LoadOptions:
     port: int = 1883
     unix: str | None = None
     tls: bool = False
+    websocket: str | None = None
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None

@@ -3,7 +3,7 @@
 //! Knows what a disk may do between two syncs. Must not know what a test expects.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -33,6 +33,9 @@ pub struct Inside {
     pub fails_after: Option<u64>,
     /// Syncs fail, too, once changes fail.
     pub syncs_fail: bool,
+    /// No block is free: what was written once can be overwritten, everything else fails.
+    pub is_full: bool,
+    blocks: HashSet<u64>,
     pub sync_takes: Duration,
 }
 
@@ -78,6 +81,13 @@ impl Inside {
                 return Err(io::Error::from_raw_os_error(28)); // ENOSPC
             }
             *left = left.saturating_sub(1);
+        }
+        if let Op::Write(at, data) = &op {
+            let blocks = at / 4096..=(at + data.len() as u64).saturating_sub(1) / 4096;
+            if self.is_full && blocks.clone().any(|block| !self.blocks.contains(&block)) {
+                return Err(io::Error::from_raw_os_error(28));
+            }
+            self.blocks.extend(blocks);
         }
         apply(&mut self.bytes, &op);
         if self.keeps_diary {
