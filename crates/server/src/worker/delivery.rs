@@ -282,7 +282,7 @@ impl Worker {
             Err(violation) => return Err(self.refuse_unnamed(publish, violation)),
         };
         let topic = named.topic();
-        let verdict = if topic.is_reserved() && self.is_sys_refused(slot, topic) {
+        let verdict = if topic.is_reserved() && !self.is_taken(slot, publish) && self.is_sys_refused(slot, topic) {
             ReasonCode::NOT_AUTHORIZED
         } else if answer.is_some() || self.shared.wants(Interest::AUTHORIZE) {
             match self.may_publish(slot, publish, topic, answer) {

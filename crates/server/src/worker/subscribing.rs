@@ -278,7 +278,7 @@ impl Worker {
 
     /// Whether the PUBLISH repeats a QoS 2 message that was routed. An error in its PUBREC would free the identifier on both
     /// sides, and where that PUBREC gets lost, the next repetition would be routed again [MQTT-4.3.3-10].
-    fn is_taken(&mut self, slot: u32, publish: &Publish<'_>) -> bool {
+    pub(super) fn is_taken(&mut self, slot: u32, publish: &Publish<'_>) -> bool {
         publish.qos == QoS::ExactlyOnce
             && self.seat_of(slot).is_some_and(|seat| seat.session.inbound.holds(publish.packet_id))
     }
