@@ -237,7 +237,9 @@ impl Worker {
         self.counts.pubrel_missed += u64::from(reason.is_error());
         self.counts.pubcomp_sent += 1;
         if reason.is_error() {
-            return self.deny_identifier(slot, 0x70, ack.packet_id);
+            self.keeper.repeat();
+            self.deny_identifier(slot, 0x70, ack.packet_id);
+            return self.keeper.begin();
         }
         // Else the identifier's next message would be taken for this one after a crash.
         self.send_stored(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason)));

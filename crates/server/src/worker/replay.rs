@@ -127,7 +127,9 @@ impl Worker {
         let qos = message.qos.min(subscription.options.qos);
         let identifiers = (subscription.identifier != 0).then(|| Arc::from([subscription.identifier]));
         // Sent because of a subscription: the flag is 1 [MQTT-3.3.1-8].
-        let delivery = Delivery { message: Arc::clone(message), qos, retain: true, share: 0, identifiers, stored: 0 };
+        let mut delivery =
+            Delivery { message: Arc::clone(message), qos, retain: true, share: 0, identifiers, stored: 0 };
+        delivery.stored = self.store_replayed(slot, &delivery);
         let Some(seat) = self.sessions.get_mut(slot) else { return };
         let offered = seat.session.outbound.offer(qos, true, || delivery.clone());
         if let Offered::Send(packet_id) = offered
