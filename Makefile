@@ -51,7 +51,7 @@ test: debian lint $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/clients ## install w
 
 # --- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types rust-lint stubs test-slow abuse build bench bench-referee bench-binding bench-spike docs fuzz simulate clean
+.PHONY: check lint types rust-lint stubs test-slow abuse crash build bench bench-referee bench-binding bench-spike docs fuzz simulate clean
 check: lint rust-lint stubs ## everything that judges the source without running it
 
 lint: $(STAMPS)/dev ## the quick part of check: style, types, import directions, sizes
@@ -74,6 +74,10 @@ test-slow: debian $(STAMPS)/dev $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/client
 
 abuse: $(STAMPS)/dev $(STAMPS)/product ## attack the product, short and long, beside a healthy client
 	$(BIN)/python -m pytest tests/abuse $(ARGS)
+
+KILLS ?= 1000
+crash: $(STAMPS)/dev $(STAMPS)/product ## kill brokers under load KILLS= times and see what they promised, or SEED= alone
+	$(BIN)/python -m tests.crash.run --kills=$(KILLS) $(if $(SEED),--seed=$(SEED),--first=$(or $(FIRST),0))
 
 build: $(TOOLCHAIN) ## one abi3 wheel in dist/
 	$(PYTHON) -m pip wheel . --no-deps --wheel-dir dist

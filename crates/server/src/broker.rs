@@ -273,13 +273,15 @@ impl Broker {
         self.shared.stop(grace_ms);
     }
 
-    /// Waits for the workers to end.
+    /// Waits for the workers to end, and for what they handed to the store.
     pub fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A worker that panicked has said so on standard error; there is nothing to add at the end.
             let _ = thread.join();
         }
+        // Here and not where the last reference goes: that may be the store's own thread, which cannot wait for itself.
+        self.shared.durable.iter().for_each(|durable| durable.store.close());
     }
 }
 

@@ -211,7 +211,9 @@ impl Reclaimer {
     }
 
     fn keep_records(&mut self, chunk: &Chunk, entry: &Entry) {
-        for &at in chunk.offsets() {
+        let mut places = chunk.offsets().to_vec();
+        places.sort_unstable(); // as they were written, whoever wrote them
+        for at in places {
             let frame = chunk.frame(at);
             let (first, count) = frame_slots(frame);
             let slots = (first..first + u64::from(count)).map(Slot);

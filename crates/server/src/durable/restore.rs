@@ -152,6 +152,7 @@ impl Reading {
     }
 
     fn finish(mut self) -> Kept {
+        self.hand_over_sent();
         for mut session in std::mem::take(&mut self.sessions).into_values() {
             self.kept.orphans.extend(session.gather_inflight());
             match session.client_id.is_empty() {
@@ -164,7 +165,37 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// A message of a group lies with the member that had it first. Where another one was sent it at QoS 2, that one keeps
+    /// it, and nobody else may get it [MQTT-4.8.2-5].
+    fn hand_over_sent(&mut self) {
+        let strangers = self.sessions.values().flat_map(KeptSession::sent_elsewhere);
+        let wanted: HashMap<u64, u32> = strangers.collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let mut moved = Vec::new();
+        for session in self.sessions.values_mut() {
+            moved.extend(session.queued.extract_if(.., |queued| wanted.contains_key(&queued.stored)));
+        }
+        for delivery in moved {
+            let session = self.sessions.entry(wanted[&delivery.stored]).or_default();
+            session.queued.push(Delivery { qos: delivery.message.qos, ..delivery });
+        }
+    }
+}
+
 impl KeptSession {
+    /// Slots of messages in flight that lie with another session, and the number of this one.
+    fn sent_elsewhere(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let sent = self.sent.iter().filter_map(|(_, sent)| match sent {
+            Sent::Message(_, at) => Some(*at),
+            Sent::Released(_) => None,
+        });
+        let elsewhere = sent.filter(|at| self.queued.iter().all(|queued| queued.stored != *at));
+        elsewhere.map(|at| (at, self.number))
+    }
+
     /// Takes what was in flight out of the queue; returns slots that say nothing.
     fn gather_inflight(&mut self) -> Vec<u64> {
         let mut orphans = Vec::new();

@@ -305,7 +305,6 @@ impl Worker {
                 self.keeper.begin();
                 if publish.qos == QoS::ExactlyOnce {
                     self.watch_await_rel(slot);
-                    self.store_received(slot, publish.packet_id);
                 }
                 let receivers = self.route_publish(slot, publish, topic);
                 self.acknowledge(slot, publish, if receivers == 0 { NOBODY } else { ReasonCode::SUCCESS });
@@ -313,7 +312,9 @@ impl Worker {
             }
             Accepted::Duplicate => {
                 self.counts.publish_inuse += 1;
+                self.keeper.repeat();
                 self.acknowledge(slot, publish, ReasonCode::SUCCESS);
+                self.keeper.begin();
             }
             Accepted::Refused(reason) => {
                 self.counts.publish_dropped += 1;
@@ -404,6 +405,11 @@ impl Worker {
         // Before the look for receivers: who subscribes between the two gets it as a retained message.
         if passing.retain {
             self.retain(&mut passing);
+        }
+        if passing.qos == QoS::ExactlyOnce {
+            // Behind what is retained, which is handed over at once, and together with the message itself: an identifier
+            // that is known alone would make its next transmission a repetition of nothing.
+            self.store_received(slot, publish.packet_id);
         }
         let matches = self.matches_for(slot, topic);
         self.counts.routed_clients += 1;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use whimbrel_protocol::connection::Answered;
 use whimbrel_protocol::packet::Packet;
-use whimbrel_protocol::session::{Released, Session};
+use whimbrel_protocol::session::{Delivery, Released, Session};
 use whimbrel_protocol::{Message, QoS, encode};
 use whimbrel_router::{Matches, Target};
 use whimbrel_storage::{Identifiers, Kind, Receiver, Slot, Space, StoredMessage, Ticket, Writer};
@@ -67,6 +67,11 @@ impl Keeper {
     #[inline]
     pub(super) fn has_written(&self) -> bool {
         self.has_written
+    }
+
+    /// What was promised is promised again, on another connection perhaps, and may not be stored yet.
+    pub(super) fn repeat(&mut self) {
+        self.has_written = self.writer.is_some();
     }
 
     /// Nobody needs this slot any more; 0 names none.
@@ -195,9 +200,25 @@ impl Worker {
             let mut record = writer.record(Kind::Retained);
             slot = record.receiver(&Receiver::of(0, QoS::AtMostOnce));
             record.message(&durable::stored(message));
+            // What other packets of this turn wrote and what they settled belongs together.
+            self.keeper.released.drain(|slot| writer.settle(Slot(slot)));
             writer.submit();
         }
         self.keeper.has_written = true;
+        slot.0
+    }
+
+    /// Writes a retained message of QoS 2 for the session that it is about to be sent to, because its identifier must not
+    /// be given to another one after a crash. Its slot; 0: it is not stored.
+    pub(super) fn store_replayed(&mut self, seat_slot: u32, delivery: &Delivery) -> u64 {
+        let number = self.sessions.get(seat_slot).map_or(0, |seat| seat.durable);
+        let is_stored = number != 0 && delivery.qos == QoS::ExactlyOnce;
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| is_stored) else { return 0 };
+        let identifiers = Identifiers::Numbers(delivery.identifiers.as_deref().unwrap_or_default());
+        let mut record = writer.record(Kind::Message);
+        let (session, qos, retain) = (u64::from(number), delivery.qos, delivery.retain);
+        let slot = record.receiver(&Receiver { session, qos, retain, group: 0, identifiers });
+        record.message(&durable::stored(&delivery.message));
         slot.0
     }
 
@@ -325,7 +346,8 @@ impl Worker {
         self.mark_dirty(slot);
     }
 
-    /// A connection has taken its session: the store learns of it, and CONNACK waits where it promises something new.
+    /// A connection has taken its session: the store learns of it, and CONNACK waits for what it promises: the session,
+    /// which a connection before this one may have begun a moment ago, and the will.
     pub(super) fn keep_session(&mut self, slot: u32, seat_slot: u32, is_new: bool) {
         if !self.has_store() {
             return;
@@ -344,7 +366,7 @@ impl Worker {
         if seat.durable != 0 {
             self.put_session(seat_slot, 0);
         }
-        if is_new && self.keeper.has_written {
+        if self.keeper.has_written {
             self.bar(slot);
         }
     }

@@ -245,11 +245,19 @@ impl Worker {
         self.keeper.release(stored);
         self.counts.pubrel_missed += u64::from(reason.is_error());
         let is_sent = match reason.is_error() {
-            true => self.deny_identifier(slot, 0x70, ack.packet_id),
+            true => self.deny_behind(slot, ack.packet_id),
             // Else the identifier's next message would be taken for this one after a crash.
             false => self.send_stored(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason))),
         };
         self.counts.pubcomp_sent += u64::from(is_sent);
+    }
+
+    /// PUBCOMP for an identifier that is not in use, behind the PUBCOMP that may have freed it.
+    fn deny_behind(&mut self, slot: u32, packet_id: u16) -> bool {
+        self.keeper.repeat();
+        let is_sent = self.deny_identifier(slot, 0x70, packet_id);
+        self.keeper.begin();
+        is_sent
     }
 
     pub(super) fn send_pubrel(&mut self, slot: u32, packet_id: u16) {

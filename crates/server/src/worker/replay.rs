@@ -129,8 +129,11 @@ impl Worker {
         let qos = message.qos.min(subscription.options.qos);
         let identifiers = (subscription.identifier != 0).then(|| Arc::from([subscription.identifier]));
         // Sent because of a subscription: the flag is 1 [MQTT-3.3.1-8].
-        let delivery = Delivery { message: Arc::clone(message), qos, retain: true, share: 0, identifiers, stored: 0 };
+        let mut delivery =
+            Delivery { message: Arc::clone(message), qos, retain: true, share: 0, identifiers, stored: 0 };
+        delivery.stored = self.store_replayed(slot, &delivery);
         let Some(seat) = self.sessions.get_mut(slot) else {
+            self.keeper.release(delivery.stored);
             return self.count_drop(DropReason::SessionEnded);
         };
         let offered = seat.session.outbound.offer(qos, true, || delivery.clone());

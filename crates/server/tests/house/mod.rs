@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -78,8 +78,13 @@ impl House {
 
     /// A broker whose store lies in `folder`.
     pub fn start_in(folder: &Path, workers: u16) -> House {
-        let storage = StorageOptions { folder: folder.to_owned(), durability: Durability::Os };
-        let options = House::options(workers, Limits::default(), loopback(), (None, SysOptions::default()));
+        House::start_keeping(workers, Limits::default(), folder.to_owned())
+    }
+
+    /// The same with limits.
+    pub fn start_keeping(workers: u16, limits: Limits, folder: PathBuf) -> House {
+        let storage = StorageOptions { folder, durability: Durability::Os };
+        let options = House::options(workers, limits, loopback(), (None, SysOptions::default()));
         House::open(&Options { storage: Some(storage), ..options })
     }
 
