@@ -377,6 +377,15 @@ class Published:
     def receivers(self) -> int: ...
 
 @final
+class Refused:
+    """Reply to `publish`: the message was not routed, and why."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+
+@final
 class LogLine:
     """Something the data plane wants in the log."""
 
@@ -399,6 +408,7 @@ Event: TypeAlias = (
     | ClientPage
     | Kicked
     | Published
+    | Refused
     | LogLine
     | Stopped
 )
@@ -463,7 +473,7 @@ class DataPlane:
         retain: bool,
         user_properties: Sequence[tuple[str, str]] = ...,
     ) -> None:
-        """Route a message from inside; `Published` answers. Raises ValueError for an invalid topic or QoS."""
+        """Route a message from inside; `Published` or `Refused` answers. Raises ValueError for an invalid topic or QoS."""
     def open_tap(self, filters: Sequence[str], capacity: int) -> int:
         """Subscribe Python to filters; returns the tap's number. At most `capacity` messages wait; then the newest
         are dropped and counted. Raises ValueError for an invalid filter."""
@@ -474,6 +484,11 @@ class DataPlane:
         """End a client's connection (0x98) and its session; `Kicked` answers."""
     def counters(self) -> dict[str, int]:
         """Every counter and gauge by its EMQ X 4 name, summed over the workers."""
+    def backup(self, path: str) -> None:
+        """Copy what the store has committed to `path`, which must not exist, while serving; releases the interpreter.
+
+        Blocks for the disk. Raises StorageError.
+        """
     def stop(self, grace_ms: int) -> None:
         """Close the listeners, say goodbye to the clients (0x8B), flush for at most `grace_ms`, end the workers.
         `Stopped` is the last event. A second call changes nothing."""

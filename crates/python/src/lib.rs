@@ -21,6 +21,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("ListenError", module.py().get_type::<errors::ListenError>())?;
     module.add("CertificateError", module.py().get_type::<errors::CertificateError>())?;
+    module.add("StorageError", module.py().get_type::<errors::StorageError>())?;
     module.add_class::<plane::DataPlane>()?;
     module.add_class::<client::Client>()?;
     module.add_class::<load::LoadRun>()?;
@@ -35,6 +36,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<records::ClientPage>()?;
     module.add_class::<records::Kicked>()?;
     module.add_class::<records::Published>()?;
+    module.add_class::<records::Refused>()?;
     module.add_class::<records::LogLine>()?;
     module.add_class::<records::Stopped>()
 }

@@ -1,6 +1,7 @@
 //! The data plane as one object; every method is one call on the broker.
 
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
@@ -144,6 +145,10 @@ impl DataPlane {
 
     fn counters(&self) -> std::collections::HashMap<&'static str, u64> {
         self.0.counters().into_iter().collect()
+    }
+
+    fn backup(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.0.backup(&path)).map_err(errors::storage)
     }
 
     fn stop(&self, grace_ms: u64) {

@@ -114,5 +114,6 @@ record!(ClientPage {
 
 record!(Kicked { ticket: u64, found: bool });
 record!(Published { ticket: u64, receivers: u64 });
+record!(Refused { ticket: u64, text: String });
 record!(LogLine { level: u8, text: String });
 record!(Stopped {});

@@ -34,6 +34,27 @@ impl Durable {
         Ok((Durable { store, next_number }, kept))
     }
 
+    /// The store's figures as counters; shares are in millionths.
+    pub(crate) fn figures(&self) -> [(&'static str, u64); 14] {
+        let figures = self.store.statistics();
+        [
+            ("whimbrel.storage.refusing", u64::from(self.store.is_refusing())),
+            ("whimbrel.storage.pressed", u64::from(self.store.is_pressed())),
+            ("whimbrel.storage.commits", figures.commits),
+            ("whimbrel.storage.failures", figures.failures),
+            ("whimbrel.storage.written", figures.written),
+            ("whimbrel.storage.elided", figures.elided),
+            ("whimbrel.storage.reclaimed", figures.reclaimed),
+            ("whimbrel.storage.chunks", figures.chunks),
+            ("whimbrel.storage.bytes", figures.bytes),
+            ("whimbrel.storage.live", figures.live),
+            ("whimbrel.storage.dead_ppm", (figures.dead_share() * 1e6) as u64),
+            ("whimbrel.storage.waiting_bytes", figures.waiting_bytes),
+            ("whimbrel.storage.commit_us", figures.commit_us),
+            ("whimbrel.storage.commit_max_us", figures.commit_max_us),
+        ]
+    }
+
     /// A number for a session that begins; None after four thousand million of them, and then it is not durable.
     pub(crate) fn number(&self) -> Option<u32> {
         let next = |number: u32| number.checked_add(1);

@@ -284,6 +284,12 @@ impl Worker {
         } else {
             ReasonCode::SUCCESS
         };
+        if self.shortage.is_short()
+            && !verdict.is_error()
+            && let Some(step) = self.hold_off(slot, publish, topic)
+        {
+            return Ok(step);
+        }
         self.count_received(publish.qos);
         if verdict.is_error() {
             let words = self.words_about(slot, publish, topic, answer);
@@ -305,7 +311,10 @@ impl Worker {
             }
             Accepted::Duplicate => {
                 self.counts.publish_inuse += 1;
+                // Its record may have been written for a connection before this one, and wait for its commit.
+                self.keep_promise(slot);
                 self.acknowledge(slot, publish, ReasonCode::SUCCESS);
+                self.keeper.begin();
             }
             Accepted::Refused(reason) => {
                 self.counts.publish_dropped += 1;
@@ -330,7 +339,7 @@ impl Worker {
     }
 
     #[inline]
-    fn count_received(&mut self, qos: QoS) {
+    pub(super) fn count_received(&mut self, qos: QoS) {
         self.counts.publish_received += 1;
         self.counts.messages_received += 1;
         match qos {
@@ -407,7 +416,7 @@ impl Worker {
 
     /// The matches of a topic: the connection's memo, else the worker's cache, else the table.
     #[inline]
-    fn matches_for(&mut self, slot: u32, topic: Topic<'_>) -> Rc<Matches> {
+    pub(super) fn matches_for(&mut self, slot: u32, topic: Topic<'_>) -> Rc<Matches> {
         let client = &mut self.clients[slot as usize];
         let generation = self.shared.router.generation();
         match &client.memo {

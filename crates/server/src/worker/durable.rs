@@ -139,7 +139,9 @@ impl Worker {
 
     /// Writes one record of a message for all its durable receivers.
     pub(super) fn store_for(&mut self, passing: &mut Passing<'_>, matches: &Matches) {
-        let Some(writer) = &mut self.keeper.writer else { return };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
+            return;
+        };
         let mut record = writer.record(Kind::Message);
         let away = matches.away.iter().flat_map(|group| group.targets.iter());
         let receivers = matches.home.iter().chain(away).filter_map(|target| receiver_of(passing, target));
@@ -156,7 +158,9 @@ impl Worker {
     /// Writes a message of a group for the member that was chosen, unless it is stored already: then the member that had it
     /// first has it back after a crash, and gives it away again.
     pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target) {
-        let Some(writer) = &mut self.keeper.writer else { return };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
+            return;
+        };
         if passing.parcel_slot != 0 {
             return;
         }
@@ -171,6 +175,10 @@ impl Worker {
     /// 0 without a store.
     pub(super) fn store_retained(&mut self, message: &Message) -> u64 {
         let Some(writer) = &mut self.keeper.writer else { return 0 };
+        if self.shortage.is_refusing() {
+            self.counts.storage_unstored += u64::from(!message.payload().is_empty());
+            return 0;
+        }
         let mut slot = Slot(0);
         if !message.payload().is_empty() {
             let mut record = writer.record(Kind::Retained);
@@ -197,6 +205,11 @@ impl Worker {
         let Some(seat) = self.sessions.get_mut(seat_slot).filter(|seat| seat.durable != 0) else { return };
         let stored = self.keeper.note(Kind::Sent, seat.durable, &durable::sent_body(packet_id, message_slot));
         seat.session.outbound.note_sent(packet_id, stored);
+    }
+
+    /// What is said next waits for all that was gathered so far, if the session is durable.
+    pub(super) fn keep_promise(&mut self, slot: u32) {
+        self.keeper.has_written |= self.seat_of(slot).is_some_and(|seat| seat.durable != 0);
     }
 
     /// PUBREC is known before PUBREL answers it.
@@ -341,6 +354,9 @@ impl Worker {
     /// Writes what the store knows of a session. `disconnected_ms`: Unix time; 0 while it has a connection.
     pub(super) fn put_session(&mut self, seat_slot: u32, disconnected_ms: u64) {
         let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        if self.shortage.postpones(seat_slot, seat.epoch) {
+            return;
+        }
         let Some(writer) = &mut self.keeper.writer else { return };
         let will = seat.session.will.as_ref().map(|will| (durable::stored(&will.message), will.delay_s));
         let (username, expiry_s) = (seat.username.as_deref(), seat.session.expiry_s);

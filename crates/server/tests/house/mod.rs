@@ -5,6 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,7 +16,10 @@ use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Limits, QoS, Version};
 use whimbrel_server::client::{Client, ClientError, ClientOptions};
 use whimbrel_server::event::ClientRecord;
-use whimbrel_server::{Broker, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options};
+use whimbrel_server::{
+    Broker, Durability, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions,
+};
+use whimbrel_storage::Store;
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,6 +46,20 @@ pub fn loopback() -> ListenerOptions {
     }
 }
 
+fn options(workers: u16, limits: Limits, listener: ListenerOptions) -> Options {
+    Options {
+        node_name: "test".into(),
+        workers,
+        listeners: vec![listener],
+        zones: vec![limits],
+        question_deadline_ms: 5_000,
+        flapping: None,
+        retained_messages_max: 1000,
+        retained_bytes_max: 1 << 24,
+        storage: None,
+    }
+}
+
 /// A broker and what it has said so far.
 pub struct House {
     pub broker: Broker,
@@ -64,18 +82,19 @@ impl House {
         listener: ListenerOptions,
         flapping: Option<Flapping>,
     ) -> House {
-        let options = Options {
-            node_name: "test".into(),
-            workers,
-            listeners: vec![listener],
-            zones: vec![limits],
-            question_deadline_ms: 5_000,
-            flapping,
-            retained_messages_max: 1000,
-            retained_bytes_max: 1 << 24,
-            storage: None,
-        };
-        let broker = Broker::start(&options).expect("a free port");
+        let options = Options { flapping, ..options(workers, limits, listener) };
+        House::start_as(&options, None)
+    }
+
+    /// With a store of the test's own.
+    pub fn start_storing(workers: u16, store: Arc<dyn Store>) -> House {
+        let storage = StorageOptions { folder: "of the test".into(), durability: Durability::Sync };
+        let options = Options { storage: Some(storage), ..options(workers, Limits::default(), loopback()) };
+        House::start_as(&options, Some(store))
+    }
+
+    fn start_as(options: &Options, store: Option<Arc<dyn Store>>) -> House {
+        let broker = Broker::start_on(options, store).expect("a free port");
         broker.open();
         House { broker, events: Vec::new(), next_ticket: 0 }
     }
