@@ -8,8 +8,8 @@ What happens in the data plane comes back as a list of events from `drain`; the 
 readable when there is something to drain. All methods may be called from any thread.
 """
 
-from collections.abc import Sequence
-from typing import Final, Protocol, TypeAlias, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias, final
 
 __version__: Final[str]
 
@@ -156,6 +156,9 @@ class ListenError(OSError):
 
 class CertificateError(ValueError):
     """A listener's certificates cannot be used. The text is a sentence that names the listener and the file."""
+
+class StorageError(Exception):
+    """A store cannot be used. The text is a sentence that names the place and says how to mend it."""
 
 @final
 class Message:
@@ -473,7 +476,7 @@ class DataPlane:
         retain: bool,
         user_properties: Sequence[tuple[str, str]] = ...,
     ) -> None:
-        """Route a message from inside; `Published` or `Refused` answers. Raises ValueError for an invalid topic or QoS."""
+        """Route a message from inside; `Published` or `Refused` answers. Raises ValueError: invalid topic or QoS."""
     def open_tap(self, filters: Sequence[str], capacity: int) -> int:
         """Subscribe Python to filters; returns the tap's number. At most `capacity` messages wait; then the newest
         are dropped and counted. Raises ValueError for an invalid filter."""
@@ -612,3 +615,26 @@ class LoadRun:
         """Send nothing more, wait for what is under way, report. A second call does not wait either."""
     def result(self) -> dict[str, str | int | float] | None:
         """The measures, None while it runs. Raises ValueError (an option out of range), ConnectionError (no run)."""
+
+StoreRow: TypeAlias = tuple[str, dict[str, Any]]
+"""Type and fields of a row; what the fields are, `whimbrel_server::transfer` says. Octets are bytes."""
+
+def store_export(folder: str, take: Callable[[list[StoreRow]], object]) -> list[str]:
+    """Show every row of the store in `folder`, which no broker holds, to `take`, in batches and in the store's order.
+
+    Returns what was found damaged, one sentence each. Blocks for the disk; raises StorageError, and what `take` raises.
+    """
+
+def store_survey(folder: str) -> dict[str, Any]:
+    """Count what is in the store in `folder`; `damaged` is a list of sentences. Blocks; raises StorageError."""
+
+@final
+class StoreImport:
+    """A new store that is filled row by row. Whole when `finish` has returned; one that is dropped before is not."""
+
+    def __new__(cls, folder: str) -> StoreImport:
+        """Begin a store in `folder`, where there must be none. Blocks for the disk; raises StorageError."""
+    def add(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Add a row. Raises StorageError; for a row without sense ValueError, KeyError, TypeError, OverflowError."""
+    def finish(self) -> None:
+        """Store what is left and close. Raises StorageError, ValueError for a second call."""

@@ -13,6 +13,7 @@ mod message;
 mod options;
 mod plane;
 mod records;
+mod store;
 
 use pyo3::prelude::*;
 
@@ -25,6 +26,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plane::DataPlane>()?;
     module.add_class::<client::Client>()?;
     module.add_class::<load::LoadRun>()?;
+    module.add_class::<store::StoreImport>()?;
+    module.add_function(wrap_pyfunction!(store::store_export, module)?)?;
+    module.add_function(wrap_pyfunction!(store::store_survey, module)?)?;
     module.add_class::<message::Message>()?;
     module.add_class::<records::Authenticate>()?;
     module.add_class::<records::EnhancedAuthenticate>()?;

@@ -24,6 +24,7 @@ pub mod simulation;
 mod socket;
 pub mod tap;
 mod timers;
+pub mod transfer;
 pub mod transport;
 mod worker;
 

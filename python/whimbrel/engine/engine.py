@@ -104,9 +104,10 @@ class Engine:
     def start(cls, options: Options, *, open_plane: "Callable[[Options], DataPlane] | None" = None) -> "Engine":
         """Bind the listeners, start the workers and attach to the running loop.
 
-        Blocks for the binds only. Raises ListenFailure where a listener cannot be bound, StartError where the system
-        has no room for the workers, CertificateFailure where a listener's certificates cannot be used, StorageFailure
-        where the store cannot be used, ValueError for an option out of range. `open_plane` is the binding's `DataPlane` unless a test brings its own.
+        Blocks for the binds and the store only. Raises ListenFailure where a listener cannot be bound, StartError where
+        the system has no room for the workers, CertificateFailure where a listener's certificates cannot be used,
+        StorageFailure where the store cannot be used, ValueError for an option out of range. `open_plane` is the
+        binding's `DataPlane` unless a test brings its own.
         """
         open_plane = open_plane or _open_plane
         try:

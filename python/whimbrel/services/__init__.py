@@ -13,6 +13,7 @@ from whimbrel.services.configuration import Configuration
 from whimbrel.services.listeners import Listeners
 from whimbrel.services.messages import Messages
 from whimbrel.services.metrics import Metrics
+from whimbrel.services.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Services:
     listeners: Listeners
     messages: Messages
     metrics: Metrics
+    storage: Storage
 
     @classmethod
     def over(cls, engine: Engine, *counters: Callable[[], Mapping[str, int]]) -> Self:
@@ -34,4 +36,5 @@ class Services:
             listeners=Listeners(engine),
             messages=Messages(engine),
             metrics=Metrics(engine, *counters),
+            storage=Storage(engine),
         )

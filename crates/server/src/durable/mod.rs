@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use whimbrel_storage::{Failure, Store};
 
 pub(crate) use record::{SessionRecord, key_of_subscription, packet_id_body, sent_body, stored, subscription_value};
+pub(crate) use record::{packet_id, sent, subscription, subscription_key};
 pub(crate) use restore::{Kept, KeptSession, read_back};
 
 /// The store as all workers share it.
