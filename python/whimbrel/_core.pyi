@@ -121,6 +121,8 @@ class ZoneOptions(Protocol):
     @property
     def is_shared_available(self) -> bool: ...
     @property
+    def is_durable(self) -> bool: ...  # False: sessions live in memory, acknowledgements wait for nothing
+    @property
     def share_strategy(self) -> str: ...  # as in mqtt.shared_subscription_strategy
 
 class Options(Protocol):

@@ -4,100 +4,15 @@
 
 mod house;
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use house::moody::Moody;
 use house::{House, Wire, until};
 use whimbrel_protocol::packet::{Packet, Publish, Unsubscribe};
 use whimbrel_protocol::properties::Properties;
-use whimbrel_protocol::{Filter, QoS, Topic, Version};
+use whimbrel_protocol::{Filter, Limits, QoS, Topic, Version};
 use whimbrel_server::Event;
-use whimbrel_storage::{
-    Batch, Failure, Fetch, Fetched, Lane, Memory, Slot, State, Statistics, Store, Ticket, Visitor, Wake,
-};
-
-/// A store in memory whose commits stand still while it is told to refuse.
-struct Moody {
-    inner: Memory,
-    is_refusing: AtomicBool,
-    is_pressed: AtomicBool,
-    /// What is committed at most.
-    standing: AtomicU64,
-    wakes: Mutex<Vec<Wake>>,
-}
-
-impl Moody {
-    /// From now on nothing is committed; nobody is told.
-    fn stall(&self) {
-        self.standing.store(self.inner.committed().0, Ordering::SeqCst);
-    }
-
-    fn refuse(&self, is_refusing: bool) {
-        if is_refusing {
-            self.standing.fetch_min(self.inner.committed().0, Ordering::SeqCst);
-        } else {
-            self.standing.store(u64::MAX, Ordering::SeqCst);
-        }
-        self.is_refusing.store(is_refusing, Ordering::SeqCst);
-        self.wakes.lock().unwrap().iter().for_each(|wake| wake());
-    }
-
-    /// Nobody is woken: the workers look by themselves.
-    fn press(&self, is_pressed: bool) {
-        self.is_pressed.store(is_pressed, Ordering::SeqCst);
-    }
-}
-
-impl Store for Moody {
-    fn join(&self, wake: Wake) -> Result<(Lane, Slot), Failure> {
-        self.wakes.lock().unwrap().push(Arc::clone(&wake));
-        self.inner.join(wake)
-    }
-
-    fn submit(&self, batch: &mut Batch) -> Ticket {
-        self.inner.submit(batch)
-    }
-
-    fn committed(&self) -> Ticket {
-        self.inner.committed().min(Ticket(self.standing.load(Ordering::SeqCst)))
-    }
-
-    fn fetch(&self, request: Fetch) {
-        self.inner.fetch(request);
-    }
-
-    fn fetched(&self, lane: Lane, into: &mut Vec<Fetched>) {
-        self.inner.fetched(lane, into);
-    }
-
-    fn state(&self) -> State {
-        match self.is_refusing.load(Ordering::SeqCst) {
-            true => State::Refusing("no room on the test's disk".to_owned()),
-            false => State::Serving,
-        }
-    }
-
-    fn is_pressed(&self) -> bool {
-        self.is_pressed.load(Ordering::SeqCst)
-    }
-
-    fn statistics(&self) -> Statistics {
-        self.inner.statistics()
-    }
-
-    fn replay(&self, visitor: &mut dyn Visitor) -> Result<(), Failure> {
-        self.inner.replay(visitor)
-    }
-
-    fn backup(&self, path: &Path) -> Result<(), Failure> {
-        self.inner.backup(path)
-    }
-
-    fn close(&self) {
-        self.inner.close();
-    }
-}
+use whimbrel_storage::Store;
 
 struct Scene {
     house: House,
@@ -106,14 +21,9 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let store = Arc::new(Moody {
-            inner: Memory::new(),
-            is_refusing: AtomicBool::new(false),
-            is_pressed: AtomicBool::new(false),
-            standing: AtomicU64::new(u64::MAX),
-            wakes: Mutex::default(),
-        });
-        Scene { house: House::start_storing(1, Arc::clone(&store) as Arc<dyn Store>), store }
+        let store = Arc::new(Moody::new());
+        let zones = vec![Limits::default()];
+        Scene { house: House::start_storing(zones, Arc::clone(&store) as Arc<dyn Store>), store }
     }
 
     /// Takes the line that says so, so that the worker is known to know.

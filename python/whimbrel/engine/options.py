@@ -87,6 +87,7 @@ class ZoneOptions:
     is_retain_available: bool
     is_wildcard_available: bool
     is_shared_available: bool
+    is_durable: bool
     share_strategy: str
 
 
@@ -199,5 +200,6 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         is_retain_available=mqtt.is_retain_available,
         is_wildcard_available=mqtt.is_wildcard_available,
         is_shared_available=mqtt.is_shared_available,
+        is_durable=mqtt.durability == "broker",
         share_strategy=mqtt.share_strategy,
     )

@@ -362,7 +362,7 @@ impl Worker {
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
         let ack = Ack::new(publish.packet_id, reason);
-        if self.keeper.has_written() || client.held > 0 {
+        if (self.keeper.has_written() && client.connection.limits().is_durable) || client.held > 0 {
             // Behind those before it, also where it promises nothing: their order is kept [MQTT-4.6.0-2].
             return self.hold(slot, |held| encode::ack(held, version, first, &ack));
         }

@@ -328,7 +328,8 @@ impl Worker {
         if is_new {
             seat.session.keep(released); // Also one that is not durable may be handed what is.
         }
-        match (seat.session.expiry_s > 0, seat.durable) {
+        let is_durable = self.clients[slot as usize].connection.limits().is_durable;
+        match (is_durable && seat.session.expiry_s > 0, seat.durable) {
             (true, 0) if is_new => seat.durable = number().unwrap_or_default(),
             (false, 1..) => return self.let_durable_go(slot, seat_slot),
             _ => {}
@@ -341,7 +342,7 @@ impl Worker {
         }
     }
 
-    /// The session ends with its connection from now on, and the store forgets it.
+    /// The session ends with its connection from now on, or lives in memory, and the store forgets it.
     fn let_durable_go(&mut self, slot: u32, seat_slot: u32) {
         let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
         seat.session.let_go();

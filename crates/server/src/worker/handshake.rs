@@ -234,7 +234,7 @@ impl Worker {
         if self.must_refuse_session(request, &limits) {
             return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
         }
-        if self.must_refuse_unstorable(request) {
+        if self.must_refuse_unstorable(request, &limits) {
             return self.end(slot, End::STORE_REFUSES);
         }
         self.keeper.begin();

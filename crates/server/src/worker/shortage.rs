@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_protocol::packet::Publish;
-use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version};
+use whimbrel_protocol::{Limits, Message, QoS, ReasonCode, Topic, Version};
 use whimbrel_router::Matches;
 use whimbrel_storage::State;
 
@@ -133,7 +133,9 @@ impl Worker {
     /// A PUBLISH may need what the store cannot give now. None: it does not; else it was refused, or comes again.
     #[cold]
     pub(super) fn hold_off(&mut self, slot: u32, publish: &Publish<'_>, topic: Topic<'_>) -> Option<Step> {
-        if !self.needs_store(slot, publish, topic) {
+        // Where nothing is promised nothing is refused; but the store must not fill up for it either.
+        let is_promised = self.clients[slot as usize].connection.limits().is_durable;
+        if (self.shortage.is_refusing && !is_promised) || !self.needs_store(slot, publish, topic) {
             return None;
         }
         let is_told = self.clients[slot as usize].connection.version() == Version::V5;
@@ -179,14 +181,14 @@ impl Worker {
     }
 
     /// Whether a CONNECT begins or ends a durable session, of which the store cannot be told now.
-    pub(super) fn must_refuse_unstorable(&mut self, request: &Request) -> bool {
+    pub(super) fn must_refuse_unstorable(&mut self, request: &Request, limits: &Limits) -> bool {
         if !self.shortage.is_refusing {
             return false;
         }
         let held = self.sessions.find(&request.client_id).and_then(|seat| self.sessions.get(seat));
         let is_durable = held.is_some_and(|seat| seat.durable != 0);
         let is_resumed = held.is_some() && !request.clean_start;
-        let is_kept = request.session_expiry_s > 0;
+        let is_kept = request.session_expiry_s > 0 && limits.is_durable;
         let is_refused = if is_resumed { is_durable && !is_kept } else { is_durable || is_kept };
         self.counts.storage_refused += u64::from(is_refused);
         is_refused

@@ -3,6 +3,8 @@
 //! Knows the front of the data plane ([`Broker`]) and plain sockets. Each test binary uses its part of it.
 #![allow(dead_code, reason = "no test binary needs all of it")]
 
+pub mod moody;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -86,10 +88,13 @@ impl House {
         House::start_as(&options, None)
     }
 
-    /// With a store of the test's own.
-    pub fn start_storing(workers: u16, store: Arc<dyn Store>) -> House {
+    /// With a store of the test's own, one worker, and a listener for each zone.
+    pub fn start_storing(zones: Vec<Limits>, store: Arc<dyn Store>) -> House {
         let storage = StorageOptions { folder: "of the test".into(), durability: Durability::Sync };
-        let options = Options { storage: Some(storage), ..options(workers, Limits::default(), loopback()) };
+        let listener = |zone| ListenerOptions { zone, name: format!("zone{zone}"), ..loopback() };
+        let listeners = (0..zones.len()).map(listener).collect();
+        let plain = options(1, Limits::default(), loopback());
+        let options = Options { listeners, zones, storage: Some(storage), ..plain };
         House::start_as(&options, Some(store))
     }
 
@@ -100,7 +105,11 @@ impl House {
     }
 
     pub fn address(&self) -> String {
-        self.broker.listeners().remove(0).2
+        self.address_of(0)
+    }
+
+    pub fn address_of(&self, listener: usize) -> String {
+        self.broker.listeners().remove(listener).2
     }
 
     pub fn ticket(&mut self) -> u64 {
