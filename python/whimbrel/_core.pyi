@@ -8,8 +8,8 @@ What happens in the data plane comes back as a list of events from `drain`; the 
 readable when there is something to drain. All methods may be called from any thread.
 """
 
-from collections.abc import Sequence
-from typing import Final, Protocol, TypeAlias, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias, final
 
 __version__: Final[str]
 
@@ -126,6 +126,8 @@ class ZoneOptions(Protocol):
     @property
     def is_shared_available(self) -> bool: ...
     @property
+    def is_durable(self) -> bool: ...  # False: sessions live in memory, acknowledgements wait for nothing
+    @property
     def share_strategy(self) -> str: ...  # as in mqtt.shared_subscription_strategy
 
 class Options(Protocol):
@@ -165,6 +167,9 @@ class ListenError(OSError):
 
 class CertificateError(ValueError):
     """A listener's certificates cannot be used. The text is a sentence that names the listener and the file."""
+
+class StorageError(Exception):
+    """A store cannot be used. The text is a sentence that names the place and says how to mend it."""
 
 @final
 class Message:
@@ -398,6 +403,15 @@ class Published:
     def receivers(self) -> int: ...
 
 @final
+class Refused:
+    """Reply to `publish`: the message was not routed, and why."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+
+@final
 class LogLine:
     """Something the data plane wants in the log."""
 
@@ -421,6 +435,7 @@ Event: TypeAlias = (
     | Audited
     | Kicked
     | Published
+    | Refused
     | LogLine
     | Stopped
 )
@@ -488,7 +503,7 @@ class DataPlane:
         retain: bool,
         user_properties: Sequence[tuple[str, str]] = ...,
     ) -> None:
-        """Route a message from inside; `Published` answers. Raises ValueError for an invalid topic or QoS."""
+        """Route a message from inside; `Published` or `Refused` answers. Raises ValueError: invalid topic or QoS."""
     def open_tap(self, filters: Sequence[str], capacity: int) -> int:
         """Subscribe Python to filters; returns the tap's number. At most `capacity` messages wait; then the newest
         are dropped and counted. Raises ValueError for an invalid filter."""
@@ -507,6 +522,12 @@ class DataPlane:
         """Every metric by its EMQ X 4 name, summed over the workers; at most a turn old."""
     def stats(self) -> dict[str, int]:
         """Every statistic, `.count` and `.max`, by its EMQ X 4 name; exact."""
+        """Every counter and gauge by its EMQ X 4 name, summed over the workers."""
+    def backup(self, path: str) -> None:
+        """Copy what the store has committed to `path`, which must not exist, while serving; releases the interpreter.
+
+        Blocks for the disk. Raises StorageError.
+        """
     def stop(self, grace_ms: int) -> None:
         """Close the listeners, say goodbye to the clients (0x8B), flush for at most `grace_ms`, end the workers.
         `Stopped` is the last event. A second call changes nothing."""
@@ -630,3 +651,26 @@ class LoadRun:
         """Send nothing more, wait for what is under way, report. A second call does not wait either."""
     def result(self) -> dict[str, str | int | float] | None:
         """The measures, None while it runs. Raises ValueError (an option out of range), ConnectionError (no run)."""
+
+StoreRow: TypeAlias = tuple[str, dict[str, Any]]
+"""Type and fields of a row; what the fields are, `whimbrel_server::transfer` says. Octets are bytes."""
+
+def store_export(folder: str, take: Callable[[list[StoreRow]], object]) -> list[str]:
+    """Show every row of the store in `folder`, which no broker holds, to `take`, in batches and in the store's order.
+
+    Returns what was found damaged, one sentence each. Blocks for the disk; raises StorageError, and what `take` raises.
+    """
+
+def store_survey(folder: str) -> dict[str, Any]:
+    """Count what is in the store in `folder`; `damaged` is a list of sentences. Blocks; raises StorageError."""
+
+@final
+class StoreImport:
+    """A new store that is filled row by row. Whole when `finish` has returned; one that is dropped before is not."""
+
+    def __new__(cls, folder: str) -> StoreImport:
+        """Begin a store in `folder`, where there must be none. Blocks for the disk; raises StorageError."""
+    def add(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Add a row. Raises StorageError; for a row without sense ValueError, KeyError, TypeError, OverflowError."""
+    def finish(self) -> None:
+        """Store what is left and close. Raises StorageError, ValueError for a second call."""

@@ -65,6 +65,7 @@ DEFAULT_MQTT = Mqtt(
     is_retain_available=True,
     is_wildcard_available=True,
     is_shared_available=True,
+    durability="broker",
     share_strategy="round_robin",
 )
 

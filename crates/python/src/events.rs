@@ -33,6 +33,7 @@ pub(crate) fn to_python(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
         }
         Event::Kicked { ticket, found } => object(py, records::Kicked { ticket, found }),
         Event::Published { ticket, receivers } => object(py, records::Published { ticket, receivers }),
+        Event::Refused { ticket, text } => object(py, records::Refused { ticket, text: text.to_owned() }),
         Event::Log { level, text } => object(py, records::LogLine { level, text }),
         Event::Stopped => object(py, records::Stopped {}),
     }

@@ -90,6 +90,7 @@ pub(crate) struct ZoneInput {
     is_retain_available: bool,
     is_wildcard_available: bool,
     is_shared_available: bool,
+    is_durable: bool,
     #[pyo3(from_py_with = strategy)]
     share_strategy: Strategy,
 }
@@ -218,6 +219,7 @@ impl ZoneInput {
             is_retain_available: self.is_retain_available,
             is_wildcard_available: self.is_wildcard_available,
             is_shared_available: self.is_shared_available,
+            is_durable: self.is_durable,
             share_strategy: self.share_strategy,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
@@ -164,6 +165,10 @@ impl DataPlane {
 
     fn stats(&self) -> HashMap<&'static str, u64> {
         self.0.stats().into_iter().collect()
+    }
+
+    fn backup(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.0.backup(&path)).map_err(errors::storage)
     }
 
     fn stop(&self, grace_ms: u64) {

@@ -123,5 +123,6 @@ record!(Audited {
 
 record!(Kicked { ticket: u64, found: bool });
 record!(Published { ticket: u64, receivers: u64 });
+record!(Refused { ticket: u64, text: String });
 record!(LogLine { level: u8, text: String });
 record!(Stopped {});

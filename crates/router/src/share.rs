@@ -184,6 +184,12 @@ impl Share {
         (roster.rows.len(), roster.online)
     }
 
+    /// Whether the store knows a member, so that a message of QoS 1 or 2 may have to be stored for it.
+    pub fn has_durable(&self) -> bool {
+        let roster = self.roster.read().unwrap_or_else(PoisonError::into_inner);
+        roster.rows.values().any(|row| row.target.durable != 0 && row.target.qos > QoS::AtMostOnce)
+    }
+
     /// A member's client came or went.
     pub fn set_online(&self, place: Place, is_online: bool) {
         let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -13,7 +13,7 @@ use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
-use whimbrel_storage::{Failure, Wake, Writer};
+use whimbrel_storage::{Failure, State, Store, Wake, Writer};
 
 use crate::answer::Answer;
 use crate::durable::{Durable, Kept, KeptSession};
@@ -69,6 +69,11 @@ pub struct Broker {
 impl Broker {
     /// Binds every listener, then starts the workers. Clients wait in the listeners' backlog until `open`.
     pub fn start(options: &Options) -> Result<Broker, StartError> {
+        Broker::start_on(options, None)
+    }
+
+    /// As `start`, on a store that is open already; `options.storage` says then only where it lies.
+    pub fn start_on(options: &Options, store: Option<Arc<dyn Store>>) -> Result<Broker, StartError> {
         let listeners = options.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let retained = Retained::new(options.retained_messages_max, options.retained_bytes_max);
         let mut shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
@@ -76,7 +81,7 @@ impl Broker {
         shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
         shared.flapping = options.flapping;
         shared.sys = Sys::new(&options.node_name, options.sys);
-        let kept = open_store(&mut shared, options)?;
+        let kept = open_store(&mut shared, options, store)?;
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
@@ -253,6 +258,7 @@ impl Broker {
         metrics.extend(again);
         let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner).len();
         metrics.push(("messages.retained", retained as u64));
+        metrics.extend(self.shared.durable.iter().flat_map(Durable::figures));
         metrics
     }
 
@@ -266,6 +272,20 @@ impl Broker {
         let mut counters = self.metrics();
         counters.extend(self.stats());
         counters
+    }
+
+    /// What the store says of itself; None: there is none.
+    pub fn storage_state(&self) -> Option<State> {
+        self.shared.durable.as_ref().map(|durable| durable.store.state())
+    }
+
+    /// Writes a copy of what is committed to `path`, which must not exist, while serving. Waits for the disk. The error is a
+    /// sentence.
+    pub fn backup(&self, path: &Path) -> Result<(), String> {
+        let Some(durable) = &self.shared.durable else {
+            return Err("there is no store to copy: storage.durability is off".to_owned());
+        };
+        durable.store.backup(path).map_err(|failure| failure.to_string())
     }
 
     /// Ends every worker within `grace_ms`; `Stopped` is the last event.
@@ -313,19 +333,14 @@ struct Duty {
 }
 
 /// Opens the store, if there is to be one, and puts its retained messages into the router.
-fn open_store(shared: &mut Shared, options: &Options) -> Result<Kept, StartError> {
+fn open_store(shared: &mut Shared, options: &Options, given: Option<Arc<dyn Store>>) -> Result<Kept, StartError> {
     let Some(storage) = &options.storage else { return Ok(Kept::default()) };
     let failed = |failure: Failure| not_usable(storage, &failure);
-    let store_options = whimbrel_storage::Options {
-        durability: storage.durability,
-        ..whimbrel_storage::Options::new(storage.folder.clone())
+    let store = match given {
+        Some(store) => store,
+        None => Arc::new(open_folder(shared, storage).map_err(failed)?),
     };
-    let (store, report) = whimbrel_storage::open(store_options).map_err(failed)?;
-    for damage in report.damaged {
-        let text = format!("store: damaged and left out: {damage}");
-        shared.outlet.post(&mut vec![Event::Log { level: 40, text }]);
-    }
-    let (durable, mut kept) = Durable::open(Arc::new(store)).map_err(failed)?;
+    let (durable, mut kept) = Durable::open(store).map_err(failed)?;
     shared.durable = Some(durable);
     let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
     for (message, slot) in std::mem::take(&mut kept.retained) {
@@ -336,8 +351,29 @@ fn open_store(shared: &mut Shared, options: &Options) -> Result<Kept, StartError
     Ok(kept)
 }
 
+/// Opens the store in its folder; the log is told what is damaged.
+fn open_folder(shared: &Shared, storage: &StorageOptions) -> Result<whimbrel_storage::DiskStore, Failure> {
+    let store_options = whimbrel_storage::Options {
+        durability: storage.durability,
+        ..whimbrel_storage::Options::new(storage.folder.clone())
+    };
+    let (store, report) = whimbrel_storage::open(store_options)?;
+    for damage in report.damaged {
+        let text = format!("store: damaged and left out: {damage}");
+        shared.outlet.post(&mut vec![Event::Log { level: 40, text }]);
+    }
+    Ok(store)
+}
+
 fn not_usable(storage: &StorageOptions, failure: &Failure) -> StartError {
-    StartError::Storage { folder: storage.folder.clone(), text: failure.to_string() }
+    let advice = match failure {
+        Failure::Disk(_) => "; let this user write there, make room, or choose another data directory",
+        Failure::Damaged(_) | Failure::Engine(_) => {
+            "; move the folder away (nothing in it was removed) and start anew, or put a backup in its place"
+        }
+        _ => "", // They say it themselves.
+    };
+    StartError::Storage { folder: storage.folder.clone(), text: format!("{failure}{advice}") }
 }
 
 /// Each worker's way into the store and the sessions that it owns.

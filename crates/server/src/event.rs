@@ -61,6 +61,13 @@ pub enum Event {
         /// Sessions and taps that the message was routed to.
         receivers: u64,
     },
+    /// Reply to a publish from inside that was not routed.
+    Refused {
+        /// Of the request.
+        ticket: u64,
+        /// Why, and what to do.
+        text: &'static str,
+    },
     /// A line for the log.
     Log {
         /// As Python's logging counts: 30 warning, 40 error.

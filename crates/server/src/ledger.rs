@@ -144,6 +144,9 @@ counters! {
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
     retained_expired = "whimbrel.retained.expired";
+    storage_refused = "whimbrel.storage.refused";
+    storage_held_back = "whimbrel.storage.held_back";
+    storage_unstored = "whimbrel.storage.unstored";
     memory_released = "whimbrel.memory.released";
     loop_turns = "whimbrel.worker.turns";
     route_misses = "whimbrel.router.misses";

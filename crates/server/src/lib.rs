@@ -28,6 +28,7 @@ mod socket;
 pub mod sys;
 pub mod tap;
 mod timers;
+pub mod transfer;
 pub mod transport;
 mod worker;
 

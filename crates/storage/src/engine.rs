@@ -380,7 +380,10 @@ impl Engine {
             copy_table(&read, &write, META)?;
             Ok(write.commit()?)
         };
-        Ok(copy()?)
+        copy().map_err(|error| {
+            let _ = std::fs::remove_file(path); // half a copy is none, and would be in the way of the next
+            error.into()
+        })
     }
 }
 

@@ -278,6 +278,11 @@ pub trait Store: Send + Sync {
     /// Whether new records are taken.
     fn state(&self) -> State;
 
+    /// Whether the state is [`State::Refusing`]; cheap enough for every turn.
+    fn is_refusing(&self) -> bool {
+        matches!(self.state(), State::Refusing(_))
+    }
+
     /// Whether so much waits for its commit that publishers should not be read from for a while.
     fn is_pressed(&self) -> bool;
 

@@ -182,6 +182,10 @@ impl Store for DiskStore {
         self.shared.state()
     }
 
+    fn is_refusing(&self) -> bool {
+        self.shared.is_refusing()
+    }
+
     fn is_pressed(&self) -> bool {
         self.shared.waiting_bytes() > 4 * self.shared.options.group_bytes
     }

@@ -11,7 +11,7 @@ from typing import Self
 
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import from_settings
-from whimbrel.errors import CertificateFailure, ListenFailure, StartError
+from whimbrel.errors import CertificateFailure, ListenFailure, StartError, StorageFailure
 from whimbrel.hooks.registry import Registry
 from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
@@ -50,7 +50,7 @@ class Assembly:
             engine = Engine.start(from_settings(settings))
         except ListenFailure as error:
             raise StartError(_advised(error)) from error
-        except CertificateFailure as error:
+        except (CertificateFailure, StorageFailure) as error:
             raise StartError(str(error)) from error
         runner = Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms)
         return cls(engine, runner, settings)

@@ -23,6 +23,8 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "queued": "mqueue_len",
     "inflight": "inflight",
 }
+# A large store takes as long as its disk.
+_BACKUP_WAIT_S: Final = 6 * 3_600.0
 _PROTOCOLS: Final = {3: "3.1", 4: "3.1.1", 5: "5.0"}
 _as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -105,6 +107,17 @@ def ledger(data_dir: Path, is_json: bool) -> None:
         _print_table(["", "count"], _ledger_rows(found))
     if not found["is_even"]:
         raise SystemExit(EXIT_REFUSED)
+
+
+@ctl.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@_as_json
+@_operation
+def backup(data_dir: Path, path: Path, is_json: bool) -> None:
+    """Copy the store to PATH while the broker serves."""
+    with ControlClient(data_dir, wait_s=_BACKUP_WAIT_S) as control:
+        found = control.request("backup", path=str(path.absolute()))
+    click.echo(json.dumps(found) if is_json else f"copied to {printable(found['path'])}")
 
 
 @ctl.command()

@@ -7,10 +7,11 @@ something new, one view.
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from whimbrel.control import views
-from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError
+from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError, StorageFailure
 from whimbrel.services import Services
 from whimbrel.services.ledger import Balance
 from whimbrel.settings import Changes, SettingsError
@@ -58,6 +59,10 @@ async def _ledger(services: Services) -> Balance:
     return await services.ledger.balance()
 
 
+async def _backup(services: Services, *, path: str) -> Path:
+    return await services.storage.backup(Path(path))
+
+
 async def _kick(services: Services, *, client_id: str) -> None:
     await services.clients.kick(client_id)
 
@@ -76,6 +81,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "metrics": Operation(run=_metrics, view=views.counters),
     "stats": Operation(run=_stats, view=views.counters),
     "ledger": Operation(run=_ledger, view=views.balance),
+    "backup": Operation(run=_backup, view=views.copied, inputs={"path": Input(kind=str)}),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
     "reload": Operation(run=_reload, view=views.reloaded),
 }
@@ -85,6 +91,7 @@ _CODES: Final[Mapping[type[Exception], str]] = {
     ClientNotFound: "not_found",
     EngineError: "unavailable",
     SettingsError: "invalid_settings",
+    StorageFailure: "storage",
     ValueError: "bad_request",
 }
 

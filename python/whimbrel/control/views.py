@@ -5,6 +5,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from whimbrel.engine.records import ClientPage, ClientRecord
     from whimbrel.services.ledger import Balance
     from whimbrel.settings import Changes
@@ -65,6 +67,11 @@ def reloaded(found: "tuple[Changes, int]") -> dict[str, object]:
     """What a reload changed, what waits for a restart, and how many listeners have their certificates anew."""
     changes, certificates = found
     return {"now": list(changes.now), "at_restart": list(changes.at_restart), "certificates": certificates}
+
+
+def copied(path: "Path") -> dict[str, object]:
+    """Where a copy is."""
+    return {"path": str(path)}
 
 
 def process(pid: int) -> dict[str, object]:

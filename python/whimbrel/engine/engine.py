@@ -12,15 +12,16 @@ import errno
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from whimbrel.engine.memory import Memory
 from whimbrel.engine.options import ListenerOptions, Options
 from whimbrel.engine.tap import Tap
-from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, StartError, WhimbrelError
+from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, StartError, StorageFailure, WhimbrelError
 
 if TYPE_CHECKING:
-    from whimbrel._core import Kicked, LogLine, Published, Stopped, TapBatch
+    from whimbrel._core import Kicked, LogLine, Published, Refused, Stopped, TapBatch
     from whimbrel.engine.records import (
         Audited,
         Authenticate,
@@ -82,6 +83,7 @@ class Engine:
                 "Kicked": self._on_reply,
                 "LogLine": _on_log_line,
                 "Published": self._on_reply,
+                "Refused": self._on_refused,
                 "Stopped": self._on_stopped,
                 "TapBatch": self._on_rows,
             }
@@ -104,9 +106,10 @@ class Engine:
     def start(cls, options: Options, *, open_plane: "Callable[[Options], DataPlane] | None" = None) -> "Engine":
         """Bind the listeners, start the workers and attach to the running loop.
 
-        Blocks for the binds only. Raises ListenFailure where a listener cannot be bound, StartError where the system
-        has no room for the workers, CertificateFailure where a listener's certificates cannot be used, ValueError for
-        an option out of range. `open_plane` is the binding's `DataPlane` unless a test brings its own.
+        Blocks for the binds and the store only. Raises ListenFailure where a listener cannot be bound, StartError where
+        the system has no room for the workers, CertificateFailure where a listener's certificates cannot be used,
+        StorageFailure where the store cannot be used, ValueError for an option out of range. `open_plane` is the
+        binding's `DataPlane` unless a test brings its own.
         """
         open_plane = open_plane or _open_plane
         try:
@@ -115,6 +118,8 @@ class Engine:
             raise _start_failure(error, options) from error
         except ValueError as error:
             raise _certificate_failure(error) from error
+        except Exception as error:
+            raise _storage_failure(error) from error
         return cls(plane, asyncio.get_running_loop())
 
     @property
@@ -257,6 +262,16 @@ class Engine:
         except ValueError as error:
             raise _certificate_failure(error) from error
 
+    def backup(self, path: Path) -> None:
+        """Copy what the store has committed to `path`, which must not exist; clients are served meanwhile.
+
+        Blocks for the disk; any thread may call it. Raises StorageFailure.
+        """
+        try:
+            self._plane.backup(str(path))
+        except Exception as error:
+            raise _storage_failure(error) from error
+
     def open_tap(self, *filters: str, capacity: int = TAP_CAPACITY) -> Tap:
         """Subscribe Python to `filters`; in force when this returns. Raises ValueError, EngineError."""
         self._check_running()
@@ -329,6 +344,11 @@ class Engine:
         if reply is not None and not reply.done():
             reply.set_result(event)
 
+    def _on_refused(self, event: "Refused") -> None:
+        reply = self._replies.pop(event.ticket, None)
+        if reply is not None and not reply.done():
+            reply.set_exception(EngineError(event.text))
+
     def _on_rows(self, event: "TapBatch") -> None:
         tap = self._taps.get(event.tap)
         if tap is not None:
@@ -397,6 +417,10 @@ def _start_failure(error: OSError, options: Options) -> WhimbrelError:
 def _certificate_failure(error: ValueError) -> Exception:
     # By name, because a double of the binding brings its own types.
     return CertificateFailure(str(error)) if type(error).__name__ == "CertificateError" else error
+
+
+def _storage_failure(error: Exception) -> Exception:
+    return StorageFailure(str(error)) if type(error).__name__ == "StorageError" else error
 
 
 def _address(listener: ListenerOptions) -> str:

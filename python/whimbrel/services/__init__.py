@@ -14,6 +14,7 @@ from whimbrel.services.ledger import Ledger
 from whimbrel.services.listeners import Listeners
 from whimbrel.services.messages import Messages
 from whimbrel.services.metrics import Metrics
+from whimbrel.services.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Services:
     listeners: Listeners
     messages: Messages
     metrics: Metrics
+    storage: Storage
 
     @classmethod
     def over(cls, engine: Engine, *counters: Callable[[], Mapping[str, int]]) -> Self:
@@ -37,4 +39,5 @@ class Services:
             listeners=Listeners(engine),
             messages=Messages(engine),
             metrics=Metrics(engine, *counters),
+            storage=Storage(engine),
         )

@@ -171,6 +171,7 @@ class Mqtt:
     is_retain_available: bool
     is_wildcard_available: bool
     is_shared_available: bool
+    durability: str
     share_strategy: str
 
 

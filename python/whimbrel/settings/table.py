@@ -347,6 +347,8 @@ _BROKER: Final = (
     ),
 )
 
+_ONE_STORE: Final = "all zones share one store and its mode, storage.durability"
+
 _MQTT: Final = (
     Row(
         key="mqtt.max_packet_size",
@@ -576,6 +578,14 @@ _MQTT: Final = (
         shape=Truth(),
         default=True,
         doc="Whether clients may subscribe to `$share/<group>/<filter>` and `$queue/<filter>`.",
+    ),
+    Row(
+        key="mqtt.durability",
+        field="durability",
+        shape=Choice(("broker", "off"), later=(("sync", _ONE_STORE), ("os", _ONE_STORE))),
+        default="broker",
+        doc="broker: as `storage.durability` says. off: sessions of this zone live in memory, and its publishers' "
+        "acknowledgements wait for nothing. Other modes than the broker's own are not possible: there is one store.",
     ),
     Row(
         key="mqtt.shared_subscription_strategy",

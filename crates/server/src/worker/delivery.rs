@@ -292,6 +292,12 @@ impl Worker {
         } else {
             ReasonCode::SUCCESS
         };
+        if self.shortage.is_short()
+            && !verdict.is_error()
+            && let Some(step) = self.hold_off(slot, publish, topic)
+        {
+            return Ok(step);
+        }
         self.count_received(publish.qos);
         if verdict.is_error() {
             let words = self.words_about(slot, publish, topic, answer);
@@ -339,7 +345,7 @@ impl Worker {
     }
 
     #[inline]
-    fn count_received(&mut self, qos: QoS) {
+    pub(super) fn count_received(&mut self, qos: QoS) {
         self.counts.publish_received += 1;
         self.counts.messages_received += 1;
         match qos {
@@ -362,7 +368,7 @@ impl Worker {
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
         let ack = Ack::new(publish.packet_id, reason);
-        if self.keeper.has_written() || client.held > 0 {
+        if (self.keeper.has_written() && client.connection.limits().is_durable) || client.held > 0 {
             // Behind those before it, also where it promises nothing: their order is kept [MQTT-4.6.0-2].
             return self.hold(slot, |held| encode::ack(held, version, first, &ack));
         }
@@ -430,7 +436,7 @@ impl Worker {
 
     /// The matches of a topic: the connection's memo, else the worker's cache, else the table.
     #[inline]
-    fn matches_for(&mut self, slot: u32, topic: Topic<'_>) -> Rc<Matches> {
+    pub(super) fn matches_for(&mut self, slot: u32, topic: Topic<'_>) -> Rc<Matches> {
         let client = &mut self.clients[slot as usize];
         let generation = self.shared.router.generation();
         match &client.memo {

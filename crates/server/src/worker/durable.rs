@@ -163,7 +163,9 @@ impl Worker {
 
     /// Writes one record of a message for all its durable receivers.
     pub(super) fn store_for(&mut self, passing: &mut Passing<'_>, matches: &Matches) {
-        let Some(writer) = &mut self.keeper.writer else { return };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
+            return;
+        };
         let mut record = writer.record(Kind::Message);
         let away = matches.away.iter().flat_map(|group| group.targets.iter());
         let receivers = matches.home.iter().chain(away).filter_map(|target| receiver_of(passing, target));
@@ -180,7 +182,9 @@ impl Worker {
     /// Writes a message of a group for the member that was chosen, unless it is stored already: then the member that had it
     /// first has it back after a crash, and gives it away again.
     pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target) {
-        let Some(writer) = &mut self.keeper.writer else { return };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
+            return;
+        };
         if passing.parcel_slot != 0 {
             return;
         }
@@ -195,6 +199,10 @@ impl Worker {
     /// 0 without a store.
     pub(super) fn store_retained(&mut self, message: &Message) -> u64 {
         let Some(writer) = &mut self.keeper.writer else { return 0 };
+        if self.shortage.is_refusing() {
+            self.counts.storage_unstored += u64::from(!message.payload().is_empty());
+            return 0;
+        }
         let mut slot = Slot(0);
         if !message.payload().is_empty() {
             let mut record = writer.record(Kind::Retained);
@@ -358,7 +366,8 @@ impl Worker {
         if is_new {
             seat.session.keep(released); // Also one that is not durable may be handed what is.
         }
-        match (seat.session.expiry_s > 0, seat.durable) {
+        let is_durable = self.clients[slot as usize].connection.limits().is_durable;
+        match (is_durable && seat.session.expiry_s > 0, seat.durable) {
             (true, 0) if is_new => seat.durable = number().unwrap_or_default(),
             (false, 1..) => return self.let_durable_go(slot, seat_slot),
             _ => {}
@@ -371,7 +380,7 @@ impl Worker {
         }
     }
 
-    /// The session ends with its connection from now on, and the store forgets it.
+    /// The session ends with its connection from now on, or lives in memory, and the store forgets it.
     fn let_durable_go(&mut self, slot: u32, seat_slot: u32) {
         let before = self.keeper.released_count();
         let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
@@ -386,6 +395,9 @@ impl Worker {
     /// Writes what the store knows of a session. `disconnected_ms`: Unix time; 0 while it has a connection.
     pub(super) fn put_session(&mut self, seat_slot: u32, disconnected_ms: u64) {
         let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        if self.shortage.postpones(seat_slot, seat.epoch) {
+            return;
+        }
         let Some(writer) = &mut self.keeper.writer else { return };
         let will = seat.session.will.as_ref().map(|will| (durable::stored(&will.message), will.delay_s));
         let (username, expiry_s) = (seat.username.as_deref(), seat.session.expiry_s);

@@ -190,7 +190,7 @@ impl Worker {
             Question::Packet => {
                 self.on_authorized(ticket, &[Answer::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)]);
             }
-            Question::Tokens => {} // Nobody was asked.
+            Question::Tokens | Question::Room => {} // Nobody was asked.
         }
     }
 
@@ -252,6 +252,9 @@ impl Worker {
         }
         if self.must_refuse_session(request, &limits) {
             return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
+        }
+        if self.must_refuse_unstorable(request, &limits) {
+            return self.end(slot, End::STORE_REFUSES);
         }
         self.keeper.begin();
         let (seat, session_present) = self.open_session(request, &limits);

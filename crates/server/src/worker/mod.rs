@@ -31,6 +31,7 @@ mod requests;
 mod restoring;
 mod sessions;
 mod sharing;
+mod shortage;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod subscribing;
@@ -65,6 +66,7 @@ use presence::Watch;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
+use shortage::Shortage;
 #[cfg(feature = "simulation")]
 pub use simulated::Held;
 
@@ -116,6 +118,7 @@ pub(crate) struct Worker {
     owing: Owing,
     keeper: Keeper,
     presence: Watch,
+    shortage: Shortage,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -202,6 +205,7 @@ impl Worker {
             owing: Owing::default(),
             keeper: Keeper::default(),
             presence: Watch::default(),
+            shortage: Shortage::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -239,6 +243,7 @@ impl Worker {
     fn act(&mut self) {
         self.read_clocks();
         self.counts.loop_turns += 1;
+        self.look_at_store();
         self.wake_resting();
         let mut ready = std::mem::take(&mut self.ready);
         for event in ready.drain(..) {
@@ -258,7 +263,8 @@ impl Worker {
     fn patience(&self) -> Option<Duration> {
         let has_work = !self.dirty.is_empty() || !self.resting.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
-        let is_sleepy = is_sleepy && !self.keeper.has_committed(); // Looked at after the store was told to wake us.
+        // Looked at after the store was told to wake us.
+        let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_store_turned();
         if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
     }
 
@@ -275,7 +281,8 @@ impl Worker {
 
     fn time_to_next(&self) -> Option<Duration> {
         let own = [self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.tidy_at_ms, self.stop_by_ms];
-        let due = own.into_iter().chain([self.timers.next_ms()]).flatten().min()?;
+        let own = own.into_iter().chain([self.shortage.look_at_ms()]);
+        let due = own.chain([self.timers.next_ms()]).flatten().min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }

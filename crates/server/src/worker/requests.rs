@@ -7,9 +7,9 @@ use std::sync::Arc;
 use whimbrel_protocol::ReasonCode;
 use whimbrel_protocol::properties::carrier;
 
-use super::Worker;
 use super::client::End;
 use super::enhanced::Outcome;
+use super::{Worker, shortage};
 use crate::answer::Answer;
 use crate::audit::Audit;
 use crate::event::{ClientRecord, Event};
@@ -41,6 +41,9 @@ impl Worker {
             Mail::Deliver(message, targets, stored) => self.deliver_mail(&message, &targets, stored),
             Mail::Share(parcel) => self.deliver_parcel(&parcel),
             Mail::Adopt(handoff) => self.adopt(*handoff),
+            Mail::Publish { ticket, message } if self.must_refuse_message(&message) => {
+                self.events.push(Event::Refused { ticket, text: shortage::TOLD });
+            }
             Mail::Publish { ticket, message } => {
                 self.keeper.begin();
                 self.counts.routed_inside += 1;

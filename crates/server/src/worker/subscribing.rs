@@ -115,10 +115,14 @@ impl Worker {
         let Some(seat) = self.seat_of(slot) else {
             return Err(in_short(ReasonCode::UNSPECIFIED_ERROR));
         };
-        let subscriptions = &seat.session.subscriptions;
+        let (subscriptions, is_durable) = (&seat.session.subscriptions, seat.durable != 0);
         let is_full = subscriptions.len() + new_count >= limits.max_subscriptions as usize;
         if is_full && !subscriptions.contains(filter) {
             return Err(Violation::new(ReasonCode::QUOTA_EXCEEDED, "more subscriptions than max_subscriptions"));
+        }
+        if is_durable && self.shortage.is_refusing() {
+            self.counts.storage_refused += 1;
+            return Err(Violation::new(ReasonCode::QUOTA_EXCEEDED, super::shortage::TOLD));
         }
         Ok((filter, SubscriptionOptions { qos, ..options }))
     }

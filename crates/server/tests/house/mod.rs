@@ -3,9 +3,12 @@
 //! Knows the front of the data plane ([`Broker`]) and plain sockets. Each test binary uses its part of it.
 #![allow(dead_code, reason = "no test binary needs all of it")]
 
+pub mod moody;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +24,7 @@ use whimbrel_server::{
     Broker, Durability, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions,
     SysOptions,
 };
+use whimbrel_storage::Store;
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,6 +92,15 @@ impl House {
         House::open(&Options { storage: Some(storage), ..options })
     }
 
+    /// With a store of the test's own, one worker, and a listener for each zone.
+    pub fn start_storing(zones: Vec<Limits>, store: Arc<dyn Store>) -> House {
+        let storage = StorageOptions { folder: "of the test".into(), durability: Durability::Sync };
+        let listener = |zone| ListenerOptions { zone, name: format!("zone{zone}"), ..loopback() };
+        let listeners = (0..zones.len()).map(listener).collect();
+        let plain = House::options(1, Limits::default(), loopback(), (None, SysOptions::default()));
+        House::open_on(&Options { listeners, zones, storage: Some(storage), ..plain }, Some(store))
+    }
+
     fn start_as(
         workers: u16,
         limits: Limits,
@@ -98,7 +111,11 @@ impl House {
     }
 
     fn open(options: &Options) -> House {
-        let broker = Broker::start(options).expect("a free port");
+        House::open_on(options, None)
+    }
+
+    fn open_on(options: &Options, store: Option<Arc<dyn Store>>) -> House {
+        let broker = Broker::start_on(options, store).expect("a free port");
         broker.open();
         House { broker, events: Vec::new(), next_ticket: 0 }
     }
@@ -124,7 +141,11 @@ impl House {
     }
 
     pub fn address(&self) -> String {
-        self.broker.listeners().remove(0).2
+        self.address_of(0)
+    }
+
+    pub fn address_of(&self, listener: usize) -> String {
+        self.broker.listeners().remove(listener).2
     }
 
     pub fn ticket(&mut self) -> u64 {
