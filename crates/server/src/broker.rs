@@ -291,7 +291,7 @@ fn open_store(shared: &mut Shared, options: &Options) -> Result<Kept, StartError
         let text = format!("store: damaged and left out: {damage}");
         shared.outlet.post(&mut vec![Event::Log { level: 40, text }]);
     }
-    let (durable, mut kept) = Durable::open(Arc::new(store)).map_err(failed)?;
+    let (durable, mut kept) = Durable::open(Arc::new(store), shared.zone(0).queue_rules.clone()).map_err(failed)?;
     shared.durable = Some(durable);
     let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
     for (message, slot) in std::mem::take(&mut kept.retained) {

@@ -100,6 +100,7 @@ counters! {
     delivery_dropped_queue_full = "delivery.dropped.queue_full";
     delivery_dropped_expired = "delivery.dropped.expired";
     delivery_dropped_session_ended = "delivery.dropped.session_ended";
+    delivery_dropped_unreadable = "delivery.dropped.unreadable";
     shared_moved = "whimbrel.shared.moved";
     client_connect = "client.connect";
     client_connack = "client.connack";
@@ -135,6 +136,7 @@ counters! {
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
     retained_expired = "whimbrel.retained.expired";
+    store_pages = "whimbrel.store.pages";
     memory_released = "whimbrel.memory.released";
     loop_turns = "whimbrel.worker.turns";
     route_misses = "whimbrel.router.misses";

@@ -3,14 +3,17 @@
 //! Knows which records the workers write and reads them back. Must not know sockets, routing or when an acknowledgement is
 //! sent; that is the workers' part (`worker/durable.rs`).
 
+mod bodies;
 mod record;
 mod restore;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use whimbrel_protocol::session::QueueRules;
 use whimbrel_storage::{Failure, Store};
 
+pub(crate) use bodies::Publishers;
 pub(crate) use record::{SessionRecord, key_of_subscription, packet_id_body, sent_body, stored, subscription_value};
 pub(crate) use restore::{Kept, KeptSession, read_back};
 
@@ -27,9 +30,9 @@ impl std::fmt::Debug for Durable {
 }
 
 impl Durable {
-    /// Reads back what `store` holds. Waits for the disk.
-    pub(crate) fn open(store: Arc<dyn Store>) -> Result<(Durable, Kept), Failure> {
-        let kept = read_back(&*store)?;
+    /// Reads back what `store` holds, with the priorities of `rules`. Waits for the disk.
+    pub(crate) fn open(store: Arc<dyn Store>, rules: Option<Arc<QueueRules>>) -> Result<(Durable, Kept), Failure> {
+        let kept = read_back(&*store, rules)?;
         let next_number = AtomicU32::new(kept.highest_number + 1);
         Ok((Durable { store, next_number }, kept))
     }

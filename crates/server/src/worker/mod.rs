@@ -23,6 +23,7 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod paging;
 mod refusing;
 mod reminders;
 mod replay;
@@ -59,6 +60,7 @@ use client::Client;
 use delivery::Frames;
 use durable::Keeper;
 use outbox::Spares;
+use paging::Pages;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
@@ -113,6 +115,7 @@ pub(crate) struct Worker {
     effort: usize,
     owing: Owing,
     keeper: Keeper,
+    pages: Pages,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -199,6 +202,7 @@ impl Worker {
             effort: 0,
             owing: Owing::default(),
             keeper: Keeper::default(),
+            pages: Pages::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -245,6 +249,7 @@ impl Worker {
         self.ready = ready;
         self.take_mail();
         self.release_committed();
+        self.take_pages();
         self.fire_timers();
         self.step_replays();
         self.flush_dirty();
@@ -255,7 +260,8 @@ impl Worker {
     fn patience(&self) -> Option<Duration> {
         let has_work = !self.dirty.is_empty() || !self.resting.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
-        let is_sleepy = is_sleepy && !self.keeper.has_committed(); // Looked at after the store was told to wake us.
+        // Looked at after the store was told to wake us.
+        let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_page();
         if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
     }
 
@@ -324,6 +330,7 @@ impl Worker {
     fn post_once(&mut self) {
         // Before the mail: who gets it may settle what the store must have heard of.
         self.keeper.seal();
+        self.ask_for_pages();
         self.tidy_later();
         self.outgoing_weight = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
