@@ -2,7 +2,7 @@
 //!
 //! Knows what a message's record says to one receiver. Must not know queues or who asks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, mpsc};
 
 use whimbrel_protocol::Message;
@@ -11,7 +11,10 @@ use whimbrel_storage::{Failure, Fetch, Fetched, Found, Record, Slot, Store, Stor
 
 /// One copy of each publisher's identifier, however many messages it sent.
 #[derive(Default, Debug)]
-pub(crate) struct Publishers(HashMap<Box<str>, Arc<str>>);
+pub(crate) struct Publishers {
+    last: Option<Arc<str>>, // most messages come from whom the one before came from
+    known: HashSet<Arc<str>>,
+}
 
 /// Identifiers that are remembered; then the memory begins anew.
 const PUBLISHERS_MAX: usize = 1024;
@@ -20,15 +23,19 @@ const FETCH_MAX: usize = 1024;
 
 impl Publishers {
     fn copy_of(&mut self, client_id: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(client_id) {
-            return Arc::clone(known);
+        if let Some(last) = self.last.as_ref().filter(|last| ***last == *client_id) {
+            return Arc::clone(last);
         }
-        if self.0.len() == PUBLISHERS_MAX {
-            self.0.clear();
-        }
-        let client_id: Arc<str> = client_id.into();
-        self.0.insert(Box::from(&*client_id), Arc::clone(&client_id));
-        client_id
+        let known = self.known.get(client_id).cloned().unwrap_or_else(|| {
+            if self.known.len() == PUBLISHERS_MAX {
+                self.known.clear();
+            }
+            let client_id: Arc<str> = client_id.into();
+            self.known.insert(Arc::clone(&client_id));
+            client_id
+        });
+        self.last = Some(Arc::clone(&known));
+        known
     }
 
     /// The message; None where its body cannot be read, and then nobody can be given it.

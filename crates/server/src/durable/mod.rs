@@ -6,6 +6,8 @@
 mod bodies;
 mod record;
 mod restore;
+#[cfg(test)]
+mod scale;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

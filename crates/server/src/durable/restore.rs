@@ -218,3 +218,67 @@ impl KeptSession {
         slots
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::QoS;
+    use whimbrel_protocol::message::Publication;
+    use whimbrel_protocol::properties::Properties;
+    use whimbrel_protocol::topic::Topic;
+    use whimbrel_storage::{Memory, Receiver, Writer};
+
+    use super::*;
+
+    fn message(writer: &mut Writer, topic: &str, session: u64) -> u64 {
+        let topic = Topic::new(topic).unwrap();
+        let publication = Publication {
+            topic,
+            properties: Properties::default(),
+            expiry_s: Some(5),
+            payload: topic.as_str().as_bytes(),
+        };
+        let mut record = writer.record(Kind::Message);
+        let slot = record.receiver(&Receiver::of(session, QoS::ExactlyOnce)).0;
+        record.message(&StoredMessage::new(publication, (QoS::ExactlyOnce, false), "p", 1_000));
+        slot
+    }
+
+    fn sent(writer: &mut Writer, packet_id: u16, at: u64) -> u64 {
+        let mut record = writer.record(Kind::Sent);
+        let slot = record.receiver(&Receiver::of(7, QoS::AtMostOnce)).0;
+        record.finish(&record::sent_body(packet_id, at));
+        slot
+    }
+
+    #[test]
+    fn what_was_in_flight_has_its_body_and_what_waits_is_told_by_its_slot() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let mut writer = Writer::join(Arc::clone(&store), Arc::new(|| {})).unwrap();
+        let mut bytes = Vec::new();
+        let session = SessionRecord { number: 7, expiry_s: 60, disconnected_ms: 9, username: None, will: None };
+        session.encode(&mut bytes);
+        writer.put(Space::SESSION, b"s", &bytes);
+        let topics = ["low", "high", "low", "high"];
+        let slots = topics.map(|topic| message(&mut writer, topic, 7));
+        let in_flight = sent(&mut writer, 3, slots[2]);
+        let about_nothing = sent(&mut writer, 4, 1 << 40);
+        let of_nobody = message(&mut writer, "low", 8);
+        writer.submit();
+        let rules = QueueRules { priorities: [("high".into(), 9)].into(), ..QueueRules::default() };
+        let mut kept = read_back(&*store, Some(Arc::new(rules))).unwrap();
+        kept.orphans.sort_unstable();
+        let mut orphans = vec![about_nothing, of_nobody];
+        orphans.sort_unstable();
+        assert_eq!((kept.orphans, kept.sessions.len()), (orphans, 1));
+        let session = &mut kept.sessions[0];
+        let (packet_id, delivery, slot) = session.inflight.remove(0);
+        let delivery = delivery.unwrap();
+        assert_eq!(
+            (packet_id, slot, delivery.stored, delivery.message.payload()),
+            (3, in_flight, slots[2], &b"low"[..])
+        );
+        let queued: Vec<(u16, u64, u64)> =
+            session.queued().map(|(priority, stub)| (priority, stub.slot, stub.expires_ms)).collect();
+        assert_eq!(queued, [(0, slots[0], 6_000), (9, slots[1], 6_000), (9, slots[3], 6_000)]);
+    }
+}
