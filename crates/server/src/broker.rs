@@ -258,7 +258,7 @@ impl Broker {
         metrics.extend(again);
         let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner).len();
         metrics.push(("messages.retained", retained as u64));
-        metrics.extend(self.shared.durable.iter().flat_map(Durable::figures));
+        metrics.extend(Durable::figures(self.shared.durable.as_ref()));
         metrics
     }
 
@@ -340,7 +340,8 @@ fn open_store(shared: &mut Shared, options: &Options, given: Option<Arc<dyn Stor
         Some(store) => store,
         None => Arc::new(open_folder(shared, storage).map_err(failed)?),
     };
-    let (durable, mut kept) = Durable::open(store).map_err(failed)?;
+    let rules = shared.zone(0).queue_rules.clone();
+    let (durable, mut kept) = Durable::open(store, rules).map_err(failed)?;
     shared.durable = Some(durable);
     let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
     for (message, slot) in std::mem::take(&mut kept.retained) {

@@ -26,18 +26,18 @@ impl Worker {
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
     }
 
-    fn restore_session(&mut self, kept: KeptSession) {
+    fn restore_session(&mut self, mut kept: KeptSession) {
         // Its next connection brings the limits of its listener's zone.
         let limits = self.shared.zone(0);
         let mut session = Session::new(Arc::clone(&kept.client_id), &limits);
         session.expiry_s = kept.expiry_s;
         session.keep(self.keeper.released());
         let now_ms = self.now.ms;
-        self.counts.deliveries_restored += kept.queued.len() as u64;
         self.counts.acks_restored += kept.inflight.len() as u64;
         kept.received.iter().for_each(|(packet_id, slot)| session.inbound.restore(*packet_id, *slot, now_ms));
-        session.outbound.restore_inflight(kept.inflight);
-        kept.queued.into_iter().for_each(|delivery| session.outbound.restore_queued(delivery));
+        session.outbound.restore_inflight(std::mem::take(&mut kept.inflight));
+        kept.queued().for_each(|(priority, stub)| session.outbound.restore_queued(stub, priority));
+        self.counts.deliveries_restored += session.outbound.queue_len() as u64;
         session.will = kept.will.map(|(message, delay_s)| Box::new(Will { message, delay_s }));
         let will_due_ms = session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
         let waited_ms = match kept.disconnected_ms {
