@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +16,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, 
 
 use crate::chunk::{Built, FORMAT};
 use crate::codec::{check_of, u32_at, u64_at};
+use crate::upgrade::upgrade;
 use crate::{Batch, Durability, Failure, Space};
 
 const CHUNKS: TableDefinition<u64, &[u8]> = TableDefinition::new("chunks");
@@ -36,6 +37,11 @@ pub trait Disk: Send + Sync {
     /// Whether it is worth while to try again after a failure.
     fn has_room(&self) -> bool {
         true
+    }
+    /// Keeps a copy of the bytes, which nobody changes meanwhile, under this name, unless there is one already.
+    fn keep_copy(&self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Keeps damaged bytes apart, for whoever wants to look at them; returns where.
     fn quarantine(&self, name: &str, bytes: &[u8]) -> io::Result<String> {
@@ -74,11 +80,10 @@ const WORTH_TRYING_BYTES: u64 = 1 << 20;
 impl Folder {
     /// Makes the folder with mode 0700 if it is missing, and closes it to others if it is there.
     pub fn new(path: &Path, durability: Durability) -> Result<Folder, Failure> {
-        use std::os::unix::fs::PermissionsExt as _;
         let at = |error: io::Error| Failure::Disk(format!("{}: {error}", path.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at)?;
         if path.metadata().map_err(at)?.permissions().mode() & 0o77 != 0 {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(at)?;
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o700)).map_err(at)?;
         }
         Ok(Folder { path: path.to_owned(), durability })
     }
@@ -89,7 +94,11 @@ impl Folder {
     }
 
     fn replacement(&self) -> PathBuf {
-        self.path.join("store.redb.new")
+        self.beside("new")
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path.join(format!("store.redb.{name}"))
     }
 
     fn open_file(&self, path: &Path, is_emptied: bool) -> io::Result<Box<dyn StorageBackend>> {
@@ -119,6 +128,18 @@ impl Disk for Folder {
         std::fs::rename(self.replacement(), self.file())?;
         File::open(&self.path)?.sync_all()?;
         Ok(place.display().to_string())
+    }
+
+    fn keep_copy(&self, name: &str) -> io::Result<()> {
+        let (place, growing) = (self.beside(name), self.beside(&format!("{name}.partial")));
+        if place.exists() {
+            return Ok(());
+        }
+        std::fs::copy(self.file(), &growing)?;
+        std::fs::set_permissions(&growing, PermissionsExt::from_mode(0o600))?;
+        File::open(&growing)?.sync_all()?;
+        std::fs::rename(&growing, &place)?;
+        File::open(&self.path)?.sync_all()
     }
 
     fn quarantine(&self, name: &str, bytes: &[u8]) -> io::Result<String> {
@@ -231,10 +252,8 @@ impl Engine {
         let engine = Engine { disk, cache_bytes, database: RwLock::new(None), file_bytes: Arc::default() };
         engine.open_database(true)?;
         let database = engine.database()?;
-        if let Some(found) = format_of(&database)?
-            && found > FORMAT
-        {
-            return Err(Failure::NewerFormat { found, known: FORMAT });
+        if let Some(found) = format_of(&database)? {
+            upgrade(&database, &*engine.disk, found)?;
         }
         found_tables(&database)?;
         Ok(engine)
@@ -400,12 +419,18 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
     Ok(())
 }
 
-fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
+pub(crate) fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
     match database.begin_read()?.open_table(META) {
         Ok(meta) => Ok(meta.get("format")?.map(|value| value.value())),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+pub(crate) fn set_format(database: &Database, format: u64) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(META)?.insert("format", format)?;
+    Ok(write.commit()?)
 }
 
 fn found_tables(database: &Database) -> Result<(), redb::Error> {

@@ -73,6 +73,7 @@ mod reader;
 mod reclaim;
 mod salvage;
 mod shared;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
