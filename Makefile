@@ -94,9 +94,10 @@ bench-binding: $(STAMPS)/product ## what crossing between Rust and Python costs
 bench-spike: ## the event loop's spike beside mosquitto (ARGS="LOAD_GENERATOR COMPARE_SCRIPT [ROUNDS]")
 	benchmarks/loop_spike/run.sh $(ARGS)
 
-docs: $(STAMPS)/dev $(STAMPS)/product ## the reference: docs/reference/ from the settings' table, target/doc from the crates
+docs: $(STAMPS)/dev $(STAMPS)/product ## the reference: docs/reference/ from tables and tests, target/doc from the crates
 	@mkdir -p docs/reference
 	$(BIN)/python -m whimbrel.settings.reference > docs/reference/settings.md
+	$(BIN)/python -m whimbrel.services.reference > docs/reference/metrics.md
 	$(BIN)/python tools/conformance.py > docs/reference/conformance.md
 	$(BIN)/python -m tests.wire.clients.page > docs/reference/clients.md
 	$(CARGO) doc --workspace --no-deps --document-private-items --locked

@@ -7,15 +7,16 @@ use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
 
 use crate::chunk::{Built, FORMAT};
 use crate::codec::{check_of, u32_at, u64_at};
+use crate::upgrade::upgrade;
 use crate::{Batch, Durability, Failure, Space};
 
 const CHUNKS: TableDefinition<u64, &[u8]> = TableDefinition::new("chunks");
@@ -36,6 +37,11 @@ pub trait Disk: Send + Sync {
     /// Whether it is worth while to try again after a failure.
     fn has_room(&self) -> bool {
         true
+    }
+    /// Keeps a copy of the bytes, which nobody changes meanwhile, under this name, unless there is one already.
+    fn keep_copy(&self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Keeps damaged bytes apart, for whoever wants to look at them; returns where.
     fn quarantine(&self, name: &str, bytes: &[u8]) -> io::Result<String> {
@@ -74,11 +80,10 @@ const WORTH_TRYING_BYTES: u64 = 1 << 20;
 impl Folder {
     /// Makes the folder with mode 0700 if it is missing, and closes it to others if it is there.
     pub fn new(path: &Path, durability: Durability) -> Result<Folder, Failure> {
-        use std::os::unix::fs::PermissionsExt as _;
         let at = |error: io::Error| Failure::Disk(format!("{}: {error}", path.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at)?;
         if path.metadata().map_err(at)?.permissions().mode() & 0o77 != 0 {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(at)?;
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o700)).map_err(at)?;
         }
         Ok(Folder { path: path.to_owned(), durability })
     }
@@ -89,7 +94,11 @@ impl Folder {
     }
 
     fn replacement(&self) -> PathBuf {
-        self.path.join("store.redb.new")
+        self.beside("new")
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path.join(format!("store.redb.{name}"))
     }
 
     fn open_file(&self, path: &Path, is_emptied: bool) -> io::Result<Box<dyn StorageBackend>> {
@@ -119,6 +128,18 @@ impl Disk for Folder {
         std::fs::rename(self.replacement(), self.file())?;
         File::open(&self.path)?.sync_all()?;
         Ok(place.display().to_string())
+    }
+
+    fn keep_copy(&self, name: &str) -> io::Result<()> {
+        let (place, growing) = (self.beside(name), self.beside(&format!("{name}.partial")));
+        if place.exists() {
+            return Ok(());
+        }
+        std::fs::copy(self.file(), &growing)?;
+        std::fs::set_permissions(&growing, PermissionsExt::from_mode(0o600))?;
+        File::open(&growing)?.sync_all()?;
+        std::fs::rename(&growing, &place)?;
+        File::open(&self.path)?.sync_all()
     }
 
     fn quarantine(&self, name: &str, bytes: &[u8]) -> io::Result<String> {
@@ -164,7 +185,7 @@ impl StorageBackend for Bytes {
 }
 
 #[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
+struct Boxed(Box<dyn StorageBackend>, Arc<AtomicU64>);
 
 impl StorageBackend for Boxed {
     fn len(&self) -> io::Result<u64> {
@@ -176,7 +197,9 @@ impl StorageBackend for Boxed {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.0.set_len(len)?;
+        self.1.store(len, Ordering::Relaxed);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -214,6 +237,7 @@ pub(crate) struct Engine {
     disk: Arc<dyn Disk>,
     cache_bytes: usize,
     database: RwLock<Option<Arc<Database>>>,
+    file_bytes: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Engine {
@@ -225,13 +249,11 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// Opens what is there, or begins a new store. Refuses a newer format before it changes anything of ours.
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Engine, Failure> {
-        let engine = Engine { disk, cache_bytes, database: RwLock::new(None) };
+        let engine = Engine { disk, cache_bytes, database: RwLock::new(None), file_bytes: Arc::default() };
         engine.open_database(true)?;
         let database = engine.database()?;
-        if let Some(found) = format_of(&database)?
-            && found > FORMAT
-        {
-            return Err(Failure::NewerFormat { found, known: FORMAT });
+        if let Some(found) = format_of(&database)? {
+            upgrade(&database, &*engine.disk, found)?;
         }
         found_tables(&database)?;
         Ok(engine)
@@ -246,10 +268,12 @@ impl Engine {
     fn open_database(&self, is_first: bool) -> Result<(), Failure> {
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *place = None;
-        let backend = Boxed(self.disk.open().map_err(|error| match error.kind() {
+        let bytes = self.disk.open().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => Failure::InUse("the store".to_owned()),
             _ => error.into(),
-        })?);
+        })?;
+        self.file_bytes.store(bytes.len()?, Ordering::Relaxed);
+        let backend = Boxed(bytes, Arc::clone(&self.file_bytes));
         let was_repaired = Arc::new(AtomicBool::new(false));
         let sign = Arc::clone(&was_repaired);
         let opened = Database::builder()
@@ -269,6 +293,11 @@ impl Engine {
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.disk
+    }
+
+    /// Length of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
     }
 
     /// Gives the file back.
@@ -370,7 +399,10 @@ impl Engine {
             copy_table(&read, &write, META)?;
             Ok(write.commit()?)
         };
-        Ok(copy()?)
+        copy().map_err(|error| {
+            let _ = std::fs::remove_file(path); // half a copy is none, and would be in the way of the next
+            error.into()
+        })
     }
 }
 
@@ -387,12 +419,18 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
     Ok(())
 }
 
-fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
+pub(crate) fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
     match database.begin_read()?.open_table(META) {
         Ok(meta) => Ok(meta.get("format")?.map(|value| value.value())),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+pub(crate) fn set_format(database: &Database, format: u64) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(META)?.insert("format", format)?;
+    Ok(write.commit()?)
 }
 
 fn found_tables(database: &Database) -> Result<(), redb::Error> {

@@ -6,13 +6,14 @@
 //! the store has not heard of. Without a store nothing here costs more than a branch.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use whimbrel_protocol::connection::Answered;
 use whimbrel_protocol::packet::Packet;
 use whimbrel_protocol::session::{Delivery, Released, Session};
 use whimbrel_protocol::{Message, QoS, encode};
 use whimbrel_router::{Matches, Target};
-use whimbrel_storage::{Identifiers, Kind, Receiver, Slot, Space, StoredMessage, Ticket, Writer};
+use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, StoredMessage, Ticket, Writer};
 
 use super::Worker;
 use super::delivery::Passing;
@@ -80,9 +81,33 @@ impl Keeper {
         self.released.push(slot);
     }
 
+    /// What this turn writes takes the place of this slot's record; 0 names none.
+    pub(super) fn supersede(&mut self, slot: u64) {
+        if let Some(writer) = self.writer.as_mut().filter(|_| slot != 0) {
+            writer.supersede(Slot(slot));
+        }
+    }
+
+    /// How many slots sessions have named so far; for `supersede_since`.
+    pub(super) fn released_count(&self) -> usize {
+        self.released.len()
+    }
+
+    /// What sessions have named since then goes only when this turn's records are durable.
+    pub(super) fn supersede_since(&mut self, before: usize) {
+        for slot in self.released.split_off(before) {
+            self.supersede(slot);
+        }
+    }
+
     /// Where sessions name what they need no longer.
     pub(super) fn released(&self) -> Released {
         self.released.clone()
+    }
+
+    /// The store and this worker's lane in it.
+    pub(super) fn store(&self) -> Option<(&Arc<dyn Store>, Lane)> {
+        self.writer.as_ref().map(|writer| (writer.store(), writer.lane()))
     }
 
     /// Whether some of them could go.
@@ -144,7 +169,9 @@ impl Worker {
 
     /// Writes one record of a message for all its durable receivers.
     pub(super) fn store_for(&mut self, passing: &mut Passing<'_>, matches: &Matches) {
-        let Some(writer) = &mut self.keeper.writer else { return };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
+            return;
+        };
         let mut record = writer.record(Kind::Message);
         let away = matches.away.iter().flat_map(|group| group.targets.iter());
         let receivers = matches.home.iter().chain(away).filter_map(|target| receiver_of(passing, target));
@@ -161,7 +188,9 @@ impl Worker {
     /// Writes a message of a group for the member that was chosen, unless it is stored already: then the member that had it
     /// first has it back after a crash, and gives it away again.
     pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target) {
-        let Some(writer) = &mut self.keeper.writer else { return };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
+            return;
+        };
         if passing.parcel_slot != 0 {
             return;
         }
@@ -176,6 +205,10 @@ impl Worker {
     /// 0 without a store.
     pub(super) fn store_retained(&mut self, message: &Message) -> u64 {
         let Some(writer) = &mut self.keeper.writer else { return 0 };
+        if self.shortage.is_refusing() {
+            self.counts.storage_unstored += u64::from(!message.payload().is_empty());
+            return 0;
+        }
         let mut slot = Slot(0);
         if !message.payload().is_empty() {
             let mut record = writer.record(Kind::Retained);
@@ -256,20 +289,22 @@ impl Worker {
     }
 
     /// An answer behind what waits already, or with the commit of what was written for it.
-    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) {
+    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) -> bool {
         let mut scratch = std::mem::take(&mut self.keeper.scratch);
         scratch.clear();
-        if self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words) {
+        let fits = self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words);
+        if fits {
             self.counts.packets_sent += 1;
             self.hold(slot, |held| held.extend_from_slice(&scratch));
         }
         self.keeper.scratch = scratch;
+        fits
     }
 
     /// A packet of an exchange at QoS 2: of a durable session it leaves with the commit.
-    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) {
+    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
         match self.seat_of(slot).is_some_and(|seat| seat.durable != 0) {
-            true => drop(self.send_held(slot, packet)),
+            true => self.send_held(slot, packet),
             false => self.send(slot, packet),
         }
     }
@@ -337,7 +372,8 @@ impl Worker {
         if is_new {
             seat.session.keep(released); // Also one that is not durable may be handed what is.
         }
-        match (seat.session.expiry_s > 0, seat.durable) {
+        let is_durable = self.clients[slot as usize].connection.limits().is_durable;
+        match (is_durable && seat.session.expiry_s > 0, seat.durable) {
             (true, 0) if is_new => seat.durable = number().unwrap_or_default(),
             (false, 1..) => return self.let_durable_go(slot, seat_slot),
             _ => {}
@@ -350,11 +386,13 @@ impl Worker {
         }
     }
 
-    /// The session ends with its connection from now on, and the store forgets it.
+    /// The session ends with its connection from now on, or lives in memory, and the store forgets it.
     fn let_durable_go(&mut self, slot: u32, seat_slot: u32) {
+        let before = self.keeper.released_count();
         let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
-        seat.session.let_go();
+        seat.session.let_go(true);
         seat.session.keep(self.keeper.released.clone());
+        self.keeper.supersede_since(before);
         self.keeper.remove_session(seat);
         self.reenter(seat_slot);
         self.bar(slot);
@@ -363,6 +401,9 @@ impl Worker {
     /// Writes what the store knows of a session. `disconnected_ms`: Unix time; 0 while it has a connection.
     pub(super) fn put_session(&mut self, seat_slot: u32, disconnected_ms: u64) {
         let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        if self.shortage.postpones(seat_slot, seat.epoch) {
+            return;
+        }
         let Some(writer) = &mut self.keeper.writer else { return };
         let will = seat.session.will.as_ref().map(|will| (durable::stored(&will.message), will.delay_s));
         let (username, expiry_s) = (seat.username.as_deref(), seat.session.expiry_s);
@@ -378,8 +419,11 @@ impl Worker {
         if !self.has_store() || (self.stop_by_ms.is_some() && seat.durable == 0) {
             return; // What a session that ends with the broker was handed by another one goes back there.
         }
-        seat.session.let_go();
+        let before = self.keeper.released_count();
+        seat.session.let_go(false);
         if seat.durable != 0 {
+            // Its messages go with it, not before.
+            self.keeper.supersede_since(before);
             self.keeper.remove_session(seat);
         }
     }
