@@ -228,10 +228,11 @@ impl Worker {
             self.count_drop(DropReason::SessionEnded);
         }
         self.counts.acks_missing += seat.session.outbound.inflight_count() as u64;
-        self.forget_session(&mut seat);
         if let Some(will) = seat.session.will.take() {
             self.publish_will(&will.message, slot);
         }
+        // Behind the will, of which a retained part is handed over before the rest.
+        self.forget_session(&mut seat);
     }
 
     /// What a listing says of a connection and its session; None before CONNACK.

@@ -63,10 +63,17 @@ impl Worker {
             self.count_subscriptions(1, usize::from(filter.is_shared()));
         }
         self.reenter_under(slot, &limits);
-        if self.sessions.get(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {
-            self.settle_debts(slot);
+    }
+
+    /// Every session has its seat: wills that are due find those who wait for them, and members of groups each other.
+    pub(super) fn attend_restored(&mut self) {
+        for slot in 0..self.sessions.slot_end() {
+            let Some(seat) = self.sessions.get(slot).filter(|seat| seat.client.is_none()) else { continue };
+            if seat.session.outbound.queue_len() > 0 {
+                self.settle_debts(slot);
+            }
+            self.attend(slot);
         }
-        self.attend(slot);
     }
 
     /// The router learns of all filters of a session, with the number that the store knows it by now.
