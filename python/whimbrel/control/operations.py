@@ -70,9 +70,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         inputs={"cursor": Input(kind=int, default=0), "limit": Input(kind=int, default=1_000)},
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
-    "backup": Operation(run=_backup, view=views.copied, inputs={"path": Input(kind=str)}),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
     "reload": Operation(run=_reload, view=views.reloaded),
+    "backup": Operation(run=_backup, view=views.copied, inputs={"path": Input(kind=str)}),
 }
 
 _CODES: Final[Mapping[type[Exception], str]] = {
