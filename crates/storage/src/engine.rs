@@ -382,7 +382,9 @@ impl Engine {
         if path.exists() {
             return Err(at(io::ErrorKind::AlreadyExists.into()));
         }
-        let growing = PathBuf::from(format!("{}.partial", path.display()));
+        let mut growing = path.as_os_str().to_owned();
+        growing.push(".partial");
+        let growing = PathBuf::from(growing);
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&growing).map_err(at)?;
         let named = copy_all(&source, file).map_err(Failure::from).and_then(|()| name_copy(&growing, path).map_err(at));
