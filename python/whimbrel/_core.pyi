@@ -13,6 +13,11 @@ from typing import Any, Final, Protocol, TypeAlias, final
 
 __version__: Final[str]
 
+METRICS: Final[list[tuple[str, str]]]
+"""Each metric of the data plane, and what moves it."""
+STATS: Final[list[tuple[str, str]]]
+"""Each statistic, and what it counts; its peak has `.max` in place of `.count`."""
+
 class TlsOptions(Protocol):
     """PEM files of one listener."""
 
@@ -152,6 +157,10 @@ class Options(Protocol):
     def storage_folder(self) -> str | None: ...  # None: everything is in memory
     @property
     def is_storage_synced(self) -> bool: ...  # a commit survives the loss of power, not only the end of the process
+    @property
+    def is_presence_published(self) -> bool: ...
+    @property
+    def sys_readers(self) -> str: ...  # as in sys.readers
 
 class ListenError(OSError):
     """A listener could not be bound. `errno` and `strerror` as the kernel said; `filename` is the address."""
@@ -364,6 +373,18 @@ class ClientPage:
     def next_cursor(self) -> int | None: ...
 
 @final
+class Audited:
+    """Reply to `request_audit`: the conservation ledger."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def lines(self) -> list[tuple[str, list[tuple[str, int]], list[tuple[str, int]], int]]: ...
+    # name, what came, what became of it, what is missing
+    @property
+    def on_the_way(self) -> int: ...  # deliveries between two workers
+
+@final
 class Kicked:
     """Reply to `kick`: whether there was such a session."""
 
@@ -411,6 +432,7 @@ Event: TypeAlias = (
     | Disconnected
     | TapBatch
     | ClientPage
+    | Audited
     | Kicked
     | Published
     | Refused
@@ -454,10 +476,13 @@ class DataPlane:
         """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
     def reload(self, zones: Sequence[ZoneOptions], question_deadline_ms: int) -> None:
         """Other limits, in the order of `Options.zones`, for connections from now on; another question deadline."""
-    def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool, text: str = "") -> None:
+    def answer_authenticate(
+        self, ticket: int, reason_code: int, is_superuser: bool, text: str = "", is_anonymous: bool = False
+    ) -> None:
         """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored.
 
-        `text` goes with a refusal to an MQTT 5 client, cut at 1,024 bytes.
+        `text` goes with a refusal to an MQTT 5 client, cut at 1,024 bytes. `is_anonymous`: nobody knows the client, and
+        its listener lets such clients in.
         """
     def answer_enhanced(
         self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool, text: str = ""
@@ -487,7 +512,16 @@ class DataPlane:
         """Ask for a page of clients, from cursor 0; `ClientPage` answers. `limit` is 1 .. 10_000."""
     def kick(self, ticket: int, client_id: str) -> None:
         """End a client's connection (0x98) and its session; `Kicked` answers."""
+    def request_audit(self, ticket: int) -> None:
+        """Ask what became of every delivery; `Audited` answers. Costs each worker a look at all of its sessions."""
+    def is_watched(self, prefix: str) -> bool:
+        """Whether somebody subscribes to topics under `prefix` ("a/b", for topics "a/b/...")."""
     def counters(self) -> dict[str, int]:
+        """Metrics and statistics together."""
+    def metrics(self) -> dict[str, int]:
+        """Every metric by its EMQ X 4 name, summed over the workers; at most a turn old."""
+    def stats(self) -> dict[str, int]:
+        """Every statistic, `.count` and `.max`, by its EMQ X 4 name; exact."""
         """Every counter and gauge by its EMQ X 4 name, summed over the workers."""
     def backup(self, path: str) -> None:
         """Copy what the store has committed to `path`, which must not exist, while serving; releases the interpreter.

@@ -22,6 +22,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("ListenError", module.py().get_type::<errors::ListenError>())?;
     module.add("CertificateError", module.py().get_type::<errors::CertificateError>())?;
+    module.add("METRICS", whimbrel_server::meanings::METRICS.to_vec())?;
+    module.add("STATS", whimbrel_server::meanings::STATS.to_vec())?;
     module.add("StorageError", module.py().get_type::<errors::StorageError>())?;
     module.add_class::<plane::DataPlane>()?;
     module.add_class::<client::Client>()?;
@@ -38,6 +40,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<records::ClientRecord>()?;
     module.add_class::<records::TapBatch>()?;
     module.add_class::<records::ClientPage>()?;
+    module.add_class::<records::Audited>()?;
     module.add_class::<records::Kicked>()?;
     module.add_class::<records::Published>()?;
     module.add_class::<records::Refused>()?;

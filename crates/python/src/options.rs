@@ -9,7 +9,8 @@ use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, Strategy};
 use whimbrel_server::transport::proxy::Trusted;
 use whimbrel_server::{
-    Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions, TlsOptions, Verify,
+    Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, Readers, StorageOptions, SysOptions,
+    TlsOptions, Verify,
 };
 
 #[derive(FromPyObject)]
@@ -26,6 +27,9 @@ pub(crate) struct OptionsInput {
     max_retained_bytes: usize,
     storage_folder: Option<PathBuf>,
     is_storage_synced: bool,
+    is_presence_published: bool,
+    #[pyo3(from_py_with = readers)]
+    sys_readers: Readers,
 }
 
 #[derive(FromPyObject)]
@@ -115,6 +119,7 @@ impl OptionsInput {
                 folder,
                 durability: if self.is_storage_synced { Durability::Sync } else { Durability::Os },
             }),
+            sys: SysOptions { readers: self.sys_readers, is_presence_published: self.is_presence_published },
         })
     }
 }
@@ -161,6 +166,12 @@ impl ListenerInput {
             max_conn_rate: self.max_conn_rate,
         })
     }
+}
+
+fn readers(word: &Bound<'_, PyAny>) -> PyResult<Readers> {
+    let word: String = word.extract()?;
+    let known = Readers::NAMES.map(|(name, _)| name).join(", ");
+    Readers::from_name(&word).ok_or_else(|| PyValueError::new_err(format!("sys_readers {word:?}: one of {known}")))
 }
 
 fn strategy(word: &Bound<'_, PyAny>) -> PyResult<Strategy> {

@@ -333,6 +333,7 @@ pub struct Shares {
     by_number: HashMap<u32, Arc<Share>>,
     last: u32,
     members: usize,
+    members_peak: usize,
 }
 
 impl Shares {
@@ -343,6 +344,7 @@ impl Shares {
         let share = known.unwrap_or_else(|| self.found(whole, strategy));
         let mut roster = share.roster.write().unwrap_or_else(PoisonError::into_inner);
         self.members += usize::from(roster.insert(member));
+        self.members_peak = self.members_peak.max(self.members);
         drop(roster);
         (share, is_new)
     }
@@ -390,9 +392,9 @@ impl Shares {
         self.by_number.get(&number).map(Arc::clone)
     }
 
-    /// How many memberships.
-    pub fn member_count(&self) -> usize {
-        self.members
+    /// How many memberships, and the most there were at the same time.
+    pub fn member_counts(&self) -> (usize, usize) {
+        (self.members, self.members_peak)
     }
 
     /// Takes the groups out of what the tree found.

@@ -18,11 +18,13 @@ use whimbrel_storage::{Failure, State, Store, Wake, Writer};
 use crate::answer::Answer;
 use crate::durable::{Durable, Kept, KeptSession};
 use crate::event::Event;
+use crate::gauges;
 use crate::ledger;
 use crate::listener::Listener;
 use crate::mailbox::Mail;
 use crate::options::{Options, StorageOptions};
 use crate::shared::{Interest, Shared};
+use crate::sys::Sys;
 use crate::tap::TAPS;
 use crate::transport::Layering;
 use crate::worker::Worker;
@@ -78,6 +80,7 @@ impl Broker {
             .map_err(StartError::Resources)?;
         shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
         shared.flapping = options.flapping;
+        shared.sys = Sys::new(&options.node_name, options.sys);
         let kept = open_store(&mut shared, options, store)?;
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
@@ -164,7 +167,13 @@ impl Broker {
 
     /// Answers a question about a CONNECT; 0 lets the client in.
     pub fn answer_authenticate(&self, ticket: u64, answer: Answer, is_superuser: bool) {
-        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser });
+        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser, is_anonymous: false });
+    }
+
+    /// Answers it with yes: nobody knows the client, and its listener lets such clients in.
+    pub fn admit_anonymous(&self, ticket: u64) {
+        let answer = Answer::new(ReasonCode::SUCCESS);
+        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser: false, is_anonymous: true });
     }
 
     /// Answers a question of an exchange: 0 lets the client in, 0x18 goes on with `auth_data`, an error refuses.
@@ -231,14 +240,37 @@ impl Broker {
         self.shared.mailboxes[usize::from(worker)].post([Mail::Kick { ticket, client_id: client_id.into() }]);
     }
 
-    /// All counters, summed over the workers, and the gauges of the shared tables.
-    pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = ledger::sum(self.shared.blocks.iter());
+    /// Asks what became of every delivery; `Audited` answers. Costs each worker a look at all of its sessions.
+    pub fn request_audit(&self, ticket: u64) {
+        self.shared.mailboxes[0].post([Mail::Audit { ticket, audit: Box::default() }]);
+    }
+
+    /// Whether somebody would get a message under `prefix` ("a/b", for topics "a/b/...").
+    pub fn is_watched(&self, prefix: &str) -> bool {
+        self.shared.router.is_watched(prefix)
+    }
+
+    /// All metrics, summed over the workers; at most a turn old. They only grow, but for `messages.retained`.
+    pub fn metrics(&self) -> Vec<(&'static str, u64)> {
+        let mut metrics = ledger::sum(self.shared.blocks.iter());
+        let find = |name| metrics.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count);
+        let again = ledger::OLD_NAMES.map(|(old, name)| (old, find(name)));
+        metrics.extend(again);
         let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner).len();
-        counters.push(("messages.retained", retained as u64));
-        counters.push(("subscriptions.shared.count", self.shared.router.member_count() as u64));
-        counters.push(("topics.count", self.shared.router.filter_count() as u64));
-        counters.extend(self.shared.durable.iter().flat_map(Durable::figures));
+        metrics.push(("messages.retained", retained as u64));
+        metrics.extend(Durable::figures(self.shared.durable.as_ref()));
+        metrics
+    }
+
+    /// All statistics: how many there are, and the most there were since the start. Exact at the moment of the call.
+    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+        gauges::read(&self.shared)
+    }
+
+    /// Metrics and statistics in one list.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = self.metrics();
+        counters.extend(self.stats());
         counters
     }
 
@@ -261,13 +293,15 @@ impl Broker {
         self.shared.stop(grace_ms);
     }
 
-    /// Waits for the workers to end.
+    /// Waits for the workers to end, and for what they handed to the store.
     pub fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A worker that panicked has said so on standard error; there is nothing to add at the end.
             let _ = thread.join();
         }
+        // Here and not where the last reference goes: that may be the store's own thread, which cannot wait for itself.
+        self.shared.durable.iter().for_each(|durable| durable.store.close());
     }
 }
 
@@ -306,7 +340,8 @@ fn open_store(shared: &mut Shared, options: &Options, given: Option<Arc<dyn Stor
         Some(store) => store,
         None => Arc::new(open_folder(shared, storage).map_err(failed)?),
     };
-    let (durable, mut kept) = Durable::open(store).map_err(failed)?;
+    let rules = shared.zone(0).queue_rules.clone();
+    let (durable, mut kept) = Durable::open(store, rules).map_err(failed)?;
     shared.durable = Some(durable);
     let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
     for (message, slot) in std::mem::take(&mut kept.retained) {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use whimbrel_protocol::Message;
 use whimbrel_protocol::connection::handshake::Secret;
 
+use crate::audit::Audit;
+
 /// One record.
 #[derive(Debug)]
 pub enum Event {
@@ -37,6 +39,13 @@ pub enum Event {
         records: Vec<ClientRecord>,
         /// Where the next page starts; None: the end.
         next_cursor: Option<u64>,
+    },
+    /// Reply to a request for the ledger.
+    Audited {
+        /// Of the request.
+        ticket: u64,
+        /// Of all workers.
+        audit: Box<Audit>,
     },
     /// Reply to a kick.
     Kicked {

@@ -12,6 +12,7 @@ use whimbrel_protocol::packet::{
 };
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Message, QoS, ReasonCode, Topic, Version};
+use whimbrel_server::audit::Audit;
 use whimbrel_server::simulation::{EPOCH_MS, Plane};
 use whimbrel_server::{Answer, Event, Interest, Options};
 
@@ -87,6 +88,7 @@ pub struct World {
     displaced: Option<usize>,
     routed: u64,
     tickets: BTreeMap<u64, usize>,
+    pub(crate) ledger: Option<Box<Audit>>,
     asks_entry: bool,
     tap: u32,
 }
@@ -112,6 +114,7 @@ impl World {
             displaced: None,
             routed: 0,
             tickets: BTreeMap::new(),
+            ledger: None,
             asks_entry: interest.0 & Interest::AUTHENTICATE.0 != 0,
             tap,
         })
@@ -162,6 +165,10 @@ impl World {
             Event::Authorize(question) => {
                 let (line, topics) = (line_of(question.username.as_deref())?, Some(question.topics.len()));
                 self.on_question(Question { ticket: question.ticket, line, topics });
+                Ok(())
+            }
+            Event::Audited { audit, .. } => {
+                self.ledger = Some(audit);
                 Ok(())
             }
             Event::Kicked { ticket, found } => self.on_kicked(ticket, found),

@@ -195,6 +195,7 @@ impl Store for DiskStore {
         Statistics {
             chunks: index.chunk_count(),
             bytes: index.bytes,
+            file_bytes: self.shared.engine.file_bytes(),
             slots: index.slots,
             live: index.live,
             waiting_bytes: self.shared.waiting_bytes() as u64,

@@ -13,6 +13,7 @@ from typing import Any, Final
 from whimbrel.control import views
 from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError, StorageFailure
 from whimbrel.services import Services
+from whimbrel.services.ledger import Balance
 from whimbrel.settings import Changes, SettingsError
 
 
@@ -47,7 +48,15 @@ async def _clients(services: Services, *, cursor: int, limit: int) -> Any:
 
 
 async def _metrics(services: Services) -> dict[str, int]:
-    return services.metrics.counters()
+    return services.metrics.metrics()
+
+
+async def _stats(services: Services) -> dict[str, int]:
+    return services.metrics.stats()
+
+
+async def _ledger(services: Services) -> Balance:
+    return await services.ledger.balance()
 
 
 async def _backup(services: Services, *, path: str) -> Path:
@@ -70,6 +79,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         inputs={"cursor": Input(kind=int, default=0), "limit": Input(kind=int, default=1_000)},
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
+    "stats": Operation(run=_stats, view=views.counters),
+    "ledger": Operation(run=_ledger, view=views.balance),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
     "reload": Operation(run=_reload, view=views.reloaded),
     "backup": Operation(run=_backup, view=views.copied, inputs={"path": Input(kind=str)}),

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whimbrel.engine.records import ClientPage, ClientRecord
+    from whimbrel.services.ledger import Balance
     from whimbrel.settings import Changes
 
 _CLIENT: Final[Mapping[str, Callable[["ClientRecord"], object]]] = {
@@ -46,6 +47,15 @@ def client_page(page: "ClientPage") -> dict[str, object]:
 def counters(counts: Mapping[str, int]) -> dict[str, int]:
     """Counters by name."""
     return dict(counts)
+
+
+def balance(found: "Balance") -> dict[str, object]:
+    """The ledger: its lines with all parts, and what is between two workers."""
+    lines = [
+        {"name": line.name, "came": dict(line.came), "became": dict(line.became), "missing": line.missing}
+        for line in found.lines
+    ]
+    return {"lines": lines, "on_the_way": found.on_the_way, "is_even": found.is_even}
 
 
 def nothing(_result: object) -> dict[str, object]:

@@ -23,6 +23,7 @@ from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, Star
 if TYPE_CHECKING:
     from whimbrel._core import Kicked, LogLine, Published, Refused, Stopped, TapBatch
     from whimbrel.engine.records import (
+        Audited,
         Authenticate,
         Authorize,
         ClientPage,
@@ -72,6 +73,7 @@ class Engine:
         self._attendant: Attendant | None = None
         self._reactions = _Reactions(
             {
+                "Audited": self._on_reply,
                 "Authenticate": self._batches["authenticate"].append,
                 "Authorize": self._batches["authorize"].append,
                 "ClientPage": self._on_reply,
@@ -133,11 +135,23 @@ class Engine:
         """(kind, name, bound address) of every listener, with the real port."""
         return self._plane.listeners()
 
-    def counters(self) -> dict[str, int]:
-        """Every counter and gauge of the data plane by its name, and this engine's own as `whimbrel.engine.*`."""
+    def metrics(self) -> dict[str, int]:
+        """Every metric of the data plane by its name, and this engine's own as `whimbrel.engine.*`."""
         own = {"whimbrel.engine.requests.waiting": len(self._replies), "whimbrel.engine.taps": len(self._taps)}
         own["whimbrel.memory.given_back"] = self._memory.times
-        return {**self._plane.counters(), **self._counts, **own}
+        return {**self._plane.metrics(), **self._counts, **own}
+
+    def stats(self) -> dict[str, int]:
+        """Every statistic of the data plane by its name: how many there are, and the most there were."""
+        return self._plane.stats()
+
+    def counters(self) -> dict[str, int]:
+        """Metrics and statistics together."""
+        return {**self.metrics(), **self.stats()}
+
+    def is_watched(self, prefix: str) -> bool:
+        """Whether somebody subscribes to topics under `prefix` ("a/b", for topics "a/b/...")."""
+        return self._plane.is_watched(prefix)
 
     def attend(self, attendant: "Attendant") -> None:
         """From now on `attendant` gets the questions and notices. Until then the data plane answers for itself."""
@@ -166,13 +180,20 @@ class Engine:
         self._plane.reload(options.zones, options.question_deadline_ms)
 
     def answer_authenticate(
-        self, question: "Authenticate", reason_code: int, *, is_superuser: bool = False, text: str = ""
+        self,
+        question: "Authenticate",
+        reason_code: int,
+        *,
+        is_superuser: bool = False,
+        text: str = "",
+        is_anonymous: bool = False,
     ) -> None:
         """Let the client in (0) or refuse it with a CONNACK reason code. A late answer is ignored.
 
-        `text` is the reason in words for an MQTT 5 client; so for the other answers.
+        `text` is the reason in words for an MQTT 5 client; so for the other answers. `is_anonymous`: nobody knows the
+        client, and its listener lets such clients in.
         """
-        self._plane.answer_authenticate(question.ticket, reason_code, is_superuser, text)
+        self._plane.answer_authenticate(question.ticket, reason_code, is_superuser, text, is_anonymous)
 
     def answer_enhanced(
         self,
@@ -220,6 +241,11 @@ class Engine:
         """One page of sessions from `cursor` (0: the first), `limit` 1 .. 10,000. Raises like `publish`."""
         page: ClientPage = await self._request(lambda ticket: self._plane.request_clients(ticket, cursor, limit))
         return page
+
+    async def audit(self) -> "Audited":
+        """What became of every delivery; costs each worker a look at all of its sessions. Raises EngineError."""
+        found: Audited = await self._request(self._plane.request_audit)
+        return found
 
     async def kick(self, client_id: str) -> bool:
         """End a client's connection and session; whether there was one. Raises EngineError."""
@@ -312,7 +338,7 @@ class Engine:
             if self._attendant is not None:
                 getattr(self._attendant, point)(batch)
 
-    def _on_reply(self, event: "ClientPage | Kicked | Published") -> None:
+    def _on_reply(self, event: "Audited | ClientPage | Kicked | Published") -> None:
         reply = self._replies.pop(event.ticket, None)
         # Nobody waits any more where the caller was cancelled or timed out.
         if reply is not None and not reply.done():

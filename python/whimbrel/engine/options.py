@@ -107,6 +107,8 @@ class Options:
     max_retained_bytes: int
     storage_folder: str | None
     is_storage_synced: bool
+    is_presence_published: bool
+    sys_readers: str
 
 
 def from_settings(settings: Settings) -> Options:
@@ -125,6 +127,8 @@ def from_settings(settings: Settings) -> Options:
         max_retained_bytes=settings.retained.max_bytes,
         storage_folder=_storage_folder(settings),
         is_storage_synced=settings.storage.durability == "sync",
+        is_presence_published=settings.sys.is_presence_published,
+        sys_readers=settings.sys.readers,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Self
 from whimbrel.engine.engine import Engine
 from whimbrel.services.clients import Clients
 from whimbrel.services.configuration import Configuration
+from whimbrel.services.ledger import Ledger
 from whimbrel.services.listeners import Listeners
 from whimbrel.services.messages import Messages
 from whimbrel.services.metrics import Metrics
@@ -22,6 +23,7 @@ class Services:
 
     clients: Clients
     configuration: Configuration
+    ledger: Ledger
     listeners: Listeners
     messages: Messages
     metrics: Metrics
@@ -33,6 +35,7 @@ class Services:
         return cls(
             clients=Clients(engine),
             configuration=Configuration(),
+            ledger=Ledger(engine),
             listeners=Listeners(engine),
             messages=Messages(engine),
             metrics=Metrics(engine, *counters),

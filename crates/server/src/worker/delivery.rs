@@ -11,7 +11,7 @@ use std::sync::Arc;
 use whimbrel_protocol::connection::outgoing::{Alias, Fingerprint};
 use whimbrel_protocol::encode::{Layout, Naming, Shape, publish_head};
 use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
-use whimbrel_protocol::packet::{Ack, Packet, Publish};
+use whimbrel_protocol::packet::{Ack, Publish};
 use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Outbound, Resend};
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
 use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
@@ -20,6 +20,7 @@ use super::client::{Client, End};
 use super::durable::is_stored;
 use super::inbound::Step;
 use super::outbox::{SHARED_MIN_BYTES, Spares};
+use super::paging::offer_stub;
 use super::{Now, Worker};
 use crate::answer::Answer;
 use crate::event::Event;
@@ -168,8 +169,8 @@ impl Frames {
         if is_shared {
             client.outbox.share(&passing.owned());
         }
-        count_sent(counts, qos);
-        counts.messages_delivered += 1;
+        count_sent(counts, qos, passing.is_sys);
+        count_first(counts, qos);
         client.flush_early(spares, counts);
     }
 }
@@ -194,6 +195,8 @@ pub(super) struct Passing<'a> {
     /// Slot of the publishing session, for No Local; None for messages from inside.
     publisher: Option<u32>,
     received_ms: u64,
+    /// One of the broker's own: most counters pass it over.
+    is_sys: bool,
     owned: Option<Arc<Message>>,
     /// Slot of the next durable target in the message's record; 0: there is none.
     pub(super) next_slot: u64,
@@ -212,6 +215,7 @@ impl<'a> Passing<'a> {
             client_id: None,
             publisher: None,
             received_ms: now.steady_ms,
+            is_sys: message.topic().is_sys(),
             owned: Some(Arc::clone(message)),
             next_slot: 0,
             parcel_slot: 0,
@@ -274,9 +278,14 @@ impl Worker {
         publish: &Publish<'_>,
         answer: Option<&[Answer]>,
     ) -> Result<Step, End> {
-        let named = self.clients[slot as usize].connection.name(publish)?;
+        let named = match self.clients[slot as usize].connection.name(publish) {
+            Ok(named) => named,
+            Err(violation) => return Err(self.refuse_unnamed(publish, violation)),
+        };
         let topic = named.topic();
-        let verdict = if answer.is_some() || self.shared.wants(Interest::AUTHORIZE) {
+        let verdict = if topic.is_reserved() && !self.is_taken(slot, publish) && self.is_sys_refused(slot, topic) {
+            ReasonCode::NOT_AUTHORIZED
+        } else if answer.is_some() || self.shared.wants(Interest::AUTHORIZE) {
             match self.may_publish(slot, publish, topic, answer) {
                 Some(verdict) => verdict,
                 None => return Ok(Step::ParkBefore),
@@ -303,7 +312,6 @@ impl Worker {
                 self.keeper.begin();
                 if publish.qos == QoS::ExactlyOnce {
                     self.watch_await_rel(slot);
-                    self.store_received(slot, publish.packet_id);
                 }
                 let receivers = self.route_publish(slot, publish, topic);
                 self.acknowledge(slot, publish, if receivers == 0 { NOBODY } else { ReasonCode::SUCCESS });
@@ -311,8 +319,7 @@ impl Worker {
             }
             Accepted::Duplicate => {
                 self.counts.publish_inuse += 1;
-                // Its record may have been written for a connection before this one, and wait for its commit.
-                self.keep_promise(slot);
+                self.keeper.repeat();
                 self.acknowledge(slot, publish, ReasonCode::SUCCESS);
                 self.keeper.begin();
             }
@@ -372,8 +379,15 @@ impl Worker {
 
     /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
     fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, answer: &Answer) {
-        self.counts.publish_auth_error += u64::from(answer.reason == ReasonCode::NOT_AUTHORIZED);
+        self.counts.publish_refused += 1;
         self.refuse_message(slot, publish, answer);
+    }
+
+    /// A PUBLISH whose topic alias stands for nothing: it came, and its connection ends.
+    fn refuse_unnamed(&mut self, publish: &Publish<'_>, violation: Violation) -> End {
+        self.count_received(publish.qos);
+        self.counts.publish_refused += 1;
+        violation.into()
     }
 
     /// Routes an accepted PUBLISH; returns how many sessions and taps want it.
@@ -389,6 +403,7 @@ impl Worker {
             client_id,
             publisher,
             received_ms: self.now.steady_ms,
+            is_sys: topic.is_sys(),
             owned: None,
             next_slot: 0,
             parcel_slot: 0,
@@ -398,7 +413,13 @@ impl Worker {
         if passing.retain {
             self.retain(&mut passing);
         }
+        if passing.qos == QoS::ExactlyOnce {
+            // Behind what is retained, which is handed over at once, and together with the message itself: an identifier
+            // that is known alone would make its next transmission a repetition of nothing.
+            self.store_received(slot, publish.packet_id);
+        }
         let matches = self.matches_for(slot, topic);
+        self.counts.routed_clients += 1;
         let receivers = self.route(&mut passing, &matches);
         self.speaker = publisher.zip(passing.client_id);
         receivers
@@ -444,16 +465,17 @@ impl Worker {
 
     #[inline]
     fn route(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
-        self.counts.messages_publish += 1;
+        self.counts.messages_publish += u64::from(!passing.is_sys);
+        self.counts.routed_sys += u64::from(passing.is_sys);
         if matches.has_durable && passing.qos != QoS::AtMostOnce {
             self.store_for(passing, matches);
         }
         passing.is_held = self.keeper.has_written();
         if matches.is_empty() {
-            self.counts.dropped_no_subscribers += 1;
-            self.counts.messages_dropped += 1;
+            self.count_unwanted(passing);
             return 0;
         }
+        self.counts.deliveries_wanted += matches.home.len() as u64;
         self.effort += matches.len();
         self.deliver(passing, &matches.home);
         for group in &matches.away {
@@ -467,12 +489,18 @@ impl Worker {
 
     fn route_shared(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
         let plain = matches.len() - matches.shared.len();
-        let receivers = plain + self.share_out(passing, &matches.shared);
+        let served = self.share_out(passing, &matches.shared);
+        self.counts.deliveries_wanted += served as u64;
+        let receivers = plain + served;
         if receivers == 0 {
-            self.counts.dropped_no_subscribers += 1; // The last member of each group has just gone.
-            self.counts.messages_dropped += 1;
+            self.count_unwanted(passing); // The last member of each group has just gone.
         }
         receivers
+    }
+
+    fn count_unwanted(&mut self, passing: &Passing<'_>) {
+        self.counts.dropped_no_subscribers += u64::from(!passing.is_sys);
+        self.counts.messages_dropped += u64::from(!passing.is_sys);
     }
 
     fn retain(&mut self, passing: &mut Passing<'_>) {
@@ -485,7 +513,7 @@ impl Worker {
         self.counts.memory_released += before.saturating_sub(retained.size_bytes()) as u64;
         let next_ms = retained.next_expiry_ms();
         drop(retained);
-        self.keeper.release(free);
+        self.keeper.supersede(free);
         next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
     }
 
@@ -498,6 +526,8 @@ impl Worker {
                 passing.next_slot += group.targets.iter().filter(|target| is_stored(qos, target)).count() as u64;
             }
             let mail = Mail::Deliver(message, Arc::clone(&group.targets), stored);
+            self.counts.deliveries_wanted += group.targets.len() as u64;
+            self.counts.deliveries_posted += group.targets.len() as u64;
             self.outgoing_weight += mail.weight();
             self.outgoing[usize::from(group.owner)].push(mail);
             return;
@@ -525,12 +555,14 @@ impl Worker {
         let Stored { first_slot, is_held } = stored;
         let whole = Passing::from_message(message, self.now);
         let mut passing = Passing { next_slot: first_slot, is_held, ..whole };
+        self.counts.deliveries_arrived += targets.len() as u64;
         self.deliver(&mut passing, targets);
     }
 
     #[inline]
     fn deliver(&mut self, passing: &mut Passing<'_>, targets: &[Target]) {
         self.frames.clear();
+        self.counts.deliveries_made += targets.len() as u64;
         for target in targets {
             self.deliver_one(passing, target);
         }
@@ -568,6 +600,11 @@ impl Worker {
             return Delivered::Settled;
         }
         let qos = passing.qos.min(target.qos);
+        if !SHARED && slot_of_store != 0 && seat.session.outbound.is_away() {
+            let offered = offer_stub(&mut seat.session.outbound, passing, (slot_of_store, qos));
+            self.count_offer(offered);
+            return Delivered::Settled;
+        }
         let retain = passing.retain && target.retain_as_published;
         let is_held = qos == QoS::ExactlyOnce && (passing.is_held || seat.durable != 0);
         let slot = seat.client;
@@ -604,8 +641,8 @@ impl Worker {
         self.keeper.release(unkept); // Nobody keeps the message: it is sent once, or dropped.
         match (offered, client, frame) {
             (Offered::Send(packet_id), Some(_), Some(fitting)) if is_held => {
-                count_sent(&mut self.counts, qos);
-                self.counts.messages_delivered += 1;
+                count_sent(&mut self.counts, qos, passing.is_sys);
+                count_first(&mut self.counts, qos);
                 self.store_sent(target.slot, packet_id, slot_of_store);
                 let client = slot.unwrap_or_default();
                 self.hold_publish(client, &passing.publication, fitting, packet_id);
@@ -642,7 +679,7 @@ impl Worker {
         self.frames = frames;
     }
 
-    fn count_offer(&mut self, offered: Offered) {
+    pub(super) fn count_offer(&mut self, offered: Offered) {
         match offered {
             Offered::Send(_) | Offered::Queued => {}
             Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.count_drop(DropReason::QueueFull)),
@@ -657,6 +694,7 @@ impl Worker {
             DropReason::QueueFull => self.counts.delivery_dropped_queue_full += 1,
             DropReason::Expired => self.counts.delivery_dropped_expired += 1,
             DropReason::SessionEnded => self.counts.delivery_dropped_session_ended += 1,
+            DropReason::Unreadable => self.counts.delivery_dropped_unreadable += 1,
         }
     }
 
@@ -682,9 +720,9 @@ impl Worker {
         };
         self.frames.bytes[fitting.0.start] |= u8::from(dup) << 3;
         if is_held {
-            count_sent(&mut self.counts, delivery.qos);
-            self.counts.messages_delivered += u64::from(!dup);
+            count_sent(&mut self.counts, delivery.qos, publication.topic.is_sys());
             if !dup {
+                count_first(&mut self.counts, delivery.qos);
                 self.store_sent(seat_slot, packet_id, delivery.stored);
             }
             self.hold_publish(slot, &publication, fitting, packet_id);
@@ -694,8 +732,10 @@ impl Worker {
         if publication.payload.len() >= SHARED_MIN_BYTES {
             client.outbox.share(&delivery.message);
         }
-        count_sent(&mut self.counts, delivery.qos);
-        self.counts.messages_delivered += u64::from(!dup);
+        count_sent(&mut self.counts, delivery.qos, publication.topic.is_sys());
+        if !dup {
+            count_first(&mut self.counts, delivery.qos);
+        }
         self.mark_dirty(slot);
         true
     }
@@ -707,11 +747,11 @@ impl Worker {
         let Some((packet_id, resend)) = seat.session.outbound.next_resend() else { return false };
         match resend {
             Resend::Publish(delivery) if self.send_delivery(slot, packet_id, &delivery, true) => {}
-            Resend::Publish(_) => self.abandon(seat_slot, packet_id),
-            Resend::PubRel => {
-                self.counts.pubrel_sent += 1;
-                self.send_stored(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
+            Resend::Publish(_) => {
+                self.counts.acks_missing += 1;
+                self.abandon(seat_slot, packet_id);
             }
+            Resend::PubRel => self.send_pubrel(slot, packet_id),
         }
         true
     }
@@ -749,6 +789,8 @@ fn is_for(passing: &Passing<'_>, target: &Target, counts: &mut Counts) -> bool {
     if is_own && target.audience == Audience::Others {
         counts.delivery_dropped += 1;
         counts.delivery_dropped_no_local += 1;
+    } else if is_own != (target.audience == Audience::Own) {
+        counts.deliveries_passed_over += 1; // The session's other target stands for this message.
     }
     is_own == (target.audience == Audience::Own)
 }
@@ -763,8 +805,18 @@ fn count_too_large(counts: &mut Counts) {
     counts.delivery_dropped_too_large += 1;
 }
 
+/// Notes a message that its session's client is sent for the first time.
 #[inline]
-fn count_sent(counts: &mut Counts, qos: QoS) {
+fn count_first(counts: &mut Counts, qos: QoS) {
+    counts.messages_delivered += 1;
+    counts.acks_awaited += u64::from(qos != QoS::AtMostOnce);
+}
+
+#[inline]
+fn count_sent(counts: &mut Counts, qos: QoS, is_sys: bool) {
+    if is_sys {
+        return;
+    }
     counts.packets_sent += 1;
     counts.publish_sent += 1;
     counts.messages_sent += 1;

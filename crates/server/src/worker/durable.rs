@@ -6,13 +6,14 @@
 //! the store has not heard of. Without a store nothing here costs more than a branch.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use whimbrel_protocol::connection::Answered;
 use whimbrel_protocol::packet::Packet;
-use whimbrel_protocol::session::{Released, Session};
+use whimbrel_protocol::session::{Delivery, Released, Session};
 use whimbrel_protocol::{Message, QoS, encode};
 use whimbrel_router::{Matches, Target};
-use whimbrel_storage::{Identifiers, Kind, Receiver, Slot, Space, StoredMessage, Ticket, Writer};
+use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, StoredMessage, Ticket, Writer};
 
 use super::Worker;
 use super::delivery::Passing;
@@ -69,15 +70,44 @@ impl Keeper {
         self.has_written
     }
 
+    /// What was promised is promised again, on another connection perhaps, and may not be stored yet.
+    pub(super) fn repeat(&mut self) {
+        self.has_written = self.writer.is_some();
+    }
+
     /// Nobody needs this slot any more; 0 names none.
     #[inline]
     pub(super) fn release(&self, slot: u64) {
         self.released.push(slot);
     }
 
+    /// What this turn writes takes the place of this slot's record; 0 names none.
+    pub(super) fn supersede(&mut self, slot: u64) {
+        if let Some(writer) = self.writer.as_mut().filter(|_| slot != 0) {
+            writer.supersede(Slot(slot));
+        }
+    }
+
+    /// How many slots sessions have named so far; for `supersede_since`.
+    pub(super) fn released_count(&self) -> usize {
+        self.released.len()
+    }
+
+    /// What sessions have named since then goes only when this turn's records are durable.
+    pub(super) fn supersede_since(&mut self, before: usize) {
+        for slot in self.released.split_off(before) {
+            self.supersede(slot);
+        }
+    }
+
     /// Where sessions name what they need no longer.
     pub(super) fn released(&self) -> Released {
         self.released.clone()
+    }
+
+    /// The store and this worker's lane in it.
+    pub(super) fn store(&self) -> Option<(&Arc<dyn Store>, Lane)> {
+        self.writer.as_ref().map(|writer| (writer.store(), writer.lane()))
     }
 
     /// Whether some of them could go.
@@ -184,9 +214,25 @@ impl Worker {
             let mut record = writer.record(Kind::Retained);
             slot = record.receiver(&Receiver::of(0, QoS::AtMostOnce));
             record.message(&durable::stored(message));
+            // What other packets of this turn wrote and what they settled belongs together.
+            self.keeper.released.drain(|slot| writer.settle(Slot(slot)));
             writer.submit();
         }
         self.keeper.has_written = true;
+        slot.0
+    }
+
+    /// Writes a retained message of QoS 2 for the session that it is about to be sent to, because its identifier must not
+    /// be given to another one after a crash. Its slot; 0: it is not stored.
+    pub(super) fn store_replayed(&mut self, seat_slot: u32, delivery: &Delivery) -> u64 {
+        let number = self.sessions.get(seat_slot).map_or(0, |seat| seat.durable);
+        let is_stored = number != 0 && delivery.qos == QoS::ExactlyOnce;
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| is_stored) else { return 0 };
+        let identifiers = Identifiers::Numbers(delivery.identifiers.as_deref().unwrap_or_default());
+        let mut record = writer.record(Kind::Message);
+        let (session, qos, retain) = (u64::from(number), delivery.qos, delivery.retain);
+        let slot = record.receiver(&Receiver { session, qos, retain, group: 0, identifiers });
+        record.message(&durable::stored(&delivery.message));
         slot.0
     }
 
@@ -205,11 +251,6 @@ impl Worker {
         let Some(seat) = self.sessions.get_mut(seat_slot).filter(|seat| seat.durable != 0) else { return };
         let stored = self.keeper.note(Kind::Sent, seat.durable, &durable::sent_body(packet_id, message_slot));
         seat.session.outbound.note_sent(packet_id, stored);
-    }
-
-    /// What is said next waits for all that was gathered so far, if the session is durable.
-    pub(super) fn keep_promise(&mut self, slot: u32) {
-        self.keeper.has_written |= self.seat_of(slot).is_some_and(|seat| seat.durable != 0);
     }
 
     /// PUBREC is known before PUBREL answers it.
@@ -248,20 +289,22 @@ impl Worker {
     }
 
     /// An answer behind what waits already, or with the commit of what was written for it.
-    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) {
+    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) -> bool {
         let mut scratch = std::mem::take(&mut self.keeper.scratch);
         scratch.clear();
-        if self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words) {
+        let fits = self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words);
+        if fits {
             self.counts.packets_sent += 1;
             self.hold(slot, |held| held.extend_from_slice(&scratch));
         }
         self.keeper.scratch = scratch;
+        fits
     }
 
     /// A packet of an exchange at QoS 2: of a durable session it leaves with the commit.
-    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) {
+    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
         match self.seat_of(slot).is_some_and(|seat| seat.durable != 0) {
-            true => drop(self.send_held(slot, packet)),
+            true => self.send_held(slot, packet),
             false => self.send(slot, packet),
         }
     }
@@ -317,7 +360,8 @@ impl Worker {
         self.mark_dirty(slot);
     }
 
-    /// A connection has taken its session: the store learns of it, and CONNACK waits where it promises something new.
+    /// A connection has taken its session: the store learns of it, and CONNACK waits for what it promises: the session,
+    /// which a connection before this one may have begun a moment ago, and the will.
     pub(super) fn keep_session(&mut self, slot: u32, seat_slot: u32, is_new: bool) {
         if !self.has_store() {
             return;
@@ -337,16 +381,18 @@ impl Worker {
         if seat.durable != 0 {
             self.put_session(seat_slot, 0);
         }
-        if is_new && self.keeper.has_written {
+        if self.keeper.has_written {
             self.bar(slot);
         }
     }
 
     /// The session ends with its connection from now on, or lives in memory, and the store forgets it.
     fn let_durable_go(&mut self, slot: u32, seat_slot: u32) {
+        let before = self.keeper.released_count();
         let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
-        seat.session.let_go();
+        seat.session.let_go(true);
         seat.session.keep(self.keeper.released.clone());
+        self.keeper.supersede_since(before);
         self.keeper.remove_session(seat);
         self.reenter(seat_slot);
         self.bar(slot);
@@ -373,8 +419,11 @@ impl Worker {
         if !self.has_store() || (self.stop_by_ms.is_some() && seat.durable == 0) {
             return; // What a session that ends with the broker was handed by another one goes back there.
         }
-        seat.session.let_go();
+        let before = self.keeper.released_count();
+        seat.session.let_go(false);
         if seat.durable != 0 {
+            // Its messages go with it, not before.
+            self.keeper.supersede_since(before);
             self.keeper.remove_session(seat);
         }
     }

@@ -46,6 +46,7 @@ impl Worker {
             self.flush(slot);
             if let Some(seat) = self.clients.get(slot as usize).and_then(|client| client.session) {
                 self.note_room(seat);
+                self.page_later(seat);
                 self.go_on_replaying(seat);
             }
             self.check_budget(slot);

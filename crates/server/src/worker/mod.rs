@@ -23,6 +23,8 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod paging;
+mod presence;
 mod refusing;
 mod reminders;
 mod replay;
@@ -35,6 +37,7 @@ mod shortage;
 mod simulated;
 mod subscribing;
 mod sweeping;
+mod system;
 mod tidying;
 
 use std::collections::VecDeque;
@@ -60,6 +63,8 @@ use client::Client;
 use delivery::Frames;
 use durable::Keeper;
 use outbox::Spares;
+use paging::Pages;
+use presence::Watch;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
@@ -101,7 +106,6 @@ pub(crate) struct Worker {
     next_ticket: u32,
     sessions: Sessions,
     flaps: Flaps,
-    subscription_count: u64,
     /// The session that published last and its client identifier.
     speaker: Option<(u32, Arc<str>)>,
     dirty: Vec<u32>,
@@ -115,7 +119,9 @@ pub(crate) struct Worker {
     effort: usize,
     owing: Owing,
     keeper: Keeper,
+    presence: Watch,
     shortage: Shortage,
+    pages: Pages,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -191,7 +197,6 @@ impl Worker {
             next_ticket: 0,
             sessions: Sessions::default(),
             flaps: Flaps::default(),
-            subscription_count: 0,
             speaker: None,
             dirty: Vec::new(),
             spares: Spares::default(),
@@ -202,7 +207,9 @@ impl Worker {
             effort: 0,
             owing: Owing::default(),
             keeper: Keeper::default(),
+            presence: Watch::default(),
             shortage: Shortage::default(),
+            pages: Pages::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -250,6 +257,7 @@ impl Worker {
         self.ready = ready;
         self.take_mail();
         self.release_committed();
+        self.take_pages();
         self.fire_timers();
         self.step_replays();
         self.flush_dirty();
@@ -261,7 +269,7 @@ impl Worker {
         let has_work = !self.dirty.is_empty() || !self.resting.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         // Looked at after the store was told to wake us.
-        let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_store_turned();
+        let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_store_turned() && !self.has_page();
         if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
     }
 
@@ -331,6 +339,7 @@ impl Worker {
     fn post_once(&mut self) {
         // Before the mail: who gets it may settle what the store must have heard of.
         self.keeper.seal();
+        self.ask_for_pages();
         self.tidy_later();
         self.outgoing_weight = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {
@@ -338,9 +347,6 @@ impl Worker {
                 mailbox.post(mails.drain(..));
             }
         }
-        self.counts.connections_count = self.clients.len() as u64;
-        self.counts.sessions_count = self.sessions.len() as u64;
-        self.counts.subscriptions_count = self.subscription_count;
         self.counts.route_misses = self.cache.misses;
         // Before the events: whoever is told that something happened reads counters that know of it.
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
@@ -377,8 +383,37 @@ impl Worker {
         }
         self.shared.mailboxes[usize::from(self.index)].close();
         self.keeper.seal();
-        self.counts.connections_count = 0;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
         self.shared.leave(&mut self.events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::Limits;
+    use whimbrel_router::{Retained, Router};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_waits_while_another_one_has_too_much_mail_and_goes_on_then() {
+        let router = Router::new(Retained::new(1, 1));
+        let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 2).unwrap());
+        let mut worker = Worker::new(&shared, 0, Worker::prepare(&shared, 0).unwrap());
+        shared.mailboxes[1].post((0..=WEIGHT_MAX).map(|_| Mail::Open));
+        let throttled = || {
+            let numbers = shared.blocks[0].read();
+            numbers.into_iter().find(|(name, _)| *name == "whimbrel.mailbox.throttled").map_or(0, |(_, count)| count)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while throttled() == 0 {
+                    std::thread::yield_now();
+                }
+                shared.mailboxes[1].take(&mut Vec::new());
+            });
+            worker.post();
+        });
+        assert!(throttled() > 0);
     }
 }

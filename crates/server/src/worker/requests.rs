@@ -11,6 +11,7 @@ use super::client::End;
 use super::enhanced::Outcome;
 use super::{Worker, shortage};
 use crate::answer::Answer;
+use crate::audit::Audit;
 use crate::event::{ClientRecord, Event};
 use crate::mailbox::Mail;
 
@@ -45,12 +46,14 @@ impl Worker {
             }
             Mail::Publish { ticket, message } => {
                 self.keeper.begin();
+                self.counts.routed_inside += 1;
                 let receivers = self.route_message(&message, None) as u64;
                 self.post_held(Event::Published { ticket, receivers });
                 self.keeper.begin();
             }
-            Mail::Authenticated { ticket, answer, is_superuser } => {
-                self.on_authenticated(ticket, &verdict(answer, &[carrier::CONNACK]), is_superuser);
+            Mail::Authenticated { ticket, answer, is_superuser, is_anonymous } => {
+                let answer = verdict(answer, &[carrier::CONNACK]);
+                self.on_authenticated(ticket, &answer, (is_superuser, is_anonymous));
             }
             Mail::EnhancedAuthenticated { ticket, answer, auth_data, is_superuser } => {
                 let goes_on = answer.reason == ReasonCode::CONTINUE_AUTHENTICATION;
@@ -63,6 +66,7 @@ impl Worker {
                 self.on_authorized(ticket, if answers.is_empty() { &no_answer } else { &answers });
             }
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
+            Mail::Audit { ticket, audit } => self.audit(ticket, audit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
             Mail::Open => self.open_listeners(),
             Mail::Stop { grace_ms } => self.stop(grace_ms),
@@ -91,6 +95,17 @@ impl Worker {
         let last_seen = seat.away.as_ref()?.last_seen.clone()?;
         let outbound = &seat.session.outbound;
         Some(ClientRecord { inflight: outbound.inflight_count(), mqueue_len: outbound.queue_len(), ..last_seen })
+    }
+
+    /// Adds this worker's part at one moment between two messages, and asks the next worker for its own.
+    fn audit(&mut self, ticket: u64, mut audit: Box<Audit>) {
+        audit.counts.add(&self.counts);
+        let held = self.sessions.iter().map(|seat| &seat.session.outbound);
+        held.for_each(|outbound| audit.add_held(outbound.queue_len(), outbound.inflight_count()));
+        match self.shared.mailboxes.get(usize::from(self.index) + 1) {
+            Some(next) => next.post([Mail::Audit { ticket, audit }]),
+            None => self.events.push(Event::Audited { ticket, audit }),
+        }
     }
 
     fn kick(&mut self, ticket: u64, client_id: &Arc<str>) {

@@ -4,7 +4,6 @@
 //! to expire runs from when that ended, or from now where the broker ended first.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
 use whimbrel_protocol::session::{Session, Will};
@@ -24,21 +23,21 @@ impl Worker {
             self.restore_session(session);
         }
         self.keeper.seal();
-        self.counts.sessions_count = self.sessions.len() as u64;
-        self.counts.subscriptions_count = self.subscription_count;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
     }
 
-    fn restore_session(&mut self, kept: KeptSession) {
+    fn restore_session(&mut self, mut kept: KeptSession) {
         // Its next connection brings the limits of its listener's zone.
         let limits = self.shared.zone(0);
         let mut session = Session::new(Arc::clone(&kept.client_id), &limits);
         session.expiry_s = kept.expiry_s;
         session.keep(self.keeper.released());
         let now_ms = self.now.ms;
+        self.counts.acks_restored += kept.inflight.len() as u64;
         kept.received.iter().for_each(|(packet_id, slot)| session.inbound.restore(*packet_id, *slot, now_ms));
-        session.outbound.restore_inflight(kept.inflight);
-        kept.queued.into_iter().for_each(|delivery| session.outbound.restore_queued(delivery));
+        session.outbound.restore_inflight(std::mem::take(&mut kept.inflight));
+        kept.queued().for_each(|(priority, stub)| session.outbound.restore_queued(stub, priority));
+        self.counts.deliveries_restored += session.outbound.queue_len() as u64;
         session.will = kept.will.map(|(message, delay_s)| Box::new(Will { message, delay_s }));
         let will_due_ms = session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
         let waited_ms = match kept.disconnected_ms {
@@ -54,13 +53,14 @@ impl Worker {
         seat.username = kept.username;
         seat.is_kept = true;
         seat.away = Some(Box::new(Away { last_seen: None, will_due_ms, expires_ms }));
-        self.shared.kept.fetch_add(1, Ordering::Relaxed);
+        self.shared.gauges.sessions.add(1);
+        self.shared.gauges.persistent.add(1);
         for (filter, subscription) in &kept.subscriptions {
             let Ok(filter) = Filter::new(filter) else { continue };
             self.sessions.get_mut(slot).into_iter().for_each(|seat| {
                 seat.session.subscriptions.insert(filter, *subscription);
             });
-            self.subscription_count += 1;
+            self.count_subscriptions(1, usize::from(filter.is_shared()));
         }
         self.reenter_under(slot, &limits);
         if self.sessions.get(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {
