@@ -13,7 +13,7 @@ use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
-use whimbrel_storage::{Failure, Wake, Writer};
+use whimbrel_storage::{Failure, Store, Wake, Writer};
 
 use crate::answer::Answer;
 use crate::durable::{Durable, Kept, KeptSession};
@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::ledger;
 use crate::listener::Listener;
 use crate::mailbox::Mail;
-use crate::options::{Options, StorageOptions};
+use crate::options::Options;
 use crate::shared::{Interest, Shared};
 use crate::tap::TAPS;
 use crate::transport::Layering;
@@ -79,7 +79,8 @@ impl Broker {
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
         let broker = Broker { shared, threads: Mutex::default() };
         let (ready, all_ready) = mpsc::channel();
-        for ((index, poll), duty) in (0..).zip(polls).zip(duties(&broker.shared, kept, options)?) {
+        let duties = duties(&broker.shared, kept).map_err(|failure| not_usable(options, &failure))?;
+        for ((index, poll), duty) in (0..).zip(polls).zip(duties) {
             // On failure the broker is dropped, which ends the workers that run already.
             let thread = spawn(&broker.shared, (index, poll), duty, ready.clone()).map_err(StartError::Resources)?;
             broker.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -272,16 +273,16 @@ fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
 }
 
 /// What a worker begins with.
-struct Duty {
-    writer: Option<Writer>,
-    sessions: Vec<KeptSession>,
-    orphans: Vec<u64>,
+pub(crate) struct Duty {
+    pub(crate) writer: Option<Writer>,
+    pub(crate) sessions: Vec<KeptSession>,
+    pub(crate) orphans: Vec<u64>,
 }
 
 /// Opens the store, if there is to be one, and puts its retained messages into the router.
 fn open_store(shared: &mut Shared, options: &Options) -> Result<Kept, StartError> {
     let Some(storage) = &options.storage else { return Ok(Kept::default()) };
-    let failed = |failure: Failure| not_usable(storage, &failure);
+    let failed = |failure: Failure| not_usable(options, &failure);
     let store_options = whimbrel_storage::Options {
         durability: storage.durability,
         ..whimbrel_storage::Options::new(storage.folder.clone())
@@ -291,7 +292,12 @@ fn open_store(shared: &mut Shared, options: &Options) -> Result<Kept, StartError
         let text = format!("store: damaged and left out: {damage}");
         shared.outlet.post(&mut vec![Event::Log { level: 40, text }]);
     }
-    let (durable, mut kept) = Durable::open(Arc::new(store)).map_err(failed)?;
+    take_store(shared, Arc::new(store)).map_err(failed)
+}
+
+/// Reads back what a store holds; its retained messages go into the router.
+pub(crate) fn take_store(shared: &mut Shared, store: Arc<dyn Store>) -> Result<Kept, Failure> {
+    let (durable, mut kept) = Durable::open(store)?;
     shared.durable = Some(durable);
     let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
     for (message, slot) in std::mem::take(&mut kept.retained) {
@@ -302,21 +308,17 @@ fn open_store(shared: &mut Shared, options: &Options) -> Result<Kept, StartError
     Ok(kept)
 }
 
-fn not_usable(storage: &StorageOptions, failure: &Failure) -> StartError {
-    StartError::Storage { folder: storage.folder.clone(), text: failure.to_string() }
+fn not_usable(options: &Options, failure: &Failure) -> StartError {
+    let folder = options.storage.as_ref().map(|storage| storage.folder.clone()).unwrap_or_default();
+    StartError::Storage { folder, text: failure.to_string() }
 }
 
 /// Each worker's way into the store and the sessions that it owns.
-fn duties(shared: &Arc<Shared>, kept: Kept, options: &Options) -> Result<Vec<Duty>, StartError> {
+pub(crate) fn duties(shared: &Arc<Shared>, kept: Kept) -> Result<Vec<Duty>, Failure> {
     let mut duties = Vec::new();
-    for index in 0..options.workers {
-        let writer = match (&shared.durable, &options.storage) {
-            (Some(durable), Some(storage)) => {
-                let joined = Writer::join(Arc::clone(&durable.store), waker(shared, index));
-                Some(joined.map_err(|failure| not_usable(storage, &failure))?)
-            }
-            _ => None,
-        };
+    for index in (0..).take(shared.mailboxes.len()) {
+        let join = |durable: &Durable| Writer::join(Arc::clone(&durable.store), waker(shared, index));
+        let writer = shared.durable.as_ref().map(join).transpose()?;
         duties.push(Duty { writer, sessions: Vec::new(), orphans: Vec::new() });
     }
     for session in kept.sessions {

@@ -489,6 +489,9 @@ impl Outbound {
             return Some(Ok((0, delivery)));
         }
         let kept = (self.keeps_bodies || delivery.may_move()).then(|| delivery.clone());
+        if kept.is_none() {
+            self.release(delivery.stored); // It is sent once, and nobody asks for it again.
+        }
         Some(Ok((self.push(delivery.qos, kept), delivery)))
     }
 

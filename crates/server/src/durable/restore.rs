@@ -152,8 +152,10 @@ impl Reading {
     }
 
     fn finish(mut self) -> Kept {
-        for mut session in std::mem::take(&mut self.sessions).into_values() {
-            self.kept.orphans.extend(session.gather_inflight());
+        let mut sessions: Vec<(u32, KeptSession)> = std::mem::take(&mut self.sessions).into_iter().collect();
+        sessions.sort_unstable_by_key(|(number, _)| *number); // The same store leads to the same start.
+        for (_, mut session) in sessions {
+            session.gather_inflight();
             match session.client_id.is_empty() {
                 // Its session is gone; a client identifier is never empty.
                 true => self.kept.orphans.extend(session.slots()),
@@ -165,19 +167,19 @@ impl Reading {
 }
 
 impl KeptSession {
-    /// Takes what was in flight out of the queue; returns slots that say nothing.
-    fn gather_inflight(&mut self) -> Vec<u64> {
-        let mut orphans = Vec::new();
+    /// Takes what was in flight out of the queue. Where a message was stored for nobody (a retained one that a subscription
+    /// brought), its client may have it all the same: its identifier is released before it means another message.
+    fn gather_inflight(&mut self) {
         for (slot, sent) in std::mem::take(&mut self.sent) {
             match sent {
                 Sent::Released(packet_id) => self.inflight.push((packet_id, None, slot)),
-                Sent::Message(packet_id, at) => match self.queued.iter().position(|queued| queued.stored == at) {
-                    Some(place) => self.inflight.push((packet_id, Some(self.queued.remove(place)), slot)),
-                    None => orphans.push(slot),
-                },
+                Sent::Message(packet_id, at) => {
+                    let place = self.queued.iter().position(|queued| queued.stored == at);
+                    let delivery = place.map(|place| self.queued.remove(place));
+                    self.inflight.push((packet_id, delivery, slot));
+                }
             }
         }
-        orphans
     }
 
     fn slots(&self) -> impl Iterator<Item = u64> + '_ {

@@ -63,7 +63,7 @@ use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
 #[cfg(feature = "simulation")]
-pub use simulated::Held;
+pub use simulated::{Held, HeldSession};
 
 /// A connection on its way to the worker that owns its session.
 #[derive(Debug)]

@@ -36,7 +36,10 @@ impl Worker {
     #[cold]
     pub(super) fn deny_identifier(&mut self, slot: u32, first: u8, packet_id: u16) {
         let ack = Ack::new(packet_id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
+        self.keeper.begin();
+        self.promise(slot);
         self.answer(slot, &Answered::Ack(first, ack), "no message with this identifier is open");
+        self.keeper.begin();
     }
 
     fn answer(&mut self, slot: u32, answered: &Answered<'_>, words: &str) {

@@ -61,7 +61,10 @@ impl Worker {
             }
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
-            Mail::Open => self.open_listeners(),
+            Mail::Open => {
+                self.open_listeners();
+                self.attend_restored();
+            }
             Mail::Stop { grace_ms } => self.stop(grace_ms),
         }
     }

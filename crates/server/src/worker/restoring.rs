@@ -3,8 +3,8 @@
 //! Knows what a seat needs. Must not know where records lie. A session's connection is gone whatever it was: its time
 //! to expire runs from when that ended, or from now where the broker ended first.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
 use whimbrel_protocol::session::{Session, Will};
@@ -23,6 +23,10 @@ impl Worker {
         for session in kept {
             self.restore_session(session);
         }
+        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
+        let next_ms = retained.next_expiry_ms().filter(|_| self.index == 0);
+        drop(retained);
+        next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
         self.keeper.seal();
         self.counts.sessions_count = self.sessions.len() as u64;
         self.counts.subscriptions_count = self.subscription_count;
@@ -66,7 +70,11 @@ impl Worker {
         if self.sessions.get(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {
             self.settle_debts(slot);
         }
-        self.attend(slot);
+    }
+
+    /// All workers have taken their sessions in: what was due meanwhile is done, and wills reach everybody who wants them.
+    pub(super) fn attend_restored(&mut self) {
+        (0..self.sessions.slot_end()).for_each(|slot| self.attend(slot));
     }
 
     /// The router learns of all filters of a session, with the number that the store knows it by now.

@@ -70,6 +70,7 @@ impl Worker {
         self.counts.suback_sent += 1;
         let properties = Properties::default();
         let suback = SubAck { packet_id: subscribe.packet_id, properties, reasons };
+        self.promise(slot);
         self.send_suback(slot, &suback, &refusals);
         self.keeper.begin();
     }
@@ -206,6 +207,7 @@ impl Worker {
         self.counts.unsuback_sent += 1;
         let properties = Properties::default();
         let unsuback = SubAck { packet_id: unsubscribe.packet_id, properties, reasons };
+        self.promise(slot);
         self.send_unsuback(slot, &unsuback, &refusals);
         self.keeper.begin();
     }
