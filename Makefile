@@ -51,7 +51,7 @@ test: debian lint $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/clients ## install w
 
 # --- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types rust-lint stubs test-slow abuse build bench bench-referee bench-binding bench-spike docs fuzz simulate clean
+.PHONY: check lint types rust-lint stubs test-slow abuse crash build bench bench-referee bench-binding bench-spike docs fuzz simulate clean
 check: lint rust-lint stubs ## everything that judges the source without running it
 
 lint: $(STAMPS)/dev ## the quick part of check: style, types, import directions, sizes
@@ -75,6 +75,10 @@ test-slow: debian $(STAMPS)/dev $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/client
 abuse: $(STAMPS)/dev $(STAMPS)/product ## attack the product, short and long, beside a healthy client
 	$(BIN)/python -m pytest tests/abuse $(ARGS)
 
+KILLS ?= 1000
+crash: $(STAMPS)/dev $(STAMPS)/product ## kill brokers under load KILLS= times and see what they promised, or SEED= alone
+	$(BIN)/python -m tests.crash.run --kills=$(KILLS) $(if $(SEED),--seed=$(SEED),--first=$(or $(FIRST),0))
+
 build: $(TOOLCHAIN) ## one abi3 wheel in dist/
 	$(PYTHON) -m pip wheel . --no-deps --wheel-dir dist
 
@@ -90,9 +94,10 @@ bench-binding: $(STAMPS)/product ## what crossing between Rust and Python costs
 bench-spike: ## the event loop's spike beside mosquitto (ARGS="LOAD_GENERATOR COMPARE_SCRIPT [ROUNDS]")
 	benchmarks/loop_spike/run.sh $(ARGS)
 
-docs: $(STAMPS)/dev $(STAMPS)/product ## the reference: docs/reference/ from the settings' table, target/doc from the crates
+docs: $(STAMPS)/dev $(STAMPS)/product ## the reference: docs/reference/ from tables and tests, target/doc from the crates
 	@mkdir -p docs/reference
 	$(BIN)/python -m whimbrel.settings.reference > docs/reference/settings.md
+	$(BIN)/python -m whimbrel.services.reference > docs/reference/metrics.md
 	$(BIN)/python tools/conformance.py > docs/reference/conformance.md
 	$(BIN)/python -m tests.wire.clients.page > docs/reference/clients.md
 	$(CARGO) doc --workspace --no-deps --document-private-items --locked

@@ -147,10 +147,17 @@ def publish(
     return packet(0x30 | dup << 3 | qos << 1 | retain, body)
 
 
-def subscribe(filters: Iterable[tuple[str, int]], *, level: int, properties: Properties = _NONE) -> bytes:
-    """SUBSCRIBE to (filter, options) with packet identifier 1."""
+def subscribe(
+    filters: Iterable[tuple[str, int]], *, level: int, packet_id: int = 1, properties: Properties = _NONE
+) -> bytes:
+    """SUBSCRIBE to (filter, options)."""
     wanted = b"".join(text(one) + bytes([options]) for one, options in filters)
-    return packet(0x82, b"\x00\x01" + _section(properties, level) + wanted)
+    return packet(0x82, struct.pack("!H", packet_id) + _section(properties, level) + wanted)
+
+
+def unsubscribe(filters: Iterable[str], *, level: int, packet_id: int = 1) -> bytes:
+    """UNSUBSCRIBE."""
+    return packet(0xA2, struct.pack("!H", packet_id) + _section(_NONE, level) + b"".join(map(text, filters)))
 
 
 def acknowledgement(kind: int, packet_id: int) -> bytes:

@@ -8,10 +8,15 @@ What happens in the data plane comes back as a list of events from `drain`; the 
 readable when there is something to drain. All methods may be called from any thread.
 """
 
-from collections.abc import Sequence
-from typing import Final, Protocol, TypeAlias, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias, final
 
 __version__: Final[str]
+
+METRICS: Final[list[tuple[str, str]]]
+"""Each metric of the data plane, and what moves it."""
+STATS: Final[list[tuple[str, str]]]
+"""Each statistic, and what it counts; its peak has `.max` in place of `.count`."""
 
 class TlsOptions(Protocol):
     """PEM files of one listener."""
@@ -121,6 +126,8 @@ class ZoneOptions(Protocol):
     @property
     def is_shared_available(self) -> bool: ...
     @property
+    def is_durable(self) -> bool: ...  # False: sessions live in memory, acknowledgements wait for nothing
+    @property
     def share_strategy(self) -> str: ...  # as in mqtt.shared_subscription_strategy
 
 class Options(Protocol):
@@ -150,12 +157,19 @@ class Options(Protocol):
     def storage_folder(self) -> str | None: ...  # None: everything is in memory
     @property
     def is_storage_synced(self) -> bool: ...  # a commit survives the loss of power, not only the end of the process
+    @property
+    def is_presence_published(self) -> bool: ...
+    @property
+    def sys_readers(self) -> str: ...  # as in sys.readers
 
 class ListenError(OSError):
     """A listener could not be bound. `errno` and `strerror` as the kernel said; `filename` is the address."""
 
 class CertificateError(ValueError):
     """A listener's certificates cannot be used. The text is a sentence that names the listener and the file."""
+
+class StorageError(Exception):
+    """A store cannot be used. The text is a sentence that names the place and says how to mend it."""
 
 @final
 class Message:
@@ -359,6 +373,18 @@ class ClientPage:
     def next_cursor(self) -> int | None: ...
 
 @final
+class Audited:
+    """Reply to `request_audit`: the conservation ledger."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def lines(self) -> list[tuple[str, list[tuple[str, int]], list[tuple[str, int]], int]]: ...
+    # name, what came, what became of it, what is missing
+    @property
+    def on_the_way(self) -> int: ...  # deliveries between two workers
+
+@final
 class Kicked:
     """Reply to `kick`: whether there was such a session."""
 
@@ -375,6 +401,15 @@ class Published:
     def ticket(self) -> int: ...
     @property
     def receivers(self) -> int: ...
+
+@final
+class Refused:
+    """Reply to `publish`: the message was not routed, and why."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def text(self) -> str: ...
 
 @final
 class LogLine:
@@ -397,8 +432,10 @@ Event: TypeAlias = (
     | Disconnected
     | TapBatch
     | ClientPage
+    | Audited
     | Kicked
     | Published
+    | Refused
     | LogLine
     | Stopped
 )
@@ -439,10 +476,13 @@ class DataPlane:
         """What Python wants to be asked and told from now on; the rest never leaves the data plane."""
     def reload(self, zones: Sequence[ZoneOptions], question_deadline_ms: int) -> None:
         """Other limits, in the order of `Options.zones`, for connections from now on; another question deadline."""
-    def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool, text: str = "") -> None:
+    def answer_authenticate(
+        self, ticket: int, reason_code: int, is_superuser: bool, text: str = "", is_anonymous: bool = False
+    ) -> None:
         """0 lets the client in; else an MQTT 5 CONNACK reason code. A late or unknown ticket is ignored.
 
-        `text` goes with a refusal to an MQTT 5 client, cut at 1,024 bytes.
+        `text` goes with a refusal to an MQTT 5 client, cut at 1,024 bytes. `is_anonymous`: nobody knows the client, and
+        its listener lets such clients in.
         """
     def answer_enhanced(
         self, ticket: int, reason_code: int, auth_data: bytes | None, is_superuser: bool, text: str = ""
@@ -463,7 +503,7 @@ class DataPlane:
         retain: bool,
         user_properties: Sequence[tuple[str, str]] = ...,
     ) -> None:
-        """Route a message from inside; `Published` answers. Raises ValueError for an invalid topic or QoS."""
+        """Route a message from inside; `Published` or `Refused` answers. Raises ValueError: invalid topic or QoS."""
     def open_tap(self, filters: Sequence[str], capacity: int) -> int:
         """Subscribe Python to filters; returns the tap's number. At most `capacity` messages wait; then the newest
         are dropped and counted. Raises ValueError for an invalid filter."""
@@ -472,8 +512,22 @@ class DataPlane:
         """Ask for a page of clients, from cursor 0; `ClientPage` answers. `limit` is 1 .. 10_000."""
     def kick(self, ticket: int, client_id: str) -> None:
         """End a client's connection (0x98) and its session; `Kicked` answers."""
+    def request_audit(self, ticket: int) -> None:
+        """Ask what became of every delivery; `Audited` answers. Costs each worker a look at all of its sessions."""
+    def is_watched(self, prefix: str) -> bool:
+        """Whether somebody subscribes to topics under `prefix` ("a/b", for topics "a/b/...")."""
     def counters(self) -> dict[str, int]:
+        """Metrics and statistics together."""
+    def metrics(self) -> dict[str, int]:
+        """Every metric by its EMQ X 4 name, summed over the workers; at most a turn old."""
+    def stats(self) -> dict[str, int]:
+        """Every statistic, `.count` and `.max`, by its EMQ X 4 name; exact."""
         """Every counter and gauge by its EMQ X 4 name, summed over the workers."""
+    def backup(self, path: str) -> None:
+        """Copy what the store has committed to `path`, which must not exist, while serving; releases the interpreter.
+
+        Blocks for the disk. Raises StorageError.
+        """
     def stop(self, grace_ms: int) -> None:
         """Close the listeners, say goodbye to the clients (0x8B), flush for at most `grace_ms`, end the workers.
         `Stopped` is the last event. A second call changes nothing."""
@@ -597,3 +651,26 @@ class LoadRun:
         """Send nothing more, wait for what is under way, report. A second call does not wait either."""
     def result(self) -> dict[str, str | int | float] | None:
         """The measures, None while it runs. Raises ValueError (an option out of range), ConnectionError (no run)."""
+
+StoreRow: TypeAlias = tuple[str, dict[str, Any]]
+"""Type and fields of a row; what the fields are, `whimbrel_server::transfer` says. Octets are bytes."""
+
+def store_export(folder: str, take: Callable[[list[StoreRow]], object]) -> list[str]:
+    """Show every row of the store in `folder`, which no broker holds, to `take`, in batches and in the store's order.
+
+    Returns what was found damaged, one sentence each. Blocks for the disk; raises StorageError, and what `take` raises.
+    """
+
+def store_survey(folder: str) -> dict[str, Any]:
+    """Count what is in the store in `folder`; `damaged` is a list of sentences. Blocks; raises StorageError."""
+
+@final
+class StoreImport:
+    """A new store that is filled row by row. Whole when `finish` has returned; one that is dropped before is not."""
+
+    def __new__(cls, folder: str) -> StoreImport:
+        """Begin a store in `folder`, where there must be none. Blocks for the disk; raises StorageError."""
+    def add(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Add a row. Raises StorageError; for a row without sense ValueError, KeyError, TypeError, OverflowError."""
+    def finish(self) -> None:
+        """Store what is left and close. Raises StorageError, ValueError for a second call."""

@@ -15,6 +15,7 @@ from whimbrel.app.assembly import Assembly
 from whimbrel.engine.tap import Tap
 from whimbrel.errors import StartError, WhimbrelError
 from whimbrel.hooks.registry import Registry
+from whimbrel.services.ledger import Balance
 from whimbrel.settings import Changes, from_mapping
 
 if TYPE_CHECKING:
@@ -180,9 +181,21 @@ class Broker:
         """
         return await self._running.services.listeners.reload_certificates()
 
+    def metrics(self) -> dict[str, int]:
+        """Every metric by its name, for example `messages.received`: how often something happened since the start."""
+        return self._running.services.metrics.metrics()
+
+    def stats(self) -> dict[str, int]:
+        """Every statistic by its name: `sessions.count` is how many there are, `sessions.max` the most there were."""
+        return self._running.services.metrics.stats()
+
     def counters(self) -> dict[str, int]:
-        """Every counter by its name, for example `messages.received`."""
+        """Metrics and statistics together."""
         return self._running.services.metrics.counters()
+
+    async def ledger(self) -> Balance:
+        """What became of every message and delivery; `.is_even` says that nothing is missing."""
+        return await self._running.services.ledger.balance()
 
     @property
     def _running(self) -> Assembly:

@@ -5,6 +5,7 @@
     ├── StartError                the machine refuses: taken port, unwritable or occupied data directory
     ├── ListenFailure             the kernel refused to bind one listener; `app` and `embed` know what to advise
     ├── CertificateFailure        a listener's certificates cannot be used, at start or when they are read again
+    ├── StorageFailure            the store cannot be used: at start, by a tool, or to copy it
     ├── EngineError               the data plane has stopped or does not reply
     ├── HookError                 a hook was registered wrongly or answered nonsense: the hook's author has to mend it
     ├── ClientNotFound            there is no session of that client id
@@ -56,6 +57,10 @@ class ListenFailure(WhimbrelError):
 
 class CertificateFailure(WhimbrelError):
     """A listener's certificates cannot be used. Its text names the listener, the file and what is wrong there."""
+
+
+class StorageFailure(WhimbrelError):
+    """A store cannot be used. Its text names the place, what is wrong there and how to mend it."""
 
 
 class EngineError(WhimbrelError):

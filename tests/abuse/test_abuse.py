@@ -29,6 +29,8 @@ SETTLE_S = 20.0
 WATCHED_S = 0.3
 # Freed memory goes back some seconds after the last of a storm.
 GIVEN_BACK_WITHIN_S = 30.0
+# What a broker tells of itself under $SYS, a moment after it is ready.
+RETAINED_AT_START = 3
 # What all attacks together may leave in a process of 28 MiB: buffers, tables of a usual size, scattered pages.
 LEFT_KIB_MAX = 12 * 1024
 
@@ -48,6 +50,7 @@ class Stage:
         if limits not in self._products:
             directory = self._directory / str(len(self._products))
             product = self._ending.enter_context(running(directory, *self._standing(), *limits))
+            wait_until(lambda: Vitals.of(product).gauges["retained.count"] == RETAINED_AT_START)
             self._products[limits] = product, Vitals.of(product)
         return self._products[limits]
 

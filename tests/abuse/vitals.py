@@ -16,7 +16,7 @@ GAUGES = ("connections.count", "sessions.count", "subscriptions.count", "topics.
 
 @dataclass(frozen=True)
 class Vitals:
-    """One look. `rss_kib`: resident memory. `counts`: every counter of the broker."""
+    """One look. `rss_kib`: resident memory. `counts`: every metric and statistic of the broker."""
 
     rss_kib: int
     descriptors: int
@@ -27,7 +27,7 @@ class Vitals:
     def of(cls, product: Product) -> Self:
         """Look at a running broker."""
         with ControlClient(product.data_dir) as control:
-            counts = control.request("metrics")
+            counts = control.request("metrics") | control.request("stats")
             # While the line is open, so that every look sees this descriptor.
             descriptors = len(os.listdir(f"/proc/{product.process.pid}/fd"))
         status = _status(product.process.pid)
@@ -36,7 +36,7 @@ class Vitals:
     @property
     def gauges(self) -> dict[str, int]:
         """What must be as it was, exactly."""
-        return {name: self.counts[name] for name in GAUGES if name in self.counts}
+        return {name: self.counts[name] for name in GAUGES}
 
     def moved(self, before: Self) -> dict[str, int]:
         """Counters that are higher than they were, and by how much."""

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.control.test_line import serving
+from tests.engine.fake_core import DataPlane
 from whimbrel.cli import main
 
 
@@ -71,10 +72,32 @@ def test_clients_as_json_have_every_field(data_dir: Path) -> None:
     assert (first["client_id"], first["is_connected"]) == ("c1", True)
 
 
-def test_metrics_come_as_table_and_as_json(data_dir: Path) -> None:
-    assert json.loads(asked(data_dir, "metrics", "--json").stdout)["connections.count"] == 2
-    lines = [line.split() for line in asked(data_dir, "metrics").stdout.splitlines()]
-    assert ["connections.count", "2"] in lines
+@pytest.mark.parametrize(
+    ("operation", "name", "number"), [("stats", "connections.count", 2), ("metrics", "messages.received", 0)]
+)
+def test_numbers_come_as_table_and_as_json(data_dir: Path, operation: str, name: str, number: int) -> None:
+    assert json.loads(asked(data_dir, operation, "--json").stdout)[name] == number
+    lines = [line.split() for line in asked(data_dir, operation).stdout.splitlines()]
+    assert [name, str(number)] in lines
+
+
+def test_the_ledger_shows_what_came_and_what_became_of_it(data_dir: Path) -> None:
+    shown = asked(data_dir, "ledger")
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert shown.exit_code == 0
+    assert lines[1:5] == [
+        ["received"],
+        ["+", "messages.received", "3"],
+        ["-", "whimbrel.routed.clients", "3"],
+        ["=", "missing", "0"],
+    ]
+
+
+def test_a_ledger_that_is_not_even_ends_with_1(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DataPlane, "lost", 2)
+    shown = asked(data_dir, "ledger", "--json")
+    told = json.loads(shown.stdout)
+    assert (shown.exit_code, told["is_even"], told["lines"][0]["missing"]) == (1, False, 2)
 
 
 def test_kick_says_what_it_did_and_a_stranger_is_an_error(data_dir: Path) -> None:

@@ -26,7 +26,8 @@ async def test_clients_are_shown_with_all_their_fields_in_pages() -> None:
 
 
 async def test_metrics_kick_and_ping() -> None:
-    assert (await performed({"op": "metrics"}, "a"))["connections.count"] == 1
+    assert (await performed({"op": "metrics"}, "a"))["messages.received"] == 0
+    assert (await performed({"op": "stats"}, "a"))["connections.count"] == 1
     assert await performed({"op": "kick", "client_id": "a"}, "a") == {}
     assert await performed({"op": "reload"}) == {"now": [], "at_restart": [], "certificates": 0}
     assert await performed({"op": "ping"}) == {"pid": os.getpid()}
@@ -39,7 +40,7 @@ async def test_metrics_kick_and_ping() -> None:
         (
             {},
             "unknown_operation",
-            "there is no operation None; the operations are ping, clients, metrics, kick, reload",
+            "there is no operation None; the operations are ping, clients, metrics, stats, ledger, kick, reload",
         ),
         ({"op": ["x"]}, "unknown_operation", "there is no operation"),
         ({"op": "kick"}, "bad_request", "client_id is None, it must be of type str"),

@@ -157,6 +157,8 @@ class History:
             self.open += [one for one in packets if one.kind == PUBREL or (one.kind == PUBLISH and one.flags & 6)]
         # The page is made in a turn after everything above, so the numbers of those turns can be read.
         waiting = sum(one.mqueue_len for one in self.broker.clients() if one.client_id == "sub")
+        ledger = self.broker.ledger()
+        assert ledger.is_even, ledger
         counters = self.broker.counters()
         reasons = dropped(counters)
         assert counters["delivery.dropped"] == sum(reasons.values())

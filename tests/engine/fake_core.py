@@ -126,6 +126,13 @@ class ClientPage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audited:
+    ticket: int
+    lines: list[tuple[str, list[tuple[str, int]], list[tuple[str, int]], int]]
+    on_the_way: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kicked:
     ticket: int
     found: bool
@@ -151,6 +158,9 @@ class Stopped:
 class DataPlane:
     """One data plane. `is_mute` keeps it from replying, for tests of what happens then."""
 
+    # Messages that the ledger misses.
+    lost = 0
+
     def __init__(self, options: Any) -> None:
         self.options = options
         self.interest: dict[str, bool] = {}
@@ -160,6 +170,7 @@ class DataPlane:
         self.taps: dict[int, Sequence[str]] = {}
         self.published: list[Message] = []
         self.is_mute = False
+        self.watched: list[str] = []
         self.is_joined = False
         self.reloaded: tuple[tuple[Any, ...], int] | None = None
         self.interest_at_opening: dict[str, bool] | None = None
@@ -203,7 +214,9 @@ class DataPlane:
     def reload(self, zones: Sequence[Any], question_deadline_ms: int) -> None:
         self.reloaded = (tuple(zones), question_deadline_ms)
 
-    def answer_authenticate(self, ticket: int, reason_code: int, is_superuser: bool, text: str = "") -> None:
+    def answer_authenticate(
+        self, ticket: int, reason_code: int, is_superuser: bool, text: str = "", is_anonymous: bool = False
+    ) -> None:
         self.texts[ticket] = [text]
         self.answers.append((ticket, (reason_code, is_superuser)))
 
@@ -257,8 +270,21 @@ class DataPlane:
     def kick(self, ticket: int, client_id: str) -> None:
         self._reply(Kicked(ticket=ticket, found=self.sessions.pop(client_id, None) is not None))
 
+    def request_audit(self, ticket: int) -> None:
+        line = ("received", [("messages.received", 3)], [("whimbrel.routed.clients", 3 - self.lost)], self.lost)
+        self._reply(Audited(ticket=ticket, lines=[line], on_the_way=0))
+
+    def is_watched(self, prefix: str) -> bool:
+        return any(one.startswith(prefix) for one in self.watched)
+
     def counters(self) -> dict[str, int]:
-        return {"connections.count": len(self.sessions), "messages.received": len(self.published)}
+        return self.metrics() | self.stats()
+
+    def metrics(self) -> dict[str, int]:
+        return {"messages.received": len(self.published)}
+
+    def stats(self) -> dict[str, int]:
+        return {"connections.count": len(self.sessions), "connections.max": len(self.sessions)}
 
     def stop(self, grace_ms: int) -> None:
         assert grace_ms >= 0

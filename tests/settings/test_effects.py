@@ -25,6 +25,7 @@ BASE: dict[str, object] = {
     "listeners.wss.default.bind": "127.0.0.1:8084",
     **{f"listeners.wss.default.{name}": path for name, path in TLS.items()},
     "listeners.unix.default.bind": "/run/whimbrel.sock",
+    "listeners.unix.default.proxy_protocol": True,
 }
 
 # What no shape can guess.
@@ -35,13 +36,14 @@ OTHERS: dict[str, object] = {
     "listeners.<tcp|tls|ws|wss|unix>.<name>.zone": "fast",
     "listeners.<tls|wss>.<name>.verify": "optional",
     "listeners.<tcp|tls|ws|wss>.<name>.proxy_trusted": ["10.0.0.0/8"],
+    "listeners.unix.<name>.proxy_trusted": [4321],
     "auth.allow_anonymous": False,
 }
 SECOND_VALUES: dict[type[Shape], object] = {Size: "99KB", Duration: "31s", Line: "other", Priorities: "a=1"}
-IN_BASE = ("flapping.enable", "listeners.<tcp|tls|ws|wss>.<name>.proxy_protocol")
+IN_BASE = ("flapping.enable", "listeners.<tcp|tls|ws|wss|unix>.<name>.proxy_protocol")
 
 # Read by the process around the data plane, each with tests of its own there; durability has a single value so far.
-ELSEWHERE = {"node.data_dir", "log.level", "storage.durability"}
+ELSEWHERE = {"node.data_dir", "log.level", "storage.durability", "sys.interval", "sys.heartbeat"}
 
 
 _DEFAULTS = {row.key: row.default for row in ROWS}

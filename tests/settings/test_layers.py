@@ -21,6 +21,7 @@ from whimbrel.settings import (
     Settings,
     SettingsError,
     Storage,
+    Sys,
     TcpBind,
     Tls,
     UnixBind,
@@ -64,6 +65,7 @@ DEFAULT_MQTT = Mqtt(
     is_retain_available=True,
     is_wildcard_available=True,
     is_shared_available=True,
+    durability="broker",
     share_strategy="round_robin",
 )
 
@@ -80,6 +82,7 @@ def embedded(**changes: object) -> Settings:
         "hooks": Hooks(deadline_ms=5000),
         "flapping": Flapping(is_enabled=False, max_count=15, window_ms=60_000, ban_ms=300_000),
         "retained": Retained(max_messages=1_000_000, max_bytes=256 * 1024 * 1024),
+        "sys": Sys(interval_ms=60_000, heartbeat_ms=30_000, is_presence_published=True, readers="local"),
         "log": Log(level="info"),
         **changes,
     }

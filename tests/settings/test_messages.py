@@ -12,7 +12,7 @@ from whimbrel.settings import SettingsError, from_mapping, load
 
 Refused = Callable[..., str]
 
-TOP = "one of auth, flapping, hooks, listeners, log, mqtt, node, retained, storage, workers, zones"
+TOP = "one of auth, flapping, hooks, listeners, log, mqtt, node, retained, storage, sys, workers, zones"
 ADDRESS = (
     'address:port such as "127.0.0.1:1883", "[::1]:1883", "*:1883" (every IPv4 address) or "1883" '
     '(this machine only), port from 0 to 65535; or "off"'
@@ -45,11 +45,11 @@ VALUES = [
     ("auth.allow_anonymous = 1", "1:24: auth.allow_anonymous", "1", "true or false", ""),
     ('log.level = "loud"', "1:13: log.level", '"loud"', '"debug" or "info" or "warning" or "error"', ""),
     (
-        'storage.durability = "sync"',
-        "1:22: storage.durability",
-        '"sync"',
-        '"off"',
-        "it comes with the durable store",
+        'zones.fast.mqtt.durability = "os"',
+        "1:30: zones.fast.mqtt.durability",
+        '"os"',
+        '"broker" or "off"',
+        "all zones share one store and its mode, storage.durability",
     ),
     (
         'node.name = "hive"',

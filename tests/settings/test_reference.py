@@ -7,7 +7,21 @@ from pathlib import Path
 import pytest
 
 from tests.settings.conftest import HOME
-from whimbrel.settings import Auth, Flapping, Hooks, Listener, Log, Mqtt, Node, Retained, Settings, Storage, Tls, load
+from whimbrel.settings import (
+    Auth,
+    Flapping,
+    Hooks,
+    Listener,
+    Log,
+    Mqtt,
+    Node,
+    Retained,
+    Settings,
+    Storage,
+    Sys,
+    Tls,
+    load,
+)
 from whimbrel.settings.reference import page
 from whimbrel.settings.table import ROWS, Computed, Row, fields_of
 
@@ -20,6 +34,7 @@ SECTIONS = [
     ("hooks", Hooks),
     ("flapping", Flapping),
     ("retained", Retained),
+    ("sys", Sys),
     ("log", Log),
     ("mqtt", Mqtt),
     ("zones.<name>.mqtt", Mqtt),

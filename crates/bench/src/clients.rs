@@ -3,6 +3,7 @@
 //! Knows sockets, framing, handshakes, and that a socket is written at most once in a turn. Must not know what a scenario
 //! wants: it hands every packet to a `Player`, who may answer into any client's outbox.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,7 @@ pub struct Clients {
     pub closed: usize,
     /// What the broker said when it first refused something.
     pub first_refusal: Option<String>,
+    pongs: usize,
 }
 
 struct Link {
@@ -117,6 +119,7 @@ impl Clients {
             dropped: 0,
             closed: 0,
             first_refusal: None,
+            pongs: 0,
         })
     }
 
@@ -350,6 +353,17 @@ impl Clients {
         Ok(())
     }
 
+    /// Waits until the broker has answered a PING of each of these clients: what it sent them before has come then, also
+    /// what nobody expects.
+    pub fn hear_out<P: Player>(&mut self, player: &mut P, range: Range<usize>, who: (&Options, &Live)) -> Outcome<()> {
+        let (options, live) = who;
+        let asked: Vec<usize> = range.filter(|client| self.is_open(*client)).collect();
+        let wanted = self.pongs + asked.len();
+        asked.into_iter().for_each(|client| self.send(client, &Packet::PingReq));
+        self.run_until(player, options.patience, |_, clients| clients.pongs >= wanted || live.is_abandoned())?;
+        Ok(())
+    }
+
     /// Says goodbye for every client; the broker closes the connections.
     pub fn leave(&mut self) -> Outcome<()> {
         let goodbye = Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() };
@@ -409,6 +423,7 @@ impl Clients {
             match &packet {
                 Packet::ConnAck(answer) => self.on_connack(client, answer),
                 Packet::Disconnect(goodbye) => self.refused(goodbye.reason),
+                Packet::PingResp => self.pongs += 1,
                 _ => {}
             }
             player.on_packet(self, client, packet)?;

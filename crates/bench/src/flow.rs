@@ -89,11 +89,12 @@ pub fn run(options: &Options, plan: &FlowOptions, live: &Live) -> Outcome<Report
     }
     live.enter(Phase::Measuring);
     let measured = flow.measure(&mut clients, &broker)?;
+    let subscribers = 0..plan.subscribers.min(clients.count());
+    clients.hear_out(&mut flow, subscribers.clone(), (options, live))?;
     let report = flow.report(&clients, &measured);
     flow.clear_retained(&mut clients)?;
     if plan.lasting {
-        let receivers = 0..plan.subscribers.min(clients.count());
-        stays::forget(&mut clients, receivers, (options, live))?;
+        stays::forget(&mut clients, subscribers, (options, live))?;
     }
     clients.leave()?;
     Ok(report)

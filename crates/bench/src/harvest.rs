@@ -89,7 +89,9 @@ impl<'a> Harvest<'a> {
         let mut span = meter.broker.read()?.since(before);
         span.seconds = (self.came_ns - start_ns) as f64 / 1e9;
         meter.report.cost(done, self.arrived, &span);
-        Ok(())
+        let range = self.first..clients.count().min(self.first + self.receivers());
+        let who = (self.options, self.live);
+        clients.hear_out(self, range, who)
     }
 
     /// As long as something comes.

@@ -99,6 +99,16 @@ fn a_healthy_broker_has_no_faults() {
 }
 
 #[test]
+fn a_repeat_that_comes_behind_everything_else_is_counted() {
+    let last = |number: u64| if number == 2_000 { Fate::Haunts } else { Fate::Arrives };
+    assert_eq!(counts(&ran(last, pair(QoS::AtLeastOnce, 2_000)), FAULTS), [0, 1, 0, 0, 0]);
+    for scenario in [Scenario::Offline(FILL), Scenario::Retained(FILL)] {
+        let report = run(&options(broker(last), scenario), &Live::default()).unwrap();
+        assert_eq!(counts(&report, ["lost", "duplicated"]), [0, 2], "{report:?}");
+    }
+}
+
+#[test]
 fn what_is_overtaken_is_out_of_order_and_not_lost() {
     let every_tenth = |number: u64| if number % 10 == 5 { Fate::Overtaken } else { Fate::Arrives };
     let report = ran(every_tenth, pair(QoS::AtMostOnce, 1_000));
@@ -254,7 +264,7 @@ fn messages_flow_past_the_filters_and_again_without_them() {
         rate: 0.0,
         hold: Duration::ZERO,
         filters: vec!["a/{client}/{number}".to_owned(), "b/{client}/{number}/#".to_owned()],
-        flow: Duration::from_millis(20),
+        flow: Duration::from_millis(400),
     };
     let report = run(&options(broker(|_| Fate::Arrives), Scenario::Subscribe(plan)), &Live::default()).unwrap();
     assert_eq!(counts(&report, ["subscriptions", "lost", "duplicated", "refused"]), [20, 0, 0, 0]);

@@ -71,6 +71,8 @@ pub struct Limits {
     pub is_wildcard_available: bool,
     /// Whether shared subscriptions are accepted.
     pub is_shared_available: bool,
+    /// Whether sessions and acknowledgements are what the broker's store makes of them; false: they live in memory.
+    pub is_durable: bool,
     /// How a group picks a member; a group goes by the zone of the member that made it.
     pub share_strategy: Strategy,
 }
@@ -123,6 +125,7 @@ impl Default for Limits {
             is_retain_available: true,
             is_wildcard_available: true,
             is_shared_available: true,
+            is_durable: true,
             share_strategy: Strategy::RoundRobin,
         }
     }

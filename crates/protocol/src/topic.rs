@@ -52,6 +52,12 @@ impl<'a> Topic<'a> {
         self.0.starts_with('$')
     }
 
+    /// Whether it is one of the broker's own.
+    #[inline]
+    pub fn is_sys(self) -> bool {
+        self.is_reserved() && (self.0.starts_with("$SYS/") || self.0 == "$SYS")
+    }
+
     /// The levels, empty ones included.
     pub fn levels(self) -> impl Iterator<Item = &'a str> {
         self.0.split('/')

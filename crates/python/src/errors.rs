@@ -1,6 +1,6 @@
 //! The one place that turns errors into exceptions.
 
-use pyo3::exceptions::{PyConnectionError, PyOSError, PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyConnectionError, PyException, PyOSError, PyTimeoutError, PyValueError};
 use pyo3::{PyErr, create_exception};
 use whimbrel_protocol::Violation;
 use whimbrel_server::StartError;
@@ -8,6 +8,7 @@ use whimbrel_server::client::ClientError;
 
 create_exception!(whimbrel._core, ListenError, PyOSError, "A listener could not be bound.");
 create_exception!(whimbrel._core, CertificateError, PyValueError, "A listener's certificates cannot be used.");
+create_exception!(whimbrel._core, StorageError, PyException, "A store cannot be used.");
 
 pub(crate) fn start(error: StartError) -> PyErr {
     match error {
@@ -17,7 +18,9 @@ pub(crate) fn start(error: StartError) -> PyErr {
             ListenError::new_err((error.raw_os_error().unwrap_or(0), reason, address, 0, listener))
         }
         StartError::Certificates { listener, text } => certificates(format!("{listener}: {text}")),
-        StartError::Storage { folder, text } => PyValueError::new_err(format!("{}: {text}", folder.display())),
+        StartError::Storage { folder, text } => {
+            storage(format!("cannot use the store in {}: {text}", folder.display()))
+        }
         StartError::Resources(error) => PyOSError::new_err((error.raw_os_error().unwrap_or(0), reason(&error))),
     }
 }
@@ -28,6 +31,10 @@ fn reason(error: &std::io::Error) -> String {
 
 pub(crate) fn certificates(text: String) -> PyErr {
     CertificateError::new_err(text)
+}
+
+pub(crate) fn storage(text: String) -> PyErr {
+    StorageError::new_err(text)
 }
 
 pub(crate) fn violation(violation: Violation) -> PyErr {

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use whimbrel_server::audit::Line;
 use whimbrel_server::event::{self, Action, Event};
 
 use crate::message::Message;
@@ -22,8 +23,17 @@ pub(crate) fn to_python(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
             let records = found.into_iter().map(|record| Py::new(py, client(record)));
             object(py, records::ClientPage { ticket, records: records.collect::<PyResult<_>>()?, next_cursor })
         }
+        Event::Audited { ticket, audit } => {
+            let line = |line: Line| {
+                let missing = line.missing();
+                (line.name, line.came, line.became, missing)
+            };
+            let lines = audit.lines().into_iter().map(line).collect();
+            object(py, records::Audited { ticket, lines, on_the_way: audit.on_the_way() })
+        }
         Event::Kicked { ticket, found } => object(py, records::Kicked { ticket, found }),
         Event::Published { ticket, receivers } => object(py, records::Published { ticket, receivers }),
+        Event::Refused { ticket, text } => object(py, records::Refused { ticket, text: text.to_owned() }),
         Event::Log { level, text } => object(py, records::LogLine { level, text }),
         Event::Stopped => object(py, records::Stopped {}),
     }

@@ -13,6 +13,7 @@ mod message;
 mod options;
 mod plane;
 mod records;
+mod store;
 
 use pyo3::prelude::*;
 
@@ -21,9 +22,15 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("ListenError", module.py().get_type::<errors::ListenError>())?;
     module.add("CertificateError", module.py().get_type::<errors::CertificateError>())?;
+    module.add("METRICS", whimbrel_server::meanings::METRICS.to_vec())?;
+    module.add("STATS", whimbrel_server::meanings::STATS.to_vec())?;
+    module.add("StorageError", module.py().get_type::<errors::StorageError>())?;
     module.add_class::<plane::DataPlane>()?;
     module.add_class::<client::Client>()?;
     module.add_class::<load::LoadRun>()?;
+    module.add_class::<store::StoreImport>()?;
+    module.add_function(wrap_pyfunction!(store::store_export, module)?)?;
+    module.add_function(wrap_pyfunction!(store::store_survey, module)?)?;
     module.add_class::<message::Message>()?;
     module.add_class::<records::Authenticate>()?;
     module.add_class::<records::EnhancedAuthenticate>()?;
@@ -33,8 +40,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<records::ClientRecord>()?;
     module.add_class::<records::TapBatch>()?;
     module.add_class::<records::ClientPage>()?;
+    module.add_class::<records::Audited>()?;
     module.add_class::<records::Kicked>()?;
     module.add_class::<records::Published>()?;
+    module.add_class::<records::Refused>()?;
     module.add_class::<records::LogLine>()?;
     module.add_class::<records::Stopped>()
 }

@@ -9,7 +9,8 @@ use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, Strategy};
 use whimbrel_server::transport::proxy::Trusted;
 use whimbrel_server::{
-    Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions, TlsOptions, Verify,
+    Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, Readers, StorageOptions, SysOptions,
+    TlsOptions, Verify,
 };
 
 #[derive(FromPyObject)]
@@ -26,6 +27,9 @@ pub(crate) struct OptionsInput {
     max_retained_bytes: usize,
     storage_folder: Option<PathBuf>,
     is_storage_synced: bool,
+    is_presence_published: bool,
+    #[pyo3(from_py_with = readers)]
+    sys_readers: Readers,
 }
 
 #[derive(FromPyObject)]
@@ -86,6 +90,7 @@ pub(crate) struct ZoneInput {
     is_retain_available: bool,
     is_wildcard_available: bool,
     is_shared_available: bool,
+    is_durable: bool,
     #[pyo3(from_py_with = strategy)]
     share_strategy: Strategy,
 }
@@ -114,6 +119,7 @@ impl OptionsInput {
                 folder,
                 durability: if self.is_storage_synced { Durability::Sync } else { Durability::Os },
             }),
+            sys: SysOptions { readers: self.sys_readers, is_presence_published: self.is_presence_published },
         })
     }
 }
@@ -162,6 +168,12 @@ impl ListenerInput {
     }
 }
 
+fn readers(word: &Bound<'_, PyAny>) -> PyResult<Readers> {
+    let word: String = word.extract()?;
+    let known = Readers::NAMES.map(|(name, _)| name).join(", ");
+    Readers::from_name(&word).ok_or_else(|| PyValueError::new_err(format!("sys_readers {word:?}: one of {known}")))
+}
+
 fn strategy(word: &Bound<'_, PyAny>) -> PyResult<Strategy> {
     let word: String = word.extract()?;
     let known = Strategy::NAMES.map(|(name, _)| name).join(", ");
@@ -207,6 +219,7 @@ impl ZoneInput {
             is_retain_available: self.is_retain_available,
             is_wildcard_available: self.is_wildcard_available,
             is_shared_available: self.is_shared_available,
+            is_durable: self.is_durable,
             share_strategy: self.share_strategy,
         }
     }

@@ -1,6 +1,8 @@
 //! The data plane as one object; every method is one call on the broker.
 
+use std::collections::HashMap;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
@@ -73,9 +75,12 @@ impl DataPlane {
         self.0.reload(&zones, question_deadline_ms);
     }
 
-    #[pyo3(signature = (ticket, reason_code, is_superuser, text = ""))]
-    fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool, text: &str) {
-        self.0.answer_authenticate(ticket, answer(reason_code, text), is_superuser);
+    #[pyo3(signature = (ticket, reason_code, is_superuser, text = "", is_anonymous = false))]
+    fn answer_authenticate(&self, ticket: u64, reason_code: u8, is_superuser: bool, text: &str, is_anonymous: bool) {
+        match (reason_code, is_anonymous) {
+            (0, true) => self.0.admit_anonymous(ticket),
+            _ => self.0.answer_authenticate(ticket, answer(reason_code, text), is_superuser),
+        }
     }
 
     #[pyo3(signature = (ticket, reason_code, auth_data, is_superuser, text = ""))]
@@ -142,8 +147,28 @@ impl DataPlane {
         self.0.kick(ticket, client_id);
     }
 
-    fn counters(&self) -> std::collections::HashMap<&'static str, u64> {
+    fn request_audit(&self, ticket: u64) {
+        self.0.request_audit(ticket);
+    }
+
+    fn is_watched(&self, prefix: &str) -> bool {
+        self.0.is_watched(prefix)
+    }
+
+    fn counters(&self) -> HashMap<&'static str, u64> {
         self.0.counters().into_iter().collect()
+    }
+
+    fn metrics(&self) -> HashMap<&'static str, u64> {
+        self.0.metrics().into_iter().collect()
+    }
+
+    fn stats(&self) -> HashMap<&'static str, u64> {
+        self.0.stats().into_iter().collect()
+    }
+
+    fn backup(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.0.backup(&path)).map_err(errors::storage)
     }
 
     fn stop(&self, grace_ms: u64) {

@@ -112,7 +112,17 @@ record!(ClientPage {
     next_cursor: Option<u64>,
 });
 
+/// A named number.
+type Part = (&'static str, u64);
+
+record!(Audited {
+    ticket: u64,
+    lines: Vec<(&'static str, Vec<Part>, Vec<Part>, i64)>,
+    on_the_way: i64,
+});
+
 record!(Kicked { ticket: u64, found: bool });
 record!(Published { ticket: u64, receivers: u64 });
+record!(Refused { ticket: u64, text: String });
 record!(LogLine { level: u8, text: String });
 record!(Stopped {});

@@ -125,6 +125,23 @@ impl Router {
 
     /// How many memberships all groups have.
     pub fn member_count(&self) -> usize {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).shares.member_count()
+        self.member_counts().0
+    }
+
+    /// How many memberships all groups have, and the most they had at the same time.
+    pub fn member_counts(&self) -> (usize, usize) {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).shares.member_counts()
+    }
+
+    /// How many different filters are subscribed to, and the most that were at the same time.
+    pub fn filter_counts(&self) -> (usize, usize) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        (table.tree.filter_count(), table.tree.filter_peak())
+    }
+
+    /// Whether anybody would get a message under `prefix` ("a/b", for topics "a/b/..."): for those who make messages only
+    /// where somebody wants them.
+    pub fn is_watched(&self, prefix: &str) -> bool {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).tree.is_watched(prefix.split('/'))
     }
 }

@@ -31,6 +31,17 @@ impl NaiveTree {
         found.extend(self.0.iter().filter(|(filter, _)| wanted(filter)).map(|(_, entry)| *entry));
     }
 
+    /// As [`crate::Tree::is_watched`]: whether a topic under `prefix` can be made that a filter matches.
+    pub fn is_watched(&self, prefix: &str) -> bool {
+        let depth = prefix.split('/').count();
+        self.0.iter().any(|(filter, _)| {
+            let below: Vec<&str> = filter.split('/').skip(depth).map(|level| level.trim_matches(['+', '#'])).collect();
+            let topic = format!("{prefix}/{}", below.join("/"));
+            let matches = |topic| Filter::new(filter).is_ok_and(|filter| filter.matches(topic));
+            Topic::new(&topic).is_ok_and(matches)
+        })
+    }
+
     /// As [`crate::Tree::filter_count`].
     pub fn filter_count(&self) -> usize {
         let mut filters: Vec<&str> = self.0.iter().map(|(filter, _)| filter.as_str()).collect();

@@ -59,6 +59,7 @@ pub struct Retained {
     /// Those with an expiry, by its end.
     expiring: BTreeSet<(u64, ByTopic)>,
     bytes: usize,
+    peak: usize,
     messages_max: usize,
     bytes_max: usize,
 }
@@ -77,12 +78,17 @@ pub enum Progress {
 impl Retained {
     /// Empty; holds at most so many messages and bytes.
     pub fn new(messages_max: usize, bytes_max: usize) -> Retained {
-        Retained { messages: BTreeMap::new(), expiring: BTreeSet::new(), bytes: 0, messages_max, bytes_max }
+        Retained { messages: BTreeMap::new(), expiring: BTreeSet::new(), bytes: 0, peak: 0, messages_max, bytes_max }
     }
 
     /// How many messages.
     pub fn len(&self) -> usize {
         self.messages.len()
+    }
+
+    /// How many messages, and the most there were at the same time.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.len(), self.peak)
     }
 
     /// Bytes of all messages, as the limit counts them.
@@ -126,6 +132,7 @@ impl Retained {
             self.expiring.insert((expires_ms, ByTopic(Arc::clone(&message))));
         }
         self.messages.insert(ByTopic(message), slot);
+        self.peak = self.peak.max(self.messages.len());
     }
 
     fn remove(&mut self, topic: &[u8]) -> Option<(Arc<Message>, u64)> {

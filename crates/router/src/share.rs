@@ -184,6 +184,12 @@ impl Share {
         (roster.rows.len(), roster.online)
     }
 
+    /// Whether the store knows a member, so that a message of QoS 1 or 2 may have to be stored for it.
+    pub fn has_durable(&self) -> bool {
+        let roster = self.roster.read().unwrap_or_else(PoisonError::into_inner);
+        roster.rows.values().any(|row| row.target.durable != 0 && row.target.qos > QoS::AtMostOnce)
+    }
+
     /// A member's client came or went.
     pub fn set_online(&self, place: Place, is_online: bool) {
         let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
@@ -327,6 +333,7 @@ pub struct Shares {
     by_number: HashMap<u32, Arc<Share>>,
     last: u32,
     members: usize,
+    members_peak: usize,
 }
 
 impl Shares {
@@ -337,6 +344,7 @@ impl Shares {
         let share = known.unwrap_or_else(|| self.found(whole, strategy));
         let mut roster = share.roster.write().unwrap_or_else(PoisonError::into_inner);
         self.members += usize::from(roster.insert(member));
+        self.members_peak = self.members_peak.max(self.members);
         drop(roster);
         (share, is_new)
     }
@@ -384,9 +392,9 @@ impl Shares {
         self.by_number.get(&number).map(Arc::clone)
     }
 
-    /// How many memberships.
-    pub fn member_count(&self) -> usize {
-        self.members
+    /// How many memberships, and the most there were at the same time.
+    pub fn member_counts(&self) -> (usize, usize) {
+        (self.members, self.members_peak)
     }
 
     /// Takes the groups out of what the tree found.

@@ -33,12 +33,14 @@ enum Step {
     Crowd(String),
     Disperse(String),
     Collect(String),
+    Watch(String),
 }
 
 #[derive(Default)]
 struct Twins {
     tree: Tree,
     naive: NaiveTree,
+    peak: usize,
 }
 
 impl Twins {
@@ -48,14 +50,20 @@ impl Twins {
             Step::Unsubscribe(filter, number) => self.unsubscribe(filter, *number),
             Step::Crowd(filter) => (0..PLACES).for_each(|number| self.subscribe(filter, entry(number, number))),
             Step::Disperse(filter) => (0..PLACES).for_each(|number| self.unsubscribe(filter, number)),
+            Step::Watch(prefix) => {
+                let levels = prefix.split('/');
+                assert_eq!(self.tree.is_watched(levels), self.naive.is_watched(prefix), "{prefix}");
+            }
             Step::Collect(topic) => assert_eq!(self.collected(topic), self.expected(topic), "{topic}"),
         }
         assert_eq!(self.tree.filter_count(), self.naive.filter_count());
+        assert_eq!(self.tree.filter_peak(), self.peak);
     }
 
     fn subscribe(&mut self, filter: &str, entry: Entry) {
         let filter = Filter::new(filter).unwrap();
         assert_eq!(self.tree.subscribe(filter, entry), self.naive.subscribe(filter, entry));
+        self.peak = self.peak.max(self.naive.filter_count());
     }
 
     fn unsubscribe(&mut self, filter: &str, number: u32) {
@@ -110,6 +118,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => filter().prop_map(Step::Crowd),
         1 => filter().prop_map(Step::Disperse),
         6 => topic().prop_map(Step::Collect),
+        3 => topic().prop_map(Step::Watch),
     ]
 }
 

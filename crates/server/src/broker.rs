@@ -5,7 +5,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -13,16 +13,18 @@ use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
-use whimbrel_storage::{Failure, Store, Wake, Writer};
+use whimbrel_storage::{Failure, State, Store, Wake, Writer};
 
 use crate::answer::Answer;
 use crate::durable::{Durable, Kept, KeptSession};
 use crate::event::Event;
+use crate::gauges;
 use crate::ledger;
 use crate::listener::Listener;
 use crate::mailbox::Mail;
-use crate::options::Options;
+use crate::options::{Options, StorageOptions};
 use crate::shared::{Interest, Shared};
+use crate::sys::Sys;
 use crate::tap::TAPS;
 use crate::transport::Layering;
 use crate::worker::Worker;
@@ -67,13 +69,19 @@ pub struct Broker {
 impl Broker {
     /// Binds every listener, then starts the workers. Clients wait in the listeners' backlog until `open`.
     pub fn start(options: &Options) -> Result<Broker, StartError> {
+        Broker::start_on(options, None)
+    }
+
+    /// As `start`, on a store that is open already; `options.storage` says then only where it lies.
+    pub fn start_on(options: &Options, store: Option<Arc<dyn Store>>) -> Result<Broker, StartError> {
         let listeners = options.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let retained = Retained::new(options.retained_messages_max, options.retained_bytes_max);
         let mut shared = Shared::new(Router::new(retained), listeners, &options.zones, options.workers)
             .map_err(StartError::Resources)?;
         shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
         shared.flapping = options.flapping;
-        let kept = open_store(&mut shared, options)?;
+        shared.sys = Sys::new(&options.node_name, options.sys);
+        let kept = open_store(&mut shared, options, store)?;
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
@@ -160,7 +168,13 @@ impl Broker {
 
     /// Answers a question about a CONNECT; 0 lets the client in.
     pub fn answer_authenticate(&self, ticket: u64, answer: Answer, is_superuser: bool) {
-        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser });
+        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser, is_anonymous: false });
+    }
+
+    /// Answers it with yes: nobody knows the client, and its listener lets such clients in.
+    pub fn admit_anonymous(&self, ticket: u64) {
+        let answer = Answer::new(ReasonCode::SUCCESS);
+        self.post_to_ticket(ticket, Mail::Authenticated { ticket, answer, is_superuser: false, is_anonymous: true });
     }
 
     /// Answers a question of an exchange: 0 lets the client in, 0x18 goes on with `auth_data`, an error refuses.
@@ -227,14 +241,52 @@ impl Broker {
         self.shared.mailboxes[usize::from(worker)].post([Mail::Kick { ticket, client_id: client_id.into() }]);
     }
 
-    /// All counters, summed over the workers, and the gauges of the shared tables.
-    pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = ledger::sum(self.shared.blocks.iter());
+    /// Asks what became of every delivery; `Audited` answers. Costs each worker a look at all of its sessions.
+    pub fn request_audit(&self, ticket: u64) {
+        self.shared.mailboxes[0].post([Mail::Audit { ticket, audit: Box::default() }]);
+    }
+
+    /// Whether somebody would get a message under `prefix` ("a/b", for topics "a/b/...").
+    pub fn is_watched(&self, prefix: &str) -> bool {
+        self.shared.router.is_watched(prefix)
+    }
+
+    /// All metrics, summed over the workers; at most a turn old. They only grow, but for `messages.retained`.
+    pub fn metrics(&self) -> Vec<(&'static str, u64)> {
+        let mut metrics = ledger::sum(self.shared.blocks.iter());
+        let find = |name| metrics.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count);
+        let again = ledger::OLD_NAMES.map(|(old, name)| (old, find(name)));
+        metrics.extend(again);
         let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner).len();
-        counters.push(("messages.retained", retained as u64));
-        counters.push(("subscriptions.shared.count", self.shared.router.member_count() as u64));
-        counters.push(("topics.count", self.shared.router.filter_count() as u64));
+        metrics.push(("messages.retained", retained as u64));
+        metrics.extend(self.shared.durable.iter().flat_map(Durable::figures));
+        metrics
+    }
+
+    /// All statistics: how many there are, and the most there were since the start. Exact at the moment of the call.
+    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+        gauges::read(&self.shared)
+    }
+
+    /// Metrics and statistics in one list.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = self.metrics();
+        counters.extend(self.stats());
         counters
+    }
+
+    /// What the store says of itself; None: there is none.
+    pub fn storage_state(&self) -> Option<State> {
+        self.shared.durable.as_ref().map(|durable| durable.store.state())
+    }
+
+    /// Writes a copy of what is committed to `path`, which must not exist, while serving. Waits for the disk. The error is a
+    /// sentence.
+    pub fn backup(&self, path: &Path) -> Result<(), String> {
+        let Some(durable) = &self.shared.durable else {
+            return Err("there is no store to copy: storage.durability is off".to_owned());
+        };
+        durable.store.backup(path).map_err(|failure| failure.to_string())
     }
 
     /// Ends every worker within `grace_ms`; `Stopped` is the last event.
@@ -242,13 +294,15 @@ impl Broker {
         self.shared.stop(grace_ms);
     }
 
-    /// Waits for the workers to end.
+    /// Waits for the workers to end, and for what they handed to the store.
     pub fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A worker that panicked has said so on standard error; there is nothing to add at the end.
             let _ = thread.join();
         }
+        // Here and not where the last reference goes: that may be the store's own thread, which cannot wait for itself.
+        self.shared.durable.iter().for_each(|durable| durable.store.close());
     }
 }
 
@@ -280,19 +334,14 @@ pub(crate) struct Duty {
 }
 
 /// Opens the store, if there is to be one, and puts its retained messages into the router.
-fn open_store(shared: &mut Shared, options: &Options) -> Result<Kept, StartError> {
+fn open_store(shared: &mut Shared, options: &Options, given: Option<Arc<dyn Store>>) -> Result<Kept, StartError> {
     let Some(storage) = &options.storage else { return Ok(Kept::default()) };
     let failed = |failure: Failure| not_usable(options, &failure);
-    let store_options = whimbrel_storage::Options {
-        durability: storage.durability,
-        ..whimbrel_storage::Options::new(storage.folder.clone())
+    let store = match given {
+        Some(store) => store,
+        None => Arc::new(open_folder(shared, storage).map_err(failed)?),
     };
-    let (store, report) = whimbrel_storage::open(store_options).map_err(failed)?;
-    for damage in report.damaged {
-        let text = format!("store: damaged and left out: {damage}");
-        shared.outlet.post(&mut vec![Event::Log { level: 40, text }]);
-    }
-    take_store(shared, Arc::new(store)).map_err(failed)
+    take_store(shared, store).map_err(failed)
 }
 
 /// Reads back what a store holds; its retained messages go into the router.
@@ -308,9 +357,30 @@ pub(crate) fn take_store(shared: &mut Shared, store: Arc<dyn Store>) -> Result<K
     Ok(kept)
 }
 
+/// Opens the store in its folder; the log is told what is damaged.
+fn open_folder(shared: &Shared, storage: &StorageOptions) -> Result<whimbrel_storage::DiskStore, Failure> {
+    let store_options = whimbrel_storage::Options {
+        durability: storage.durability,
+        ..whimbrel_storage::Options::new(storage.folder.clone())
+    };
+    let (store, report) = whimbrel_storage::open(store_options)?;
+    for damage in report.damaged {
+        let text = format!("store: damaged and left out: {damage}");
+        shared.outlet.post(&mut vec![Event::Log { level: 40, text }]);
+    }
+    Ok(store)
+}
+
 fn not_usable(options: &Options, failure: &Failure) -> StartError {
+    let advice = match failure {
+        Failure::Disk(_) => "; let this user write there, make room, or choose another data directory",
+        Failure::Damaged(_) | Failure::Engine(_) => {
+            "; move the folder away (nothing in it was removed) and start anew, or put a backup in its place"
+        }
+        _ => "", // They say it themselves.
+    };
     let folder = options.storage.as_ref().map(|storage| storage.folder.clone()).unwrap_or_default();
-    StartError::Storage { folder, text: failure.to_string() }
+    StartError::Storage { folder, text: format!("{failure}{advice}") }
 }
 
 /// Each worker's way into the store and the sessions that it owns.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use whimbrel_protocol::Message;
 use whimbrel_protocol::connection::handshake::Secret;
 
+use crate::audit::Audit;
+
 /// One record.
 #[derive(Debug)]
 pub enum Event {
@@ -38,6 +40,13 @@ pub enum Event {
         /// Where the next page starts; None: the end.
         next_cursor: Option<u64>,
     },
+    /// Reply to a request for the ledger.
+    Audited {
+        /// Of the request.
+        ticket: u64,
+        /// Of all workers.
+        audit: Box<Audit>,
+    },
     /// Reply to a kick.
     Kicked {
         /// Of the request.
@@ -51,6 +60,13 @@ pub enum Event {
         ticket: u64,
         /// Sessions and taps that the message was routed to.
         receivers: u64,
+    },
+    /// Reply to a publish from inside that was not routed.
+    Refused {
+        /// Of the request.
+        ticket: u64,
+        /// Why, and what to do.
+        text: &'static str,
     },
     /// A line for the log.
     Log {

@@ -13,6 +13,13 @@ macro_rules! counters {
             $(#[doc = $name] pub $field: u64,)*
         }
 
+        impl Counts {
+            /// Adds the numbers of another worker.
+            pub fn add(&mut self, other: &Counts) {
+                $(self.$field += other.$field;)*
+            }
+        }
+
         /// The numbers of one worker as others see them, at most one turn old.
         #[derive(Default, Debug)]
         #[repr(align(128))]
@@ -107,7 +114,12 @@ counters! {
     client_authenticate = "client.authenticate";
     client_enhanced_authenticate = "client.enhanced_authenticate";
     client_auth_anonymous = "client.auth.anonymous";
+    client_auth_success = "client.auth.success";
+    client_auth_failure = "client.auth.failure";
     client_check_acl = "client.check_acl";
+    client_acl_allow = "client.acl.allow";
+    client_acl_deny = "client.acl.deny";
+    client_acl_cache_hit = "client.acl.cache_hit";
     client_subscribe = "client.subscribe";
     client_unsubscribe = "client.unsubscribe";
     client_disconnected = "client.disconnected";
@@ -116,9 +128,6 @@ counters! {
     session_takeovered = "session.takeovered";
     session_discarded = "session.discarded";
     session_terminated = "session.terminated";
-    connections_count = "connections.count";
-    sessions_count = "sessions.count";
-    subscriptions_count = "subscriptions.count";
     notices_dropped = "whimbrel.notices.dropped";
     taps_dropped = "whimbrel.taps.dropped";
     questions_expired = "whimbrel.questions.expired";
@@ -135,10 +144,41 @@ counters! {
     mailbox_throttled = "whimbrel.mailbox.throttled";
     retained_refused = "whimbrel.retained.refused";
     retained_expired = "whimbrel.retained.expired";
+    storage_refused = "whimbrel.storage.refused";
+    storage_held_back = "whimbrel.storage.held_back";
+    storage_unstored = "whimbrel.storage.unstored";
     memory_released = "whimbrel.memory.released";
     loop_turns = "whimbrel.worker.turns";
     route_misses = "whimbrel.router.misses";
+    publish_refused = "whimbrel.publish.refused";
+    sys_refused = "whimbrel.sys.refused";
+    presence_dropped = "whimbrel.presence.dropped";
+    routed_clients = "whimbrel.routed.clients";
+    routed_wills = "whimbrel.routed.wills";
+    routed_inside = "whimbrel.routed.inside";
+    routed_sys = "whimbrel.routed.sys";
+    deliveries_wanted = "whimbrel.deliveries.wanted";
+    deliveries_posted = "whimbrel.deliveries.posted";
+    deliveries_arrived = "whimbrel.deliveries.arrived";
+    deliveries_made = "whimbrel.deliveries.made";
+    deliveries_restored = "whimbrel.deliveries.restored";
+    deliveries_passed_over = "whimbrel.deliveries.passed_over";
+    deliveries_moved = "whimbrel.deliveries.moved";
+    deliveries_offered_again = "whimbrel.deliveries.offered_again";
+    acks_awaited = "whimbrel.acks.awaited";
+    acks_restored = "whimbrel.acks.restored";
+    acks_completed = "whimbrel.acks.completed";
+    acks_missing = "whimbrel.acks.missing";
+    acks_moved = "whimbrel.acks.moved";
 }
+
+/// Names of other versions of EMQ X for the same number, and the name it has here. `messages.forward` is none of them: it
+/// counts messages to other nodes, and comes with the code that sends them.
+pub const OLD_NAMES: [(&str, &str); 3] = [
+    ("messages.expired", "delivery.dropped.expired"),
+    ("messages.qos2.dropped", "packets.publish.dropped"),
+    ("client.auth.success.anonymous", "client.auth.anonymous"),
+];
 
 /// Sums the blocks of all workers, name by name.
 pub fn sum<'a>(blocks: impl Iterator<Item = &'a Block>) -> Vec<(&'static str, u64)> {

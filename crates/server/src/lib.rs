@@ -4,6 +4,7 @@
 //! leaves is a batch of [`event::Event`]s in the [`outlet::Outlet`], what comes in is a call on [`broker::Broker`].
 
 pub mod answer;
+pub mod audit;
 pub mod broker;
 pub mod client;
 pub mod clock;
@@ -11,9 +12,11 @@ mod durable;
 pub mod event;
 mod flapping;
 mod gate;
+mod gauges;
 pub mod ledger;
 mod listener;
 mod mailbox;
+pub mod meanings;
 pub mod options;
 pub mod outlet;
 mod pace;
@@ -22,8 +25,10 @@ mod shared;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod socket;
+pub mod sys;
 pub mod tap;
 mod timers;
+pub mod transfer;
 pub mod transport;
 mod worker;
 
@@ -34,3 +39,4 @@ pub use options::{
     Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions, TlsOptions, Verify,
 };
 pub use shared::Interest;
+pub use sys::{Readers, SysOptions};

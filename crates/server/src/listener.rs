@@ -72,6 +72,14 @@ impl Listener {
         })
     }
 
+    /// The port as bound; 0 for a unix socket.
+    pub(crate) fn port(&self) -> u16 {
+        match self.options.kind {
+            ListenerKind::Tcp { .. } => self.address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0),
+            ListenerKind::Unix { .. } => 0,
+        }
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }

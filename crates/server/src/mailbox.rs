@@ -14,6 +14,7 @@ use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_router::Target;
 
 use crate::answer::Answer;
+use crate::audit::Audit;
 use crate::worker::{Handoff, Parcel};
 
 /// Weight of the waiting mails beyond which senders of deliveries hold back: so many small messages, or 64 MiB.
@@ -33,13 +34,15 @@ pub(crate) enum Mail {
     /// Route a message from inside and answer the ticket.
     Publish { ticket: u64, message: Arc<Message> },
     /// Answer to a question.
-    Authenticated { ticket: u64, answer: Answer, is_superuser: bool },
+    Authenticated { ticket: u64, answer: Answer, is_superuser: bool, is_anonymous: bool },
     /// Answer to a question.
     EnhancedAuthenticated { ticket: u64, answer: Answer, auth_data: Option<Secret>, is_superuser: bool },
     /// Answer to a question.
     Authorized { ticket: u64, answers: Vec<Answer> },
     /// A page of clients from a slot on.
     Clients { ticket: u64, from: u32, limit: usize },
+    /// Add what this worker holds and pass it on; the last one answers.
+    Audit { ticket: u64, audit: Box<Audit> },
     /// End a client and its session.
     Kick { ticket: u64, client_id: Arc<str> },
     /// Take connections from the listeners from now on.

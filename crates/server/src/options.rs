@@ -8,6 +8,7 @@ use whimbrel_protocol::Limits;
 
 pub use whimbrel_storage::Durability;
 
+use crate::sys::SysOptions;
 use crate::transport::proxy::Trusted;
 
 /// Everything, frozen.
@@ -25,6 +26,8 @@ pub struct Options {
     pub question_deadline_ms: u32,
     /// Clients that come and go too often; None: nobody looks.
     pub flapping: Option<Flapping>,
+    /// The `$SYS` tree.
+    pub sys: SysOptions,
     /// Retained messages kept at most.
     pub retained_messages_max: usize,
     /// Bytes of retained messages kept at most.

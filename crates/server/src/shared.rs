@@ -10,12 +10,14 @@ use whimbrel_router::Router;
 
 use crate::durable::Durable;
 use crate::event::Event;
+use crate::gauges::Gauges;
 use crate::ledger::Block;
 use crate::listener::Listener;
 use crate::mailbox::{Mail, Mailbox};
 use crate::options::Flapping;
 use crate::outlet::Outlet;
 use crate::placement::Placement;
+use crate::sys::Sys;
 use crate::tap::Taps;
 
 /// What Python wants to be asked and told, as bits.
@@ -50,8 +52,8 @@ pub(crate) struct Shared {
     /// What survives a crash; None: nothing does.
     pub(crate) durable: Option<Durable>,
     running: AtomicUsize,
-    /// Sessions that may outlive their connection.
-    pub(crate) kept: AtomicUsize,
+    pub(crate) gauges: Gauges,
+    pub(crate) sys: Sys,
     pub(crate) assigned: AtomicU64,
     interest: AtomicU8,
     interest_epoch: AtomicU32,
@@ -88,7 +90,8 @@ impl Shared {
             flapping: None,
             durable: None,
             running: AtomicUsize::new(usize::from(workers)),
-            kept: AtomicUsize::new(0),
+            gauges: Gauges::default(),
+            sys: Sys::default(),
             // Identifiers that we assign must not repeat after a restart while old sessions are kept.
             assigned: AtomicU64::new(placement.hash("assigned")),
             interest: AtomicU8::new(0),

@@ -203,7 +203,7 @@ impl Plane {
 
     /// Sessions that are counted as ones that may outlive their connection.
     pub fn kept_count(&self) -> usize {
-        self.shared.kept.load(std::sync::atomic::Ordering::Relaxed)
+        self.shared.gauges.persistent.now() as usize
     }
 
     /// The payload of the retained message of a topic.

@@ -84,6 +84,8 @@ struct Receipt {
 struct GroupDue {
     number: usize,
     since_order: u64,
+    /// A member was there whose session ends with its connection: a crash may take it.
+    is_mortal: bool,
 }
 
 /// One routing of a message.
@@ -218,7 +220,8 @@ impl Books {
         self.dues = dues;
         self.dormant.extend::<BTreeSet<_>>(dormant);
         let records = &self.records;
-        self.group_dues.retain(|due| !uncertain.contains(&due.number) || records[due.number].is_taken);
+        let is_sure = |number: usize| !uncertain.contains(&number) || records[number].is_taken;
+        self.group_dues.retain(|due| !due.is_mortal && is_sure(due.number));
     }
 
     /// A reader must have it before all is over. `is_mortal`: unless there is a crash before.
@@ -230,8 +233,8 @@ impl Books {
     }
 
     /// One member of the group must have it.
-    pub fn owe_group(&mut self, number: usize, since_order: u64) {
-        self.group_dues.push(GroupDue { number, since_order });
+    pub fn owe_group(&mut self, number: usize, since_order: u64, is_mortal: bool) {
+        self.group_dues.push(GroupDue { number, since_order, is_mortal });
     }
 
     /// A member of the group has gone for good. What it had goes to the others, if there are some.

@@ -25,7 +25,8 @@ pub struct Weather {
 /// The world of a seed before its first step.
 pub fn begin(rng: &mut Rng) -> Result<(World, Weather), Fault> {
     let (world, setting) = takeover::begin_over(rng, Some(Arc::new(Stepped::new())))?;
-    let (commits, refusals) = (rng.pick(&[50, 250, 600]), rng.pick(&[0, 0, 3]));
+    world.store.iter().for_each(|store| store.be_eager(rng.chance(50)));
+    let (commits, refusals) = (rng.pick(&[50, 250, 600]), rng.pick(&[0, 0, 0]));
     let crashes = rng.pick(&[0, 5, 15]).min(rng.pick(&[0, 100, 100, 100]));
     Ok((world, Weather { setting, commits, refusals, crashes }))
 }

@@ -18,6 +18,8 @@ const ROUNDS_MAX: usize = 3_000;
 const ALL_OVER_MS: u64 = 100_000_000;
 /// So long a client that was too fast waits at most; milliseconds.
 const TOKENS_MS: u64 = 1_100;
+/// No kick has this number.
+const LEDGER_TICKET: u64 = 1 << 40;
 /// So long an absent member of a group may keep a message before it is offered again; milliseconds.
 const SHARED_PAUSE_MS: u64 = 150;
 
@@ -30,7 +32,8 @@ impl World {
             if !self.round()? && !self.wait_for_tokens() && !self.step_over_edge() {
                 let ended = self.sessions.settle(self.plane.now_ms())?;
                 self.note_ended(ended);
-                return self.check_quiet();
+                self.check_quiet()?;
+                return self.check_ledger();
             }
         }
         Err(format!("the broker did not come to rest in {ROUNDS_MAX} rounds"))
@@ -110,6 +113,24 @@ impl World {
         }
         self.check_written()?;
         self.check_subscriptions(count("subscriptions.count"))
+    }
+
+    /// The broker's own account: each delivery and acknowledgement is found again, and none is on its way.
+    fn check_ledger(&mut self) -> Result<(), Fault> {
+        self.ledger = None;
+        self.plane.broker().request_audit(LEDGER_TICKET);
+        // Each worker adds its part and passes it on to the next one.
+        for worker in 0..self.worker_count() {
+            self.turn(worker)?;
+        }
+        let Some(ledger) = self.ledger.take() else {
+            return Err("the broker gives no account of its deliveries".into());
+        };
+        match ledger.lines().iter().find(|line| line.missing() != 0) {
+            Some(line) => Err(format!("the ledger misses {}: {line:?}", line.missing())),
+            None if ledger.on_the_way() != 0 => Err(format!("{} deliveries are on their way", ledger.on_the_way())),
+            None => Ok(()),
+        }
     }
 
     /// What a client wrote into a connection that holds its session, or that it left in peace, was routed.

@@ -49,6 +49,7 @@ pub fn options(workers: u16, limits: Limits) -> Options {
         }],
         zones: vec![limits],
         question_deadline_ms: 5_000,
+        sys: whimbrel_server::SysOptions::default(),
         flapping: None,
         retained_messages_max: 1000,
         retained_bytes_max: 1 << 24,

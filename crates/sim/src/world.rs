@@ -12,6 +12,7 @@ use whimbrel_protocol::packet::{
 };
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Message, QoS, ReasonCode, Topic, Version};
+use whimbrel_server::audit::Audit;
 use whimbrel_server::simulation::{Beginning, EPOCH_MS, Plane};
 use whimbrel_server::{Answer, Event, Interest, Options};
 use whimbrel_storage::{Stepped, Store};
@@ -98,6 +99,7 @@ pub struct World {
     pub(crate) displaced: Option<usize>,
     pub(crate) routed: u64,
     pub(crate) tickets: BTreeMap<u64, usize>,
+    pub(crate) ledger: Option<Box<Audit>>,
     /// Sessions that the last start found.
     pub(crate) restored: u64,
     /// Messages lost for a counted reason, and moved within their group, before the last crash.
@@ -142,6 +144,7 @@ impl World {
             displaced: None,
             routed: 0,
             tickets: BTreeMap::new(),
+            ledger: None,
             restored: 0,
             before: (0, 0),
             is_wall_set: false,
@@ -199,6 +202,10 @@ impl World {
             Event::Authorize(question) => {
                 let (line, topics) = (line_of(question.username.as_deref())?, Some(question.topics.len()));
                 self.on_question(Question { ticket: question.ticket, line, topics });
+                Ok(())
+            }
+            Event::Audited { audit, .. } => {
+                self.ledger = Some(audit);
                 Ok(())
             }
             Event::Kicked { ticket, found } => self.on_kicked(ticket, found),
@@ -347,6 +354,7 @@ impl World {
     fn owe(&mut self, number: usize, record: &Record) {
         let now_ms = self.now_ms();
         let mut has_member = false;
+        let is_mortal = self.sessions.iter().any(|(_, session)| session.number == 0 && session.is_member());
         for (who, session) in self.sessions.iter() {
             if session.expires_ms.is_some_and(|due_ms| due_ms <= now_ms) {
                 continue;
@@ -365,7 +373,7 @@ impl World {
             }
         }
         if has_member {
-            self.books.owe_group(number, self.order);
+            self.books.owe_group(number, self.order, is_mortal);
         }
     }
 

@@ -16,9 +16,20 @@ use whimbrel_storage::{
     open,
 };
 
-fn cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+fn time_of(clock: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn cpu() -> Duration {
+    time_of(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// When something began, and the CPU time of the process and of this thread then.
+type Start = (Instant, Duration, Duration);
+
+fn begin() -> Start {
+    (Instant::now(), cpu(), time_of(rustix::time::ClockId::ThreadCPUTime))
 }
 
 fn rss_mib() -> f64 {
@@ -26,13 +37,15 @@ fn rss_mib() -> f64 {
     pages.split(' ').nth(1).and_then(|text| text.parse::<f64>().ok()).expect("resident pages") / 256.0
 }
 
-fn report(title: &str, count: u64, (began, cpu_before): (Instant, Duration), store: &dyn Store) {
+fn report(title: &str, count: u64, (began, cpu_before, own_before): Start, store: &dyn Store) {
+    let own = (time_of(rustix::time::ClockId::ThreadCPUTime) - own_before).as_secs_f64();
     let (wall, used) = (began.elapsed().as_secs_f64(), (cpu() - cpu_before).as_secs_f64());
     let statistics = store.statistics();
     println!(
-        "{title}: {count} in {wall:.2} s = {:.0}/s, CPU {:.3} us each, RSS {:.1} MiB, commits {}, elided {}, written {}, chunks {}, {:.1} MiB, longest commit {} us",
+        "{title}: {count} in {wall:.2} s = {:.0}/s, CPU {:.3} us each ({:.3} in the store's threads), RSS {:.1} MiB, commits {}, elided {}, written {}, chunks {}, {:.1} MiB, longest commit {} us",
         count as f64 / wall,
         used * 1e6 / count as f64,
+        (used - own) * 1e6 / count as f64,
         rss_mib(),
         statistics.commits,
         statistics.elided,
@@ -92,7 +105,7 @@ impl Worker {
 /// `rate` messages a second (0: as many as it takes), 20 turns a millisecond at most, settled `lag` turns later.
 fn keeping_up(store: &Arc<dyn Store>, (count, rate, lag): (u64, u64, usize)) {
     let mut worker = Worker::of(store);
-    let start = (Instant::now(), cpu());
+    let start = begin();
     let mut unsettled: std::collections::VecDeque<Vec<Slot>> = std::collections::VecDeque::new();
     let mut done = 0;
     let mut ticket = Ticket(0);
@@ -120,7 +133,7 @@ fn keeping_up(store: &Arc<dyn Store>, (count, rate, lag): (u64, u64, usize)) {
 fn sleeping(store: &Arc<dyn Store>, count: u64) -> Vec<Slot> {
     let mut worker = Worker::of(store);
     let mut slots = Vec::with_capacity(count as usize);
-    let start = (Instant::now(), cpu());
+    let start = begin();
     for n in 0..count {
         slots.push(worker.put(Kind::Message, "plant/7/line/3/temp", 1));
         if n % 64 == 63 {
@@ -136,7 +149,7 @@ fn sleeping(store: &Arc<dyn Store>, count: u64) -> Vec<Slot> {
 
 fn drain(store: &Arc<dyn Store>, slots: &[Slot]) {
     let mut worker = Worker::of(store);
-    let start = (Instant::now(), cpu());
+    let start = begin();
     let mut answers = Vec::new();
     let ask = |worker: &Worker, slots: &[Slot]| {
         store.fetch(Fetch { lane: worker.writer.lane(), token: 0, slots: slots.to_vec() });
@@ -170,7 +183,7 @@ fn drain(store: &Arc<dyn Store>, slots: &[Slot]) {
 
 fn retained_and_sessions(store: &Arc<dyn Store>, count: u64) {
     let mut worker = Worker::of(store);
-    let start = (Instant::now(), cpu());
+    let start = begin();
     for n in 0..count {
         worker.put(Kind::Retained, &format!("plant/{}/line/{}/temp", n % 1000, n), 0);
         if n % 64 == 63 {
@@ -181,7 +194,7 @@ fn retained_and_sessions(store: &Arc<dyn Store>, count: u64) {
     let ticket = worker.writer.submit();
     worker.wait(ticket);
     report("retained", count, start, &**store);
-    let start = (Instant::now(), cpu());
+    let start = begin();
     for n in 0..count / 10 {
         worker.writer.put(
             Space::SESSION,
@@ -254,6 +267,15 @@ fn main() {
     std::fs::create_dir(&copy).expect("a folder");
     std::fs::copy(Path::new(folder).join("store.redb"), Path::new(&copy).join("store.redb")).expect("a copy");
     drop(reopen(&Options { folder: copy.clone().into(), ..options }, "after a crash"));
+    let file_mib = || Path::new(folder).join("store.redb").metadata().map_or(0, |found| found.len()) >> 20;
+    let full_mib = file_mib();
     drain(&store, &slots);
+    let drained_mib = file_mib();
+    std::thread::sleep(Duration::from_secs(2)); // what space recovery does with idle time
+    println!(
+        "file: {full_mib} MiB full, {drained_mib} MiB drained, {} MiB after 2 s of rest; {:?}",
+        file_mib(),
+        store.statistics()
+    );
     let _ = std::fs::remove_dir_all(&copy);
 }

@@ -230,3 +230,11 @@ fn walk(bytes: &[u8], end: usize) -> Vec<u32> {
     }
     offsets
 }
+
+/// Reads bytes that should be a chunk and may be anything; calls `see` for every record that is whole, returns one word for
+/// each part that is damaged. For tools that look into a store from outside.
+pub fn examine(bytes: &[u8], mut see: impl FnMut(Record<'_>)) -> Vec<&'static str> {
+    let (chunk, damage) = Chunk::read(bytes.into());
+    chunk.offsets().iter().filter_map(|&at| chunk.record(at).ok()).for_each(&mut see);
+    damage.parts.into_iter().chain(damage.records.iter().map(|_| "record")).collect()
+}

@@ -289,3 +289,10 @@ pub(crate) fn slot_runs(bytes: &[u8]) -> impl Iterator<Item = (Slot, u64)> + '_ 
         Some((Slot(first), length))
     })
 }
+
+/// Writes length and check of a frame that fills `frame`, whatever its content; at least 8 bytes. For tests and fuzzing.
+pub fn seal(frame: &mut [u8]) {
+    let length = (frame.len() - CHECKED_FROM) as u32;
+    frame[0..4].copy_from_slice(&length.to_le_bytes());
+    seal_frame(frame);
+}

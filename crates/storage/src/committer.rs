@@ -12,6 +12,8 @@ use crate::reclaim::{Reclaimer, Step, settle_all};
 use crate::shared::{Shared, lock};
 use crate::{Batch, Failure, State, Ticket};
 
+/// Commits that only make the file smaller, after each step of space recovery.
+const TRIMS: u32 = 8;
 /// Batches wait for settlements where one slot of so many is settled already.
 const WORTH_WAITING: u64 = 4;
 /// A full disk is tried all the same after so many looks: what is committed may need no more room.
@@ -27,6 +29,7 @@ pub(crate) struct Committer<'a> {
     batches: Vec<Batch>, // taken and not completed, oldest first
     carried: Ticket,     // batches up to this one were looked at before
     may_carry: bool,
+    trims_left: u32,
     next_chunk: u64,
     commits: u64,
     reserved: u64, // slots below this are ours, in every lane
@@ -59,6 +62,7 @@ impl<'a> Committer<'a> {
             batches: Vec::new(),
             carried: Ticket(0),
             may_carry: true,
+            trims_left: 0,
             next_chunk: start.next_chunk,
             commits: start.commits,
             reserved: start.reserved,
@@ -242,10 +246,22 @@ impl<'a> Committer<'a> {
     fn reclaim(&mut self) {
         let step = self.plan(true);
         if step.is_empty() {
-            self.may_reclaim = !self.reclaimer.is_round();
+            self.may_reclaim = !self.reclaimer.is_round() || self.trim();
             return;
         }
+        self.trims_left = TRIMS;
         lock(&self.shared.statistics).reclaimed += step.removed.len() as u64;
         self.write(&[], (&Gathered::default(), step), None);
+    }
+
+    /// The engine cuts free pages off the end of its file in the commit after the one that freed them, half of them at a
+    /// time. False: there is nothing more to gain.
+    fn trim(&mut self) -> bool {
+        let held = lock(&self.shared.index).bytes;
+        if self.trims_left == 0 || !self.reclaimer.is_spacious(self.shared.engine.file_bytes(), held) {
+            return false;
+        }
+        self.trims_left -= 1;
+        self.write(&[], (&Gathered::default(), Step::default()), Some(self.reserved))
     }
 }

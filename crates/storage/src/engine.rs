@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
@@ -164,7 +164,7 @@ impl StorageBackend for Bytes {
 }
 
 #[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
+struct Boxed(Box<dyn StorageBackend>, Arc<AtomicU64>);
 
 impl StorageBackend for Boxed {
     fn len(&self) -> io::Result<u64> {
@@ -176,7 +176,9 @@ impl StorageBackend for Boxed {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.0.set_len(len)?;
+        self.1.store(len, Ordering::Relaxed);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -214,6 +216,7 @@ pub(crate) struct Engine {
     disk: Arc<dyn Disk>,
     cache_bytes: usize,
     database: RwLock<Option<Arc<Database>>>,
+    file_bytes: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Engine {
@@ -225,7 +228,7 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// Opens what is there, or begins a new store. Refuses a newer format before it changes anything of ours.
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Engine, Failure> {
-        let engine = Engine { disk, cache_bytes, database: RwLock::new(None) };
+        let engine = Engine { disk, cache_bytes, database: RwLock::new(None), file_bytes: Arc::default() };
         engine.open_database(true)?;
         let database = engine.database()?;
         if let Some(found) = format_of(&database)?
@@ -246,10 +249,12 @@ impl Engine {
     fn open_database(&self, is_first: bool) -> Result<(), Failure> {
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *place = None;
-        let backend = Boxed(self.disk.open().map_err(|error| match error.kind() {
+        let bytes = self.disk.open().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => Failure::InUse("the store".to_owned()),
             _ => error.into(),
-        })?);
+        })?;
+        self.file_bytes.store(bytes.len()?, Ordering::Relaxed);
+        let backend = Boxed(bytes, Arc::clone(&self.file_bytes));
         let was_repaired = Arc::new(AtomicBool::new(false));
         let sign = Arc::clone(&was_repaired);
         let opened = Database::builder()
@@ -269,6 +274,11 @@ impl Engine {
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.disk
+    }
+
+    /// Length of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
     }
 
     /// Gives the file back.
@@ -370,7 +380,10 @@ impl Engine {
             copy_table(&read, &write, META)?;
             Ok(write.commit()?)
         };
-        Ok(copy()?)
+        copy().map_err(|error| {
+            let _ = std::fs::remove_file(path); // half a copy is none, and would be in the way of the next
+            error.into()
+        })
     }
 }
 

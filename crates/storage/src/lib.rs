@@ -32,6 +32,14 @@
 //! A ticket counts submissions; what was handed over under a ticket is durable as soon as `committed()` is not less
 //! than it. Tickets rise, so a worker releases in its own order by comparing one number.
 //!
+//! # Settle or supersede
+//!
+//! [`Writer::settle`] says something that is true whatever happens next: a receiver acknowledged, a message expired or was
+//! dropped. It may take effect before the rest of its submission. [`Writer::supersede`] is for a slot whose record is replaced
+//! by one of the same submission, and takes effect with it: a retained message by the next one, a QoS 2 delivery by
+//! [`Kind::Released`] on PUBREC, a [`Kind::Sent`] by the next state. A QoS 2 PUBLISH goes out only when its `Sent` record, which
+//! names its packet identifier, is committed: a client that got it must not get it again under another identifier.
+//!
 //! # Why a fast subscriber costs nearly nothing
 //!
 //! Under load a group is committed every [`Options::pace`] at most; a record whose slots are all settled before its group is
@@ -73,7 +81,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use batch::{Batch, RecordWriter, Writer};
-pub use codec::{Identifiers, Kind, Receiver, Record, decode};
+pub use chunk::examine;
+pub use codec::{Identifiers, Kind, Receiver, Record, decode, seal};
 pub use engine::{Disk, Folder};
 pub use failure::Failure;
 pub use memory::Memory;
@@ -152,13 +161,21 @@ pub struct Reclaiming {
     pub sweep_from: usize,
     /// So many of the newest chunks are not written together: most of what is in them dies by itself.
     pub young: u64,
+    /// On an idle store, a file beyond this and three times the chunks' bytes is made smaller by moving the chunks.
+    pub slack_bytes: u64,
     /// A store on which nothing happened for so long recovers space in commits of its own.
     pub idle_after: Duration,
 }
 
 impl Default for Reclaiming {
     fn default() -> Reclaiming {
-        Reclaiming { bytes: 512 << 10, sweep_from: 32, young: 64, idle_after: Duration::from_millis(20) }
+        Reclaiming {
+            bytes: 512 << 10,
+            sweep_from: 32,
+            young: 64,
+            slack_bytes: 32 << 20,
+            idle_after: Duration::from_millis(20),
+        }
     }
 }
 
@@ -195,6 +212,8 @@ pub struct Statistics {
     pub chunks: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Length of the file; it shrinks when the store has time for it.
+    pub file_bytes: u64,
     /// Slots in them, and those of them that are not settled.
     pub slots: u64,
     /// See `slots`.
@@ -262,6 +281,11 @@ pub trait Store: Send + Sync {
 
     /// Whether new records are taken.
     fn state(&self) -> State;
+
+    /// Whether the state is [`State::Refusing`]; cheap enough for every turn.
+    fn is_refusing(&self) -> bool {
+        matches!(self.state(), State::Refusing(_))
+    }
 
     /// Whether so much waits for its commit that publishers should not be read from for a while.
     fn is_pressed(&self) -> bool;

@@ -182,6 +182,10 @@ impl Store for DiskStore {
         self.shared.state()
     }
 
+    fn is_refusing(&self) -> bool {
+        self.shared.is_refusing()
+    }
+
     fn is_pressed(&self) -> bool {
         self.shared.waiting_bytes() > 4 * self.shared.options.group_bytes
     }
@@ -191,6 +195,7 @@ impl Store for DiskStore {
         Statistics {
             chunks: index.chunk_count(),
             bytes: index.bytes,
+            file_bytes: self.shared.engine.file_bytes(),
             slots: index.slots,
             live: index.live,
             waiting_bytes: self.shared.waiting_bytes() as u64,

@@ -52,6 +52,8 @@ pub(crate) fn settle_all(index: &mut Index, built: &Built) {
 #[derive(Debug)]
 pub(crate) struct Reclaimer {
     cursor: u64,
+    moving: Option<u64>, // all chunks are being moved to the front of the file, from this number on
+    moved: u64,          // length of the file when that was done last
     rules: Reclaiming,
     builder: Builder,
 }
@@ -62,12 +64,12 @@ const SMALL_BYTES: u64 = TARGET_BYTES as u64 / 4;
 
 impl Reclaimer {
     pub(crate) fn new(rules: Reclaiming) -> Reclaimer {
-        Reclaimer { cursor: 0, rules, builder: Builder::default() }
+        Reclaimer { cursor: 0, moving: None, moved: 0, rules, builder: Builder::default() }
     }
 
     /// Whether the search for small neighbours has come round.
     pub(crate) fn is_round(&self) -> bool {
-        self.cursor == 0
+        self.cursor == 0 && self.moving.is_none()
     }
 
     /// Plans a step; `next` is the number that the next new chunk will have. `is_idle`: nothing else is to be committed.
@@ -83,7 +85,15 @@ impl Reclaimer {
             if is_idle || index.dead.len() >= self.rules.sweep_from {
                 self.sweep(&index, &mut step);
             }
-            self.choose(&index, next, &step.removed)
+            let file_bytes = engine.file_bytes();
+            if is_idle && self.should_move(file_bytes, index.bytes) {
+                self.moving = Some(0);
+            }
+            let mut runs = self.choose(&index, next, &step.removed);
+            if is_idle && runs.is_empty() && step.removed.is_empty() {
+                runs = self.next_to_move(&index, next, file_bytes);
+            }
+            runs
         };
         let floor = lock(index).floor().unwrap_or(next);
         for run in runs {
@@ -92,6 +102,37 @@ impl Reclaimer {
         // What is written anew says itself what is live in it; a mark of its number would deny its neighbours' slots.
         step.marks.retain(|(number, _)| !step.removed.contains(number));
         Ok(step)
+    }
+
+    /// Whether the file is far longer than what it holds.
+    pub(crate) fn is_spacious(&self, file_bytes: u64, held_bytes: u64) -> bool {
+        file_bytes > self.rules.slack_bytes + 3 * held_bytes
+    }
+
+    /// Whether moving may help: not where it was done at about this length.
+    fn should_move(&self, file_bytes: u64, held_bytes: u64) -> bool {
+        let is_new = file_bytes > self.moved + self.moved / 2 || file_bytes < self.moved / 2;
+        self.moving.is_none() && is_new && self.is_spacious(file_bytes, held_bytes)
+    }
+
+    /// What is written anew lies in the lowest free pages, so the free ones gather at the end, and the engine cuts them off.
+    fn next_to_move(&mut self, index: &Index, next: u64, file_bytes: u64) -> Vec<Vec<u64>> {
+        let (mut runs, mut bytes) = (Vec::new(), 0);
+        while let Some(from) = self.moving {
+            let Some((start, _)) = index.from(from).next() else {
+                self.moving = None;
+                self.moved = file_bytes;
+                break;
+            };
+            if bytes > self.rules.bytes as u64 {
+                break;
+            }
+            let run = run_from(index, start, next);
+            bytes += run.iter().filter_map(|&number| index.entry(number)).map(|entry| entry.bytes).sum::<u64>();
+            self.moving = Some(run[run.len() - 1] + 1);
+            runs.push(run);
+        }
+        runs
     }
 
     /// Dead chunks, the oldest first.
@@ -170,7 +211,9 @@ impl Reclaimer {
     }
 
     fn keep_records(&mut self, chunk: &Chunk, entry: &Entry) {
-        for &at in chunk.offsets() {
+        let mut places = chunk.offsets().to_vec();
+        places.sort_unstable(); // as they were written, whoever wrote them
+        for at in places {
             let frame = chunk.frame(at);
             let (first, count) = frame_slots(frame);
             let slots = (first..first + u64::from(count)).map(Slot);

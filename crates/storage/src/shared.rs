@@ -3,7 +3,7 @@
 //! Knows which lock guards what; none is held while the disk works. Must not know how a group becomes chunks.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::engine::Engine;
@@ -28,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) first_slot: u64, // of every lane, without the lane
     seats: Mutex<Vec<Seat>>,
     state: Mutex<State>,
+    is_refusing: AtomicBool, // what `state` says; ordered with the sleep of whoever is woken
     committed: AtomicU64,
     waiting_bytes: AtomicUsize, // submitted and not committed
 }
@@ -81,6 +82,7 @@ impl Shared {
             first_slot,
             seats: Mutex::default(),
             state: Mutex::new(State::Serving),
+            is_refusing: AtomicBool::new(false),
             committed: AtomicU64::new(0),
             waiting_bytes: AtomicUsize::new(0),
         }
@@ -153,12 +155,17 @@ impl Shared {
         lock(&self.state).clone()
     }
 
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.is_refusing.load(Ordering::SeqCst)
+    }
+
     /// Every lane hears of a change.
     pub(crate) fn set_state(&self, state: State) {
         let mut place = lock(&self.state);
         if *place == state || *place == State::Closed {
             return;
         }
+        self.is_refusing.store(matches!(state, State::Refusing(_)), Ordering::SeqCst);
         *place = state;
         drop(place);
         self.wake(|_| true);

@@ -30,6 +30,7 @@ struct Steps {
     seats: Vec<(Wake, Vec<Fetched>)>,
     asked: VecDeque<(u64, Fetch)>,
     is_refusing: bool,
+    is_eager: bool,
     is_over: bool,
     /// The highest count of a slot that was ever given.
     highest: u64,
@@ -39,9 +40,24 @@ impl Steps {
     /// The oldest submissions reach the disk; how many did.
     fn write(&mut self, count: usize) -> usize {
         let count = count.min(self.waiting.len());
-        let due: Vec<Batch> = self.waiting.drain(..count).collect();
+        let mut due: Vec<Batch> = self.waiting.drain(..count).collect();
+        if self.is_eager {
+            self.settle_early(&mut due);
+        }
         due.iter().for_each(|batch| self.held.apply(batch));
         count
+    }
+
+    /// What is settled by a submission that still waits needs no write: a crash leaves neither.
+    fn settle_early(&mut self, due: &mut [Batch]) {
+        let written: Vec<_> = due.iter().map(|batch| batch.slots.clone()).collect();
+        let is_written = |slot: &Slot| written.iter().any(|slots| slots.contains(&slot.0));
+        let Some(last) = due.last_mut() else { return };
+        for waiting in &mut self.waiting {
+            let (early, later): (Vec<Slot>, Vec<Slot>) = waiting.settled.iter().partition(|slot| is_written(slot));
+            waiting.settled = later;
+            last.settled.extend(early);
+        }
     }
 
     fn written(&self) -> u64 {
@@ -105,6 +121,11 @@ impl Stepped {
         wakes.iter().for_each(|wake| wake());
     }
 
+    /// From now on what is settled before it was written is not written, or is written all the same.
+    pub fn be_eager(&self, is_eager: bool) {
+        lock(&self.steps).is_eager = is_eager;
+    }
+
     /// The power fails when so many of the waiting submissions have reached the disk. What a start will find, and the ticket
     /// up to which submissions are in it. This store takes part in nothing any more.
     pub fn crash(&self, survivors: usize) -> (Stepped, Ticket) {
@@ -114,7 +135,8 @@ impl Stepped {
         steps.is_over = true;
         steps.seats.clear();
         let held = std::mem::take(&mut steps.held);
-        let after = Steps { held, highest: steps.highest, ..Steps::default() };
+        let (highest, is_eager) = (steps.highest, steps.is_eager);
+        let after = Steps { held, highest, is_eager, ..Steps::default() };
         (Stepped { steps: Mutex::new(after) }, kept)
     }
 

@@ -140,3 +140,27 @@ fn space_recovery_that_fails_leaves_the_store_serving_once_the_disk_is_well() {
         hand.bell.until(|| store.state() == State::Serving);
     }
 }
+
+#[test]
+fn a_file_that_holds_little_becomes_small_again_by_itself() {
+    let disk = MemoryDisk::default();
+    let (store, _) = open_on(options(), Arc::new(disk.clone())).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let mut hand = Hand::of(Arc::clone(&store));
+    let queued: Vec<Slot> = (0..400_u64).flat_map(|n| hand.put(Kind::Message, &[n as u8; 50_000], &[n])).collect();
+    hand.commit();
+    for n in 0..50_u64 {
+        hand.put(Kind::Retained, &[n as u8; 5_000], &[n]); // behind the queue in the file
+    }
+    hand.commit();
+    let full = store.statistics().file_bytes;
+    assert!(full > 20_000_000, "{full}");
+    queued.into_iter().for_each(|slot| hand.writer.settle(slot));
+    hand.commit();
+    hand.bell.until(|| store.statistics().file_bytes < full / 3);
+    assert_eq!(Contents::of(&*store).records.len(), 50);
+    store.close();
+    assert!((disk.inside().bytes.len() as u64) < full / 3);
+    let (again, report) = open_on(options(), Arc::new(disk)).unwrap();
+    assert_eq!((Contents::of(&again).records.len(), report.damaged), (50, Vec::new()));
+}

@@ -6,14 +6,16 @@ A list, no logic. Used by the command (`foreground`) and by embedding programs (
 import errno
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Self
 
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import from_settings
-from whimbrel.errors import CertificateFailure, ListenFailure, StartError
+from whimbrel.errors import CertificateFailure, ListenFailure, StartError, StorageFailure
 from whimbrel.hooks.registry import Registry
 from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
+from whimbrel.services.sys_topics import SysTopics
 from whimbrel.settings import Changes, Settings, changes
 
 _CHOOSE = "choose another with --set listeners.{dotted}.bind="
@@ -34,6 +36,9 @@ class Assembly:
         self.settings = settings
         self.services = Services.over(engine, runner.counters)
         self._runner = runner
+        self._sys = SysTopics(
+            engine, self.services.metrics, settings.sys, node=settings.node.name, version=version("whimbrel")
+        )
 
     @classmethod
     def start(cls, settings: Settings, registry: Registry) -> Self:
@@ -45,7 +50,7 @@ class Assembly:
             engine = Engine.start(from_settings(settings))
         except ListenFailure as error:
             raise StartError(_advised(error)) from error
-        except CertificateFailure as error:
+        except (CertificateFailure, StorageFailure) as error:
             raise StartError(str(error)) from error
         runner = Runner(engine, registry, deadline_ms=settings.hooks.deadline_ms)
         return cls(engine, runner, settings)
@@ -53,6 +58,7 @@ class Assembly:
     def open(self) -> None:
         """Let clients in. Only now, because the hooks decide about the very first client, too."""
         self.engine.open()
+        self._sys.start()
 
     def reload(self, settings: Settings) -> Changes:
         """Let `settings` hold as far as that goes without a restart; returns what changed and what waits."""
@@ -67,6 +73,7 @@ class Assembly:
 
     async def stop(self, *, grace_ms: int) -> None:
         """Say goodbye to the clients, then end the hooks; takes at most the grace and 1.5 s."""
+        await self._sys.stop()
         try:
             await self.engine.stop(grace_ms=grace_ms)
         finally:

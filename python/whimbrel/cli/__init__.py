@@ -15,6 +15,7 @@ from whimbrel.cli.bench import bench
 from whimbrel.cli.control import ctl
 from whimbrel.cli.messages import pub, sub
 from whimbrel.cli.operator import check, config, start, version
+from whimbrel.cli.store import store
 from whimbrel.errors import EXIT_REFUSED, WhimbrelError
 
 INTERRUPTED = 130
@@ -52,5 +53,5 @@ def main() -> None:
     """Whimbrel, an MQTT broker."""
 
 
-for _command in (start, check, config, version, pub, sub, bench, ctl):
+for _command in (start, check, config, version, pub, sub, bench, ctl, store):
     main.add_command(_command)

@@ -9,7 +9,7 @@ import click
 
 from whimbrel.cli.operator import loaded, sources
 from whimbrel.control.client import ControlClient
-from whimbrel.errors import EXIT_MISTAKE, StartError
+from whimbrel.errors import EXIT_MISTAKE, EXIT_REFUSED, StartError
 from whimbrel.settings.problems import printable
 
 _COLUMNS: Final[Mapping[str, str]] = {
@@ -23,6 +23,8 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "queued": "mqueue_len",
     "inflight": "inflight",
 }
+# A large store takes as long as its disk.
+_BACKUP_WAIT_S: Final = 6 * 3_600.0
 _PROTOCOLS: Final = {3: "3.1", 4: "3.1.1", 5: "5.0"}
 _as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -77,13 +79,45 @@ def clients(data_dir: Path, is_json: bool) -> None:
 @_as_json
 @_operation
 def metrics(data_dir: Path, is_json: bool) -> None:
-    """Print every counter."""
+    """Print every metric: what happened since the start."""
+    _print_numbers(data_dir, "metrics", is_json=is_json)
+
+
+@ctl.command()
+@_as_json
+@_operation
+def stats(data_dir: Path, is_json: bool) -> None:
+    """Print every statistic: how many there are, and the most there were since the start."""
+    _print_numbers(data_dir, "stats", is_json=is_json)
+
+
+@ctl.command()
+@_as_json
+@_operation
+def ledger(data_dir: Path, is_json: bool) -> None:
+    """Print what became of every message and delivery; exit code 1 if something is missing.
+
+    The broker looks at every session for it.
+    """
     with ControlClient(data_dir) as control:
-        counters: dict[str, int] = control.request("metrics")
+        found: dict[str, Any] = control.request("ledger")
     if is_json:
-        click.echo(json.dumps(counters, indent=2))
+        click.echo(json.dumps(found, indent=2))
     else:
-        _print_table(["counter", "value"], [[name, str(count)] for name, count in counters.items()])
+        _print_table(["", "count"], _ledger_rows(found))
+    if not found["is_even"]:
+        raise SystemExit(EXIT_REFUSED)
+
+
+@ctl.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@_as_json
+@_operation
+def backup(data_dir: Path, path: Path, is_json: bool) -> None:
+    """Copy the store to PATH while the broker serves."""
+    with ControlClient(data_dir, wait_s=_BACKUP_WAIT_S) as control:
+        found = control.request("backup", path=str(path.absolute()))
+    click.echo(json.dumps(found) if is_json else f"copied to {printable(found['path'])}")
 
 
 @ctl.command()
@@ -111,6 +145,24 @@ def reload(data_dir: Path, is_json: bool) -> None:
     for words, keys in (("holds now", found["now"]), ("needs a restart", found["at_restart"])):
         for key in keys:
             click.echo(f"{words:<16}  {key}")
+
+
+def _print_numbers(data_dir: Path, operation: str, *, is_json: bool) -> None:
+    with ControlClient(data_dir) as control:
+        numbers: dict[str, int] = control.request(operation)
+    if is_json:
+        click.echo(json.dumps(numbers, indent=2))
+    else:
+        _print_table(["name", "value"], [[name, str(number)] for name, number in numbers.items()])
+
+
+def _ledger_rows(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for line in found["lines"]:
+        yield line["name"], ""
+        for sign, parts in (("+", line["came"]), ("-", line["became"])):
+            yield from ((f"  {sign} {name}", str(count)) for name, count in parts.items())
+        yield "  = missing", str(line["missing"])
+    yield "between workers", str(found["on_the_way"])
 
 
 def _cell(key: str, value: Any) -> str:

@@ -7,11 +7,13 @@ something new, one view.
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from whimbrel.control import views
-from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError
+from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError, StorageFailure
 from whimbrel.services import Services
+from whimbrel.services.ledger import Balance
 from whimbrel.settings import Changes, SettingsError
 
 
@@ -46,7 +48,19 @@ async def _clients(services: Services, *, cursor: int, limit: int) -> Any:
 
 
 async def _metrics(services: Services) -> dict[str, int]:
-    return services.metrics.counters()
+    return services.metrics.metrics()
+
+
+async def _stats(services: Services) -> dict[str, int]:
+    return services.metrics.stats()
+
+
+async def _ledger(services: Services) -> Balance:
+    return await services.ledger.balance()
+
+
+async def _backup(services: Services, *, path: str) -> Path:
+    return await services.storage.backup(Path(path))
 
 
 async def _kick(services: Services, *, client_id: str) -> None:
@@ -65,6 +79,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         inputs={"cursor": Input(kind=int, default=0), "limit": Input(kind=int, default=1_000)},
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
+    "stats": Operation(run=_stats, view=views.counters),
+    "ledger": Operation(run=_ledger, view=views.balance),
+    "backup": Operation(run=_backup, view=views.copied, inputs={"path": Input(kind=str)}),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
     "reload": Operation(run=_reload, view=views.reloaded),
 }
@@ -74,6 +91,7 @@ _CODES: Final[Mapping[type[Exception], str]] = {
     ClientNotFound: "not_found",
     EngineError: "unavailable",
     SettingsError: "invalid_settings",
+    StorageFailure: "storage",
     ValueError: "bad_request",
 }
 

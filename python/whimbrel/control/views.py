@@ -5,7 +5,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from whimbrel.engine.records import ClientPage, ClientRecord
+    from whimbrel.services.ledger import Balance
     from whimbrel.settings import Changes
 
 _CLIENT: Final[Mapping[str, Callable[["ClientRecord"], object]]] = {
@@ -46,6 +49,15 @@ def counters(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(counts)
 
 
+def balance(found: "Balance") -> dict[str, object]:
+    """The ledger: its lines with all parts, and what is between two workers."""
+    lines = [
+        {"name": line.name, "came": dict(line.came), "became": dict(line.became), "missing": line.missing}
+        for line in found.lines
+    ]
+    return {"lines": lines, "on_the_way": found.on_the_way, "is_even": found.is_even}
+
+
 def nothing(_result: object) -> dict[str, object]:
     """The answer of an operation that only acts."""
     return {}
@@ -55,6 +67,11 @@ def reloaded(found: "tuple[Changes, int]") -> dict[str, object]:
     """What a reload changed, what waits for a restart, and how many listeners have their certificates anew."""
     changes, certificates = found
     return {"now": list(changes.now), "at_restart": list(changes.at_restart), "certificates": certificates}
+
+
+def copied(path: "Path") -> dict[str, object]:
+    """Where a copy is."""
+    return {"path": str(path)}
 
 
 def process(pid: int) -> dict[str, object]:

@@ -12,16 +12,18 @@ import errno
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from whimbrel.engine.memory import Memory
 from whimbrel.engine.options import ListenerOptions, Options
 from whimbrel.engine.tap import Tap
-from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, StartError, WhimbrelError
+from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, StartError, StorageFailure, WhimbrelError
 
 if TYPE_CHECKING:
-    from whimbrel._core import Kicked, LogLine, Published, Stopped, TapBatch
+    from whimbrel._core import Kicked, LogLine, Published, Refused, Stopped, TapBatch
     from whimbrel.engine.records import (
+        Audited,
         Authenticate,
         Authorize,
         ClientPage,
@@ -71,6 +73,7 @@ class Engine:
         self._attendant: Attendant | None = None
         self._reactions = _Reactions(
             {
+                "Audited": self._on_reply,
                 "Authenticate": self._batches["authenticate"].append,
                 "Authorize": self._batches["authorize"].append,
                 "ClientPage": self._on_reply,
@@ -80,6 +83,7 @@ class Engine:
                 "Kicked": self._on_reply,
                 "LogLine": _on_log_line,
                 "Published": self._on_reply,
+                "Refused": self._on_refused,
                 "Stopped": self._on_stopped,
                 "TapBatch": self._on_rows,
             }
@@ -102,9 +106,10 @@ class Engine:
     def start(cls, options: Options, *, open_plane: "Callable[[Options], DataPlane] | None" = None) -> "Engine":
         """Bind the listeners, start the workers and attach to the running loop.
 
-        Blocks for the binds only. Raises ListenFailure where a listener cannot be bound, StartError where the system
-        has no room for the workers, CertificateFailure where a listener's certificates cannot be used, ValueError for
-        an option out of range. `open_plane` is the binding's `DataPlane` unless a test brings its own.
+        Blocks for the binds and the store only. Raises ListenFailure where a listener cannot be bound, StartError where
+        the system has no room for the workers, CertificateFailure where a listener's certificates cannot be used,
+        StorageFailure where the store cannot be used, ValueError for an option out of range. `open_plane` is the
+        binding's `DataPlane` unless a test brings its own.
         """
         open_plane = open_plane or _open_plane
         try:
@@ -113,6 +118,8 @@ class Engine:
             raise _start_failure(error, options) from error
         except ValueError as error:
             raise _certificate_failure(error) from error
+        except Exception as error:
+            raise _storage_failure(error) from error
         return cls(plane, asyncio.get_running_loop())
 
     @property
@@ -128,11 +135,23 @@ class Engine:
         """(kind, name, bound address) of every listener, with the real port."""
         return self._plane.listeners()
 
-    def counters(self) -> dict[str, int]:
-        """Every counter and gauge of the data plane by its name, and this engine's own as `whimbrel.engine.*`."""
+    def metrics(self) -> dict[str, int]:
+        """Every metric of the data plane by its name, and this engine's own as `whimbrel.engine.*`."""
         own = {"whimbrel.engine.requests.waiting": len(self._replies), "whimbrel.engine.taps": len(self._taps)}
         own["whimbrel.memory.given_back"] = self._memory.times
-        return {**self._plane.counters(), **self._counts, **own}
+        return {**self._plane.metrics(), **self._counts, **own}
+
+    def stats(self) -> dict[str, int]:
+        """Every statistic of the data plane by its name: how many there are, and the most there were."""
+        return self._plane.stats()
+
+    def counters(self) -> dict[str, int]:
+        """Metrics and statistics together."""
+        return {**self.metrics(), **self.stats()}
+
+    def is_watched(self, prefix: str) -> bool:
+        """Whether somebody subscribes to topics under `prefix` ("a/b", for topics "a/b/...")."""
+        return self._plane.is_watched(prefix)
 
     def attend(self, attendant: "Attendant") -> None:
         """From now on `attendant` gets the questions and notices. Until then the data plane answers for itself."""
@@ -161,13 +180,20 @@ class Engine:
         self._plane.reload(options.zones, options.question_deadline_ms)
 
     def answer_authenticate(
-        self, question: "Authenticate", reason_code: int, *, is_superuser: bool = False, text: str = ""
+        self,
+        question: "Authenticate",
+        reason_code: int,
+        *,
+        is_superuser: bool = False,
+        text: str = "",
+        is_anonymous: bool = False,
     ) -> None:
         """Let the client in (0) or refuse it with a CONNACK reason code. A late answer is ignored.
 
-        `text` is the reason in words for an MQTT 5 client; so for the other answers.
+        `text` is the reason in words for an MQTT 5 client; so for the other answers. `is_anonymous`: nobody knows the
+        client, and its listener lets such clients in.
         """
-        self._plane.answer_authenticate(question.ticket, reason_code, is_superuser, text)
+        self._plane.answer_authenticate(question.ticket, reason_code, is_superuser, text, is_anonymous)
 
     def answer_enhanced(
         self,
@@ -216,6 +242,11 @@ class Engine:
         page: ClientPage = await self._request(lambda ticket: self._plane.request_clients(ticket, cursor, limit))
         return page
 
+    async def audit(self) -> "Audited":
+        """What became of every delivery; costs each worker a look at all of its sessions. Raises EngineError."""
+        found: Audited = await self._request(self._plane.request_audit)
+        return found
+
     async def kick(self, client_id: str) -> bool:
         """End a client's connection and session; whether there was one. Raises EngineError."""
         reply: Kicked = await self._request(lambda ticket: self._plane.kick(ticket, client_id))
@@ -230,6 +261,16 @@ class Engine:
             return self._plane.reload_certificates()
         except ValueError as error:
             raise _certificate_failure(error) from error
+
+    def backup(self, path: Path) -> None:
+        """Copy what the store has committed to `path`, which must not exist; clients are served meanwhile.
+
+        Blocks for the disk; any thread may call it. Raises StorageFailure.
+        """
+        try:
+            self._plane.backup(str(path))
+        except Exception as error:
+            raise _storage_failure(error) from error
 
     def open_tap(self, *filters: str, capacity: int = TAP_CAPACITY) -> Tap:
         """Subscribe Python to `filters`; in force when this returns. Raises ValueError, EngineError."""
@@ -297,11 +338,16 @@ class Engine:
             if self._attendant is not None:
                 getattr(self._attendant, point)(batch)
 
-    def _on_reply(self, event: "ClientPage | Kicked | Published") -> None:
+    def _on_reply(self, event: "Audited | ClientPage | Kicked | Published") -> None:
         reply = self._replies.pop(event.ticket, None)
         # Nobody waits any more where the caller was cancelled or timed out.
         if reply is not None and not reply.done():
             reply.set_result(event)
+
+    def _on_refused(self, event: "Refused") -> None:
+        reply = self._replies.pop(event.ticket, None)
+        if reply is not None and not reply.done():
+            reply.set_exception(EngineError(event.text))
 
     def _on_rows(self, event: "TapBatch") -> None:
         tap = self._taps.get(event.tap)
@@ -371,6 +417,10 @@ def _start_failure(error: OSError, options: Options) -> WhimbrelError:
 def _certificate_failure(error: ValueError) -> Exception:
     # By name, because a double of the binding brings its own types.
     return CertificateFailure(str(error)) if type(error).__name__ == "CertificateError" else error
+
+
+def _storage_failure(error: Exception) -> Exception:
+    return StorageFailure(str(error)) if type(error).__name__ == "StorageError" else error
 
 
 def _address(listener: ListenerOptions) -> str:

@@ -13,6 +13,9 @@ from whimbrel.settings import Listener, Mqtt, Settings, TcpBind, Tls
 # The data plane gives up on a question this long after the hooks should have, so that their answer comes first.
 QUESTION_SLACK_MS = 1_000
 
+# In the data directory.
+STORE_FOLDER: Final = "store"
+
 # Below and above every priority that a topic can be given.
 DEFAULT_PRIORITIES: Final = {"lowest": 0, "highest": 256}
 
@@ -84,6 +87,7 @@ class ZoneOptions:
     is_retain_available: bool
     is_wildcard_available: bool
     is_shared_available: bool
+    is_durable: bool
     share_strategy: str
 
 
@@ -103,6 +107,8 @@ class Options:
     max_retained_bytes: int
     storage_folder: str | None
     is_storage_synced: bool
+    is_presence_published: bool
+    sys_readers: str
 
 
 def from_settings(settings: Settings) -> Options:
@@ -121,13 +127,15 @@ def from_settings(settings: Settings) -> Options:
         max_retained_bytes=settings.retained.max_bytes,
         storage_folder=_storage_folder(settings),
         is_storage_synced=settings.storage.durability == "sync",
+        is_presence_published=settings.sys.is_presence_published,
+        sys_readers=settings.sys.readers,
     )
 
 
 def _storage_folder(settings: Settings) -> str | None:
     """None: nothing is stored."""
     data_dir = settings.node.data_dir
-    return str(data_dir / "store") if data_dir is not None and settings.storage.durability != "off" else None
+    return str(data_dir / STORE_FOLDER) if data_dir is not None and settings.storage.durability != "off" else None
 
 
 def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
@@ -196,5 +204,6 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         is_retain_available=mqtt.is_retain_available,
         is_wildcard_available=mqtt.is_wildcard_available,
         is_shared_available=mqtt.is_shared_available,
+        is_durable=mqtt.durability == "broker",
         share_strategy=mqtt.share_strategy,
     )

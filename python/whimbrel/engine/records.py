@@ -4,6 +4,9 @@ Re-exports only. Loading this module loads the binding.
 """
 
 from whimbrel._core import (
+    METRICS,
+    STATS,
+    Audited,
     Authenticate,
     Authorize,
     ClientPage,
@@ -18,6 +21,9 @@ from whimbrel._core import (
 )
 
 __all__ = [
+    "METRICS",
+    "STATS",
+    "Audited",
     "Authenticate",
     "Authorize",
     "ClientPage",

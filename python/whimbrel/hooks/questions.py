@@ -124,10 +124,13 @@ class Questions:
             answer = await guard.call(question, deadline=deadline, read=_answer, failed=_UNAVAILABLE)
             if answer is not IGNORE:
                 break
+        is_anonymous = answer is IGNORE
         if answer is IGNORE:
             answer = Allow() if question.is_anonymous_allowed else _NOT_AUTHORIZED
         is_superuser = isinstance(answer, Allow) and answer.is_superuser
-        self._engine.answer_authenticate(question, _code(answer), is_superuser=is_superuser, text=_text(answer))
+        self._engine.answer_authenticate(
+            question, _code(answer), is_superuser=is_superuser, text=_text(answer), is_anonymous=is_anonymous
+        )
 
     async def _enhanced_authenticate(self, question: "EnhancedAuthenticate") -> None:
         deadline = self._deadline()

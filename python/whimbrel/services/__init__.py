@@ -10,9 +10,11 @@ from typing import Self
 from whimbrel.engine.engine import Engine
 from whimbrel.services.clients import Clients
 from whimbrel.services.configuration import Configuration
+from whimbrel.services.ledger import Ledger
 from whimbrel.services.listeners import Listeners
 from whimbrel.services.messages import Messages
 from whimbrel.services.metrics import Metrics
+from whimbrel.services.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +23,11 @@ class Services:
 
     clients: Clients
     configuration: Configuration
+    ledger: Ledger
     listeners: Listeners
     messages: Messages
     metrics: Metrics
+    storage: Storage
 
     @classmethod
     def over(cls, engine: Engine, *counters: Callable[[], Mapping[str, int]]) -> Self:
@@ -31,7 +35,9 @@ class Services:
         return cls(
             clients=Clients(engine),
             configuration=Configuration(),
+            ledger=Ledger(engine),
             listeners=Listeners(engine),
             messages=Messages(engine),
             metrics=Metrics(engine, *counters),
+            storage=Storage(engine),
         )

@@ -23,6 +23,7 @@ from whimbrel.settings.model import (
     Retained,
     Settings,
     Storage,
+    Sys,
     TcpBind,
     Tls,
     UnixBind,
@@ -118,6 +119,7 @@ def _build(merged: Merged) -> Settings:
         hooks=Hooks(**_section(merged, "hooks")),
         flapping=Flapping(**_section(merged, "flapping")),
         retained=Retained(**_section(merged, "retained")),
+        sys=Sys(**_section(merged, "sys")),
         log=Log(**_section(merged, "log")),
     )
 

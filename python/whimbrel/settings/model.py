@@ -120,6 +120,16 @@ class Retained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sys:
+    """What is published under `$SYS`, and who may read it: local, all or nobody. An interval of 0 means never."""
+
+    interval_ms: int
+    heartbeat_ms: int
+    is_presence_published: bool
+    readers: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """`level` is debug, info, warning or error."""
 
@@ -161,6 +171,7 @@ class Mqtt:
     is_retain_available: bool
     is_wildcard_available: bool
     is_shared_available: bool
+    durability: str
     share_strategy: str
 
 
@@ -178,4 +189,5 @@ class Settings:
     hooks: Hooks
     flapping: Flapping
     retained: Retained
+    sys: Sys
     log: Log

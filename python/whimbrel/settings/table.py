@@ -309,6 +309,35 @@ _BROKER: Final = (
         doc="Bytes of retained messages in the whole broker.",
     ),
     Row(
+        key="sys.interval",
+        field="interval_ms",
+        shape=Duration(0, DAY),
+        default="1m",
+        doc="How often version, description, statistics and metrics are published under `$SYS/brokers`. 0: never.",
+    ),
+    Row(
+        key="sys.heartbeat",
+        field="heartbeat_ms",
+        shape=Duration(0, DAY),
+        default="30s",
+        doc="How often uptime and time of day are published there. 0: never.",
+    ),
+    Row(
+        key="sys.presence",
+        field="is_presence_published",
+        shape=Truth(),
+        default=True,
+        doc="Whether clients that come and go are told of there, as long as somebody subscribes to it.",
+    ),
+    Row(
+        key="sys.readers",
+        field="readers",
+        shape=Choice(("local", "all", "nobody")),
+        default="local",
+        doc="Who may subscribe under `$SYS`: clients of this machine (loopback, Unix sockets), everybody, or nobody. "
+        "Superusers always may, and hooks may still refuse. Only superusers may publish there.",
+    ),
+    Row(
         key="log.level",
         field="level",
         shape=Choice(("debug", "info", "warning", "error")),
@@ -317,6 +346,8 @@ _BROKER: Final = (
         needs_restart=False,
     ),
 )
+
+_ONE_STORE: Final = "all zones share one store and its mode, storage.durability"
 
 _MQTT: Final = (
     Row(
@@ -547,6 +578,14 @@ _MQTT: Final = (
         shape=Truth(),
         default=True,
         doc="Whether clients may subscribe to `$share/<group>/<filter>` and `$queue/<filter>`.",
+    ),
+    Row(
+        key="mqtt.durability",
+        field="durability",
+        shape=Choice(("broker", "off"), later=(("sync", _ONE_STORE), ("os", _ONE_STORE))),
+        default="broker",
+        doc="broker: as `storage.durability` says. off: sessions of this zone live in memory, and its publishers' "
+        "acknowledgements wait for nothing. Other modes than the broker's own are not possible: there is one store.",
     ),
     Row(
         key="mqtt.shared_subscription_strategy",

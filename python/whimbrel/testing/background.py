@@ -14,6 +14,7 @@ from whimbrel.errors import WhimbrelError
 
 if TYPE_CHECKING:
     from whimbrel.engine.records import ClientRecord
+    from whimbrel.services.ledger import Balance
 
 ResultT = TypeVar("ResultT")
 
@@ -106,10 +107,22 @@ class BackgroundBroker:
 
     def counters(self) -> dict[str, int]:
         """Every counter by its name."""
-        return self._call(self._counters())
+        return self._call(self._numbers(self._broker.counters))
 
-    async def _counters(self) -> dict[str, int]:
-        return self._broker.counters()
+    def metrics(self) -> dict[str, int]:
+        """Every metric by its name."""
+        return self._call(self._numbers(self._broker.metrics))
+
+    def stats(self) -> dict[str, int]:
+        """Every statistic by its name."""
+        return self._call(self._numbers(self._broker.stats))
+
+    def ledger(self) -> "Balance":
+        """What became of every message and delivery."""
+        return self._call(self._broker.ledger())
+
+    async def _numbers(self, read: Callable[[], dict[str, int]]) -> dict[str, int]:
+        return read()
 
     def _call(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
         if self._loop is None:

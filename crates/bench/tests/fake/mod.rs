@@ -21,6 +21,8 @@ pub enum Fate {
     Arrives,
     Lost,
     Doubled,
+    /// Arrives, and once more before a PINGRESP of the subscriber.
+    Haunts,
     /// Waits until the next one has arrived.
     Overtaken,
     /// The publisher gets this reason code, the subscriber nothing.
@@ -39,12 +41,20 @@ struct Subscriber {
     waiting: Vec<u8>,
 }
 
+/// What a connection said of itself.
+#[derive(Default)]
+struct Guest {
+    client_id: String,
+    is_lasting: bool,
+}
+
 struct House {
     fate: fn(u64) -> Fate,
     subscribers: Vec<Subscriber>,
     retained: Vec<(String, Vec<u8>)>,
     seen: u64,
     overtaken: Vec<u8>,
+    haunting: Vec<(String, Vec<u8>)>,
 }
 
 /// Accepts until the test ends; returns the port.
@@ -57,6 +67,7 @@ pub fn broker(fate: fn(u64) -> Fate) -> u16 {
         retained: Vec::new(),
         seen: 0,
         overtaken: Vec::new(),
+        haunting: Vec::new(),
     }));
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -69,7 +80,7 @@ pub fn broker(fate: fn(u64) -> Fate) -> u16 {
 
 fn serve(mut stream: TcpStream, house: &Mutex<House>) {
     stream.set_nodelay(true).unwrap();
-    let mut client_id = String::new();
+    let mut guest = Guest::default();
     let mut pending = Vec::new();
     let mut chunk = [0; 65_536];
     loop {
@@ -82,9 +93,9 @@ fn serve(mut stream: TcpStream, house: &Mutex<House>) {
         while let Split::Frame(frame) = split(&pending[at..], u32::MAX).unwrap() {
             let packet = decode(frame, Version::V5).unwrap();
             if let Packet::Connect(connect) = &packet {
-                client_id = connect.client_id.to_owned();
+                guest = Guest { client_id: connect.client_id.to_owned(), is_lasting: !connect.clean_start };
             }
-            if !house.lock().unwrap().on_packet(&mut stream, &client_id, packet) {
+            if !house.lock().unwrap().on_packet(&mut stream, &guest, packet) {
                 return;
             }
             at += frame.len;
@@ -94,7 +105,8 @@ fn serve(mut stream: TcpStream, house: &Mutex<House>) {
 }
 
 impl House {
-    fn on_packet(&mut self, stream: &mut TcpStream, client_id: &str, packet: Packet<'_>) -> bool {
+    fn on_packet(&mut self, stream: &mut TcpStream, guest: &Guest, packet: Packet<'_>) -> bool {
+        let client_id = guest.client_id.as_str();
         let properties = Properties::default();
         match packet {
             Packet::Connect(connect) => {
@@ -113,8 +125,12 @@ impl House {
                 }
             }
             Packet::Publish(publish) => return self.on_publish(stream, publish),
-            Packet::PingReq => say(stream, &Packet::PingResp),
+            Packet::PingReq => {
+                self.haunt(client_id);
+                say(stream, &Packet::PingResp);
+            }
             Packet::Disconnect(_) => {
+                self.subscribers.retain(|subscriber| guest.is_lasting || subscriber.client_id != client_id);
                 let gone = |subscriber: &&mut Subscriber| subscriber.client_id == client_id;
                 self.subscribers.iter_mut().filter(gone).for_each(|subscriber| subscriber.stream = None);
                 return false;
@@ -122,6 +138,16 @@ impl House {
             _ => {}
         }
         true
+    }
+
+    fn haunt(&mut self, client_id: &str) {
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.client_id == client_id) {
+            for (topic, wire) in &self.haunting {
+                if subscriber.wants(topic) {
+                    subscriber.put(wire);
+                }
+            }
+        }
     }
 
     fn welcome(&mut self, stream: &TcpStream, client_id: &str) {
@@ -171,6 +197,7 @@ impl House {
             Fate::Arrives => {}
             Fate::Lost => wire.clear(),
             Fate::Doubled => wire.extend_from_within(..),
+            Fate::Haunts => self.haunting.push((topic.clone(), wire.clone())),
             Fate::Overtaken => {
                 self.overtaken = std::mem::take(&mut wire);
             }

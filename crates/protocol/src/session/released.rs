@@ -19,6 +19,21 @@ impl Released {
         }
     }
 
+    /// How many have gathered.
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes out what has gathered since there were `before`.
+    pub fn split_off(&self, before: usize) -> Vec<u64> {
+        self.0.borrow_mut().split_off(before)
+    }
+
     /// Hands on what has gathered.
     pub fn drain(&self, mut take: impl FnMut(u64)) {
         self.0.borrow_mut().drain(..).for_each(&mut take);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use whimbrel_storage::{Failure, Store};
 
 pub(crate) use record::{SessionRecord, key_of_subscription, packet_id_body, sent_body, stored, subscription_value};
+pub(crate) use record::{packet_id, sent, subscription, subscription_key};
 pub(crate) use restore::{Kept, KeptSession, read_back};
 
 /// The store as all workers share it.
@@ -32,6 +33,27 @@ impl Durable {
         let kept = read_back(&*store)?;
         let next_number = AtomicU32::new(kept.highest_number + 1);
         Ok((Durable { store, next_number }, kept))
+    }
+
+    /// The store's figures as counters; shares are in millionths.
+    pub(crate) fn figures(&self) -> [(&'static str, u64); 14] {
+        let figures = self.store.statistics();
+        [
+            ("whimbrel.storage.refusing", u64::from(self.store.is_refusing())),
+            ("whimbrel.storage.pressed", u64::from(self.store.is_pressed())),
+            ("whimbrel.storage.commits", figures.commits),
+            ("whimbrel.storage.failures", figures.failures),
+            ("whimbrel.storage.written", figures.written),
+            ("whimbrel.storage.elided", figures.elided),
+            ("whimbrel.storage.reclaimed", figures.reclaimed),
+            ("whimbrel.storage.chunks", figures.chunks),
+            ("whimbrel.storage.bytes", figures.bytes),
+            ("whimbrel.storage.live", figures.live),
+            ("whimbrel.storage.dead_ppm", (figures.dead_share() * 1e6) as u64),
+            ("whimbrel.storage.waiting_bytes", figures.waiting_bytes),
+            ("whimbrel.storage.commit_us", figures.commit_us),
+            ("whimbrel.storage.commit_max_us", figures.commit_max_us),
+        ]
     }
 
     /// A number for a session that begins; None after four thousand million of them, and then it is not durable.

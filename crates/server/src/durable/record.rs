@@ -88,7 +88,7 @@ pub(crate) fn key_of_subscription(number: u32, filter: &str, out: &mut Vec<u8>) 
 }
 
 /// Number of the session and filter of a subscription's key.
-pub(super) fn subscription_key(key: &[u8]) -> Option<(u32, &str)> {
+pub(crate) fn subscription_key(key: &[u8]) -> Option<(u32, &str)> {
     Some((u32_at(key, 0)?, std::str::from_utf8(key.get(4..)?).ok()?))
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn subscription_value(subscription: &Subscription) -> [u8; 6] {
     [VERSION, bits, a, b, c, d]
 }
 
-pub(super) fn subscription(value: &[u8]) -> Option<Subscription> {
+pub(crate) fn subscription(value: &[u8]) -> Option<Subscription> {
     let bits = *value.get(1).filter(|_| value[0] == VERSION)?;
     let options = SubscriptionOptions {
         qos: QoS::from_bits(bits & 3)?,
@@ -118,7 +118,7 @@ pub(crate) fn packet_id_body(packet_id: u16) -> [u8; 2] {
     packet_id.to_le_bytes()
 }
 
-pub(super) fn packet_id(body: &[u8]) -> Option<u16> {
+pub(crate) fn packet_id(body: &[u8]) -> Option<u16> {
     Some(u16::from_le_bytes(body.get(..2)?.try_into().ok()?)).filter(|packet_id| *packet_id != 0)
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn sent_body(packet_id: u16, slot: u64) -> [u8; 10] {
     body
 }
 
-pub(super) fn sent(body: &[u8]) -> Option<(u16, u64)> {
+pub(crate) fn sent(body: &[u8]) -> Option<(u16, u64)> {
     Some((packet_id(body)?, u64::from_le_bytes(body.get(2..10)?.try_into().ok()?)))
 }
 

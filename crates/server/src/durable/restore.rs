@@ -152,6 +152,7 @@ impl Reading {
     }
 
     fn finish(mut self) -> Kept {
+        self.hand_over_sent();
         let mut sessions: Vec<(u32, KeptSession)> = std::mem::take(&mut self.sessions).into_iter().collect();
         sessions.sort_unstable_by_key(|(number, _)| *number); // The same store leads to the same start.
         for (_, mut session) in sessions {
@@ -166,7 +167,37 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// A message of a group lies with the member that had it first. Where another one was sent it at QoS 2, that one keeps
+    /// it, and nobody else may get it [MQTT-4.8.2-5].
+    fn hand_over_sent(&mut self) {
+        let strangers = self.sessions.values().flat_map(KeptSession::sent_elsewhere);
+        let wanted: HashMap<u64, u32> = strangers.collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let mut moved = Vec::new();
+        for session in self.sessions.values_mut() {
+            moved.extend(session.queued.extract_if(.., |queued| wanted.contains_key(&queued.stored)));
+        }
+        for delivery in moved {
+            let session = self.sessions.entry(wanted[&delivery.stored]).or_default();
+            session.queued.push(Delivery { qos: delivery.message.qos, ..delivery });
+        }
+    }
+}
+
 impl KeptSession {
+    /// Slots of messages in flight that lie with another session, and the number of this one.
+    fn sent_elsewhere(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let sent = self.sent.iter().filter_map(|(_, sent)| match sent {
+            Sent::Message(_, at) => Some(*at),
+            Sent::Released(_) => None,
+        });
+        let elsewhere = sent.filter(|at| self.queued.iter().all(|queued| queued.stored != *at));
+        elsewhere.map(|at| (at, self.number))
+    }
+
     /// Takes what was in flight out of the queue. Where a message was stored for nobody (a retained one that a subscription
     /// brought), its client may have it all the same: its identifier is released before it means another message.
     fn gather_inflight(&mut self) {

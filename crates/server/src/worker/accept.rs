@@ -96,6 +96,7 @@ impl Worker {
 
     pub(super) fn welcome(&mut self, arrival: Arrival) {
         let connection = Connection::new(Role::Server, Arc::clone(&arrival.limits), self.now.ms);
+        self.shared.gauges.connections.add(1);
         self.seat(arrival, connection);
     }
 
@@ -110,6 +111,7 @@ impl Worker {
         let token = Token::Client(slot, epoch).pack();
         if epoll::add(&self.poll, client.socket.fd(), token, epoll::EventFlags::IN).is_err() {
             self.clients.remove(slot as usize);
+            self.shared.gauges.connections.take(1);
             self.shared.listeners[usize::from(listener)].release();
             return None;
         }

@@ -84,6 +84,8 @@ pub(super) enum Question {
     Packet,
     /// None: it sent faster than its zone allows and waits until it may go on.
     Tokens,
+    /// None: its next message must be stored, and the store takes nothing at the moment; see `shortage`.
+    Room,
 }
 
 /// Where a new connection comes from.
@@ -207,6 +209,8 @@ impl End {
         End::told("memory_exceeded", ReasonCode::QUOTA_EXCEEDED, "more memory than force_shutdown_size");
     pub(super) const KEEP_ALIVE: End =
         End::told("keepalive_timeout", ReasonCode::KEEP_ALIVE_TIMEOUT, "nothing came for 1.5 times the keep-alive");
+    pub(super) const STORE_REFUSES: End =
+        End::told("storage_refused", ReasonCode::QUOTA_EXCEEDED, super::shortage::TOLD);
     /// Nothing was agreed on yet, so nothing is said.
     pub(super) const IDLE: End =
         End { word: "idle_timeout", reason: ReasonCode::SUCCESS, what: "", is_told: false, is_goodbye: false };

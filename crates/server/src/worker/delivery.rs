@@ -11,7 +11,7 @@ use std::sync::Arc;
 use whimbrel_protocol::connection::outgoing::{Alias, Fingerprint};
 use whimbrel_protocol::encode::{Layout, Naming, Shape, publish_head};
 use whimbrel_protocol::message::{Origin, Publication, forwarded_properties};
-use whimbrel_protocol::packet::{Ack, Packet, Publish};
+use whimbrel_protocol::packet::{Ack, Publish};
 use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Outbound, Resend};
 use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, encode};
 use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
@@ -168,8 +168,8 @@ impl Frames {
         if is_shared {
             client.outbox.share(&passing.owned());
         }
-        count_sent(counts, qos);
-        counts.messages_delivered += 1;
+        count_sent(counts, qos, passing.is_sys);
+        count_first(counts, qos);
         client.flush_early(spares, counts);
     }
 }
@@ -194,6 +194,8 @@ pub(super) struct Passing<'a> {
     /// Slot of the publishing session, for No Local; None for messages from inside.
     publisher: Option<u32>,
     received_ms: u64,
+    /// One of the broker's own: most counters pass it over.
+    is_sys: bool,
     owned: Option<Arc<Message>>,
     /// Slot of the next durable target in the message's record; 0: there is none.
     pub(super) next_slot: u64,
@@ -212,6 +214,7 @@ impl<'a> Passing<'a> {
             client_id: None,
             publisher: None,
             received_ms: now.steady_ms,
+            is_sys: message.topic().is_sys(),
             owned: Some(Arc::clone(message)),
             next_slot: 0,
             parcel_slot: 0,
@@ -278,9 +281,14 @@ impl Worker {
         publish: &Publish<'_>,
         answer: Option<&[Answer]>,
     ) -> Result<Step, End> {
-        let named = self.clients[slot as usize].connection.name(publish)?;
+        let named = match self.clients[slot as usize].connection.name(publish) {
+            Ok(named) => named,
+            Err(violation) => return Err(self.refuse_unnamed(publish, violation)),
+        };
         let topic = named.topic();
-        let verdict = if answer.is_some() || self.shared.wants(Interest::AUTHORIZE) {
+        let verdict = if topic.is_reserved() && !self.is_taken(slot, publish) && self.is_sys_refused(slot, topic) {
+            ReasonCode::NOT_AUTHORIZED
+        } else if answer.is_some() || self.shared.wants(Interest::AUTHORIZE) {
             match self.may_publish(slot, publish, topic, answer) {
                 Some(verdict) => verdict,
                 None => return Ok(Step::ParkBefore),
@@ -288,6 +296,12 @@ impl Worker {
         } else {
             ReasonCode::SUCCESS
         };
+        if self.shortage.is_short()
+            && !verdict.is_error()
+            && let Some(step) = self.hold_off(slot, publish, topic)
+        {
+            return Ok(step);
+        }
         self.count_received(publish.qos);
         if verdict.is_error() {
             let words = self.words_about(slot, publish, topic, answer);
@@ -308,7 +322,7 @@ impl Worker {
             }
             Accepted::Duplicate => {
                 self.counts.publish_inuse += 1;
-                self.promise(slot);
+                self.keeper.repeat();
                 self.acknowledge(slot, publish, ReasonCode::SUCCESS);
                 self.keeper.begin();
             }
@@ -335,7 +349,7 @@ impl Worker {
     }
 
     #[inline]
-    fn count_received(&mut self, qos: QoS) {
+    pub(super) fn count_received(&mut self, qos: QoS) {
         self.counts.publish_received += 1;
         self.counts.messages_received += 1;
         match qos {
@@ -358,7 +372,7 @@ impl Worker {
         let client = &mut self.clients[slot as usize];
         let version = client.connection.version();
         let ack = Ack::new(publish.packet_id, reason);
-        if self.keeper.has_written() || client.held > 0 {
+        if (self.keeper.has_written() && client.connection.limits().is_durable) || client.held > 0 {
             // Behind those before it, also where it promises nothing: their order is kept [MQTT-4.6.0-2].
             return self.hold(slot, |held| encode::ack(held, version, first, &ack));
         }
@@ -368,8 +382,15 @@ impl Worker {
 
     /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
     fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, answer: &Answer) {
-        self.counts.publish_auth_error += u64::from(answer.reason == ReasonCode::NOT_AUTHORIZED);
+        self.counts.publish_refused += 1;
         self.refuse_message(slot, publish, answer);
+    }
+
+    /// A PUBLISH whose topic alias stands for nothing: it came, and its connection ends.
+    fn refuse_unnamed(&mut self, publish: &Publish<'_>, violation: Violation) -> End {
+        self.count_received(publish.qos);
+        self.counts.publish_refused += 1;
+        violation.into()
     }
 
     /// Routes an accepted PUBLISH; returns how many sessions and taps want it.
@@ -385,6 +406,7 @@ impl Worker {
             client_id,
             publisher,
             received_ms: self.now.steady_ms,
+            is_sys: topic.is_sys(),
             owned: None,
             next_slot: 0,
             parcel_slot: 0,
@@ -394,11 +416,13 @@ impl Worker {
         if passing.retain {
             self.retain(&mut passing);
         }
-        // Behind the retained message, which is handed over at once: what follows is stored together or not at all.
-        if publish.qos == QoS::ExactlyOnce {
+        if passing.qos == QoS::ExactlyOnce {
+            // Behind what is retained, which is handed over at once, and together with the message itself: an identifier
+            // that is known alone would make its next transmission a repetition of nothing.
             self.store_received(slot, publish.packet_id);
         }
         let matches = self.matches_for(slot, topic);
+        self.counts.routed_clients += 1;
         let receivers = self.route(&mut passing, &matches);
         self.speaker = publisher.zip(passing.client_id);
         receivers
@@ -416,7 +440,7 @@ impl Worker {
 
     /// The matches of a topic: the connection's memo, else the worker's cache, else the table.
     #[inline]
-    fn matches_for(&mut self, slot: u32, topic: Topic<'_>) -> Rc<Matches> {
+    pub(super) fn matches_for(&mut self, slot: u32, topic: Topic<'_>) -> Rc<Matches> {
         let client = &mut self.clients[slot as usize];
         let generation = self.shared.router.generation();
         match &client.memo {
@@ -444,16 +468,17 @@ impl Worker {
 
     #[inline]
     fn route(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
-        self.counts.messages_publish += 1;
+        self.counts.messages_publish += u64::from(!passing.is_sys);
+        self.counts.routed_sys += u64::from(passing.is_sys);
         if matches.has_durable && passing.qos != QoS::AtMostOnce {
             self.store_for(passing, matches);
         }
         passing.is_held = self.keeper.has_written();
         if matches.is_empty() {
-            self.counts.dropped_no_subscribers += 1;
-            self.counts.messages_dropped += 1;
+            self.count_unwanted(passing);
             return 0;
         }
+        self.counts.deliveries_wanted += matches.home.len() as u64;
         self.effort += matches.len();
         self.deliver(passing, &matches.home);
         for group in &matches.away {
@@ -467,12 +492,18 @@ impl Worker {
 
     fn route_shared(&mut self, passing: &mut Passing<'_>, matches: &Matches) -> usize {
         let plain = matches.len() - matches.shared.len();
-        let receivers = plain + self.share_out(passing, &matches.shared);
+        let served = self.share_out(passing, &matches.shared);
+        self.counts.deliveries_wanted += served as u64;
+        let receivers = plain + served;
         if receivers == 0 {
-            self.counts.dropped_no_subscribers += 1; // The last member of each group has just gone.
-            self.counts.messages_dropped += 1;
+            self.count_unwanted(passing); // The last member of each group has just gone.
         }
         receivers
+    }
+
+    fn count_unwanted(&mut self, passing: &Passing<'_>) {
+        self.counts.dropped_no_subscribers += u64::from(!passing.is_sys);
+        self.counts.messages_dropped += u64::from(!passing.is_sys);
     }
 
     fn retain(&mut self, passing: &mut Passing<'_>) {
@@ -485,7 +516,7 @@ impl Worker {
         self.counts.memory_released += before.saturating_sub(retained.size_bytes()) as u64;
         let next_ms = retained.next_expiry_ms();
         drop(retained);
-        self.keeper.release(free);
+        self.keeper.supersede(free);
         next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
     }
 
@@ -498,6 +529,8 @@ impl Worker {
                 passing.next_slot += group.targets.iter().filter(|target| is_stored(qos, target, None)).count() as u64;
             }
             let mail = Mail::Deliver(message, Arc::clone(&group.targets), stored);
+            self.counts.deliveries_wanted += group.targets.len() as u64;
+            self.counts.deliveries_posted += group.targets.len() as u64;
             self.outgoing_weight += mail.weight();
             self.outgoing[usize::from(group.owner)].push(mail);
             return;
@@ -525,12 +558,14 @@ impl Worker {
         let Stored { first_slot, is_held } = stored;
         let whole = Passing::from_message(message, self.now);
         let mut passing = Passing { next_slot: first_slot, is_held, ..whole };
+        self.counts.deliveries_arrived += targets.len() as u64;
         self.deliver(&mut passing, targets);
     }
 
     #[inline]
     fn deliver(&mut self, passing: &mut Passing<'_>, targets: &[Target]) {
         self.frames.clear();
+        self.counts.deliveries_made += targets.len() as u64;
         for target in targets {
             self.deliver_one(passing, target);
         }
@@ -606,8 +641,8 @@ impl Worker {
         self.keeper.release(unkept); // Nobody keeps the message: it is sent once, or dropped.
         match (offered, client, frame) {
             (Offered::Send(packet_id), Some(_), Some(fitting)) if is_held => {
-                count_sent(&mut self.counts, qos);
-                self.counts.messages_delivered += 1;
+                count_sent(&mut self.counts, qos, passing.is_sys);
+                count_first(&mut self.counts, qos);
                 self.store_sent(target.slot, packet_id, slot_of_store);
                 let client = slot.unwrap_or_default();
                 self.hold_publish(client, &passing.publication, fitting, packet_id);
@@ -644,7 +679,7 @@ impl Worker {
         self.frames = frames;
     }
 
-    fn count_offer(&mut self, offered: Offered) {
+    pub(super) fn count_offer(&mut self, offered: Offered) {
         match offered {
             Offered::Send(_) | Offered::Queued => {}
             Offered::QueuedAndEvicted(count) => (0..count).for_each(|_| self.count_drop(DropReason::QueueFull)),
@@ -686,9 +721,9 @@ impl Worker {
         };
         self.frames.bytes[fitting.0.start] |= u8::from(dup) << 3;
         if is_held {
-            count_sent(&mut self.counts, delivery.qos);
-            self.counts.messages_delivered += u64::from(!dup);
+            count_sent(&mut self.counts, delivery.qos, publication.topic.is_sys());
             if !dup {
+                count_first(&mut self.counts, delivery.qos);
                 self.store_sent(seat_slot, packet_id, delivery.stored);
             }
             self.hold_publish(slot, &publication, fitting, packet_id);
@@ -698,8 +733,10 @@ impl Worker {
         if publication.payload.len() >= SHARED_MIN_BYTES {
             client.outbox.share(&delivery.message);
         }
-        count_sent(&mut self.counts, delivery.qos);
-        self.counts.messages_delivered += u64::from(!dup);
+        count_sent(&mut self.counts, delivery.qos, publication.topic.is_sys());
+        if !dup {
+            count_first(&mut self.counts, delivery.qos);
+        }
         self.mark_dirty(slot);
         true
     }
@@ -711,11 +748,11 @@ impl Worker {
         let Some((packet_id, resend)) = seat.session.outbound.next_resend() else { return false };
         match resend {
             Resend::Publish(delivery) if self.send_delivery(slot, packet_id, &delivery, true) => {}
-            Resend::Publish(_) => self.abandon(seat_slot, packet_id),
-            Resend::PubRel => {
-                self.counts.pubrel_sent += 1;
-                self.send_stored(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
+            Resend::Publish(_) => {
+                self.counts.acks_missing += 1;
+                self.abandon(seat_slot, packet_id);
             }
+            Resend::PubRel => self.send_pubrel(slot, packet_id),
         }
         true
     }
@@ -753,6 +790,8 @@ fn is_for(passing: &Passing<'_>, target: &Target, counts: &mut Counts) -> bool {
     if is_own && target.audience == Audience::Others {
         counts.delivery_dropped += 1;
         counts.delivery_dropped_no_local += 1;
+    } else if is_own != (target.audience == Audience::Own) {
+        counts.deliveries_passed_over += 1; // The session's other target stands for this message.
     }
     stands_for(target, passing.publisher)
 }
@@ -767,8 +806,18 @@ fn count_too_large(counts: &mut Counts) {
     counts.delivery_dropped_too_large += 1;
 }
 
+/// Notes a message that its session's client is sent for the first time.
 #[inline]
-fn count_sent(counts: &mut Counts, qos: QoS) {
+fn count_first(counts: &mut Counts, qos: QoS) {
+    counts.messages_delivered += 1;
+    counts.acks_awaited += u64::from(qos != QoS::AtMostOnce);
+}
+
+#[inline]
+fn count_sent(counts: &mut Counts, qos: QoS, is_sys: bool) {
+    if is_sys {
+        return;
+    }
     counts.packets_sent += 1;
     counts.publish_sent += 1;
     counts.messages_sent += 1;

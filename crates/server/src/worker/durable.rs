@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use whimbrel_protocol::connection::Answered;
 use whimbrel_protocol::packet::Packet;
-use whimbrel_protocol::session::{Released, Session};
+use whimbrel_protocol::session::{Delivery, Released, Session};
 use whimbrel_protocol::{Message, QoS, encode};
 use whimbrel_router::{Audience, Matches, Target};
 use whimbrel_storage::{Identifiers, Kind, Receiver, Slot, Space, StoredMessage, Ticket, Writer};
@@ -74,10 +74,34 @@ impl Keeper {
         self.has_written
     }
 
+    /// What was promised is promised again, on another connection perhaps, and may not be stored yet.
+    pub(super) fn repeat(&mut self) {
+        self.has_written = self.writer.is_some();
+    }
+
     /// Nobody needs this slot any more; 0 names none.
     #[inline]
     pub(super) fn release(&self, slot: u64) {
         self.released.push(slot);
+    }
+
+    /// What this turn writes takes the place of this slot's record; 0 names none.
+    pub(super) fn supersede(&mut self, slot: u64) {
+        if let Some(writer) = self.writer.as_mut().filter(|_| slot != 0) {
+            writer.supersede(Slot(slot));
+        }
+    }
+
+    /// How many slots sessions have named so far; for `supersede_since`.
+    pub(super) fn released_count(&self) -> usize {
+        self.released.len()
+    }
+
+    /// What sessions have named since then goes only when this turn's records are durable.
+    pub(super) fn supersede_since(&mut self, before: usize) {
+        for slot in self.released.split_off(before) {
+            self.supersede(slot);
+        }
     }
 
     /// Where sessions name what they need no longer.
@@ -150,7 +174,9 @@ impl Worker {
 
     /// Writes one record of a message for all its durable receivers.
     pub(super) fn store_for(&mut self, passing: &mut Passing<'_>, matches: &Matches) {
-        let Some(writer) = &mut self.keeper.writer else { return };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
+            return;
+        };
         let mut record = writer.record(Kind::Message);
         // The publisher's slot means nothing on another worker.
         let away = matches.away.iter().flat_map(|group| group.targets.iter()).map(|target| (None, target));
@@ -171,12 +197,14 @@ impl Worker {
     /// would have it after a crash, or none where that one's session has ended. For one whose session ends with its
     /// connection it stays as it is.
     pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target) {
-        let Some(writer) = &mut self.keeper.writer else { return };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
+            return;
+        };
         let Some(receiver) = receiver_of(passing, target) else { return };
         let mut record = writer.record(Kind::Message);
         let slot = record.receiver(&receiver).0;
         record.message(&passing.stored_message());
-        self.keeper.release(std::mem::replace(&mut passing.parcel_slot, slot));
+        self.keeper.supersede(std::mem::replace(&mut passing.parcel_slot, slot));
         self.keeper.has_written = true;
     }
 
@@ -184,16 +212,34 @@ impl Worker {
     /// 0 without a store.
     pub(super) fn store_retained(&mut self, message: &Message) -> u64 {
         let Some(writer) = &mut self.keeper.writer else { return 0 };
+        if self.shortage.is_refusing() {
+            self.counts.storage_unstored += u64::from(!message.payload().is_empty());
+            return 0;
+        }
         let mut slot = Slot(0);
         if !message.payload().is_empty() {
             let mut record = writer.record(Kind::Retained);
             slot = record.receiver(&Receiver::of(0, QoS::AtMostOnce));
             record.message(&durable::stored(message));
-            // With what earlier packets of this turn made superfluous: a crash behind this must not find both.
+            // What other packets of this turn wrote and what they settled belongs together.
             self.keeper.released.drain(|slot| writer.settle(Slot(slot)));
             writer.submit();
         }
         self.keeper.has_written = true;
+        slot.0
+    }
+
+    /// Writes a retained message of QoS 2 for the session that it is about to be sent to, because its identifier must not
+    /// be given to another one after a crash. Its slot; 0: it is not stored.
+    pub(super) fn store_replayed(&mut self, seat_slot: u32, delivery: &Delivery) -> u64 {
+        let number = self.sessions.get(seat_slot).map_or(0, |seat| seat.durable);
+        let is_stored = number != 0 && delivery.qos == QoS::ExactlyOnce;
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| is_stored) else { return 0 };
+        let identifiers = Identifiers::Numbers(delivery.identifiers.as_deref().unwrap_or_default());
+        let mut record = writer.record(Kind::Message);
+        let (session, qos, retain) = (u64::from(number), delivery.qos, delivery.retain);
+        let slot = record.receiver(&Receiver { session, qos, retain, group: 0, identifiers });
+        record.message(&durable::stored(&delivery.message));
         slot.0
     }
 
@@ -256,20 +302,22 @@ impl Worker {
     }
 
     /// An answer behind what waits already, or with the commit of what was written for it.
-    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) {
+    pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) -> bool {
         let mut scratch = std::mem::take(&mut self.keeper.scratch);
         scratch.clear();
-        if self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words) {
+        let fits = self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words);
+        if fits {
             self.counts.packets_sent += 1;
             self.hold(slot, |held| held.extend_from_slice(&scratch));
         }
         self.keeper.scratch = scratch;
+        fits
     }
 
     /// A packet of an exchange at QoS 2: of a durable session it leaves with the commit.
-    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) {
+    pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
         match self.seat_of(slot).is_some_and(|seat| seat.durable != 0) {
-            true => drop(self.send_held(slot, packet)),
+            true => self.send_held(slot, packet),
             false => self.send(slot, packet),
         }
     }
@@ -325,7 +373,8 @@ impl Worker {
         self.mark_dirty(slot);
     }
 
-    /// A connection has taken its session: the store learns of it, and CONNACK waits where it promises something new.
+    /// A connection has taken its session: the store learns of it, and CONNACK waits for what it promises: the session,
+    /// which a connection before this one may have begun a moment ago, and the will.
     pub(super) fn keep_session(&mut self, slot: u32, seat_slot: u32, is_new: bool) {
         if !self.has_store() {
             return;
@@ -336,7 +385,8 @@ impl Worker {
         if is_new {
             seat.session.keep(released); // Also one that is not durable may be handed what is.
         }
-        match (seat.session.expiry_s > 0, seat.durable) {
+        let is_durable = self.clients[slot as usize].connection.limits().is_durable;
+        match (is_durable && seat.session.expiry_s > 0, seat.durable) {
             (true, 0) if is_new => seat.durable = number().unwrap_or_default(),
             (false, 1..) => return self.let_durable_go(slot, seat_slot),
             _ => {}
@@ -351,11 +401,13 @@ impl Worker {
         }
     }
 
-    /// The session ends with its connection from now on, and the store forgets it.
+    /// The session ends with its connection from now on, or lives in memory, and the store forgets it.
     fn let_durable_go(&mut self, slot: u32, seat_slot: u32) {
+        let before = self.keeper.released_count();
         let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
         seat.session.let_go();
         seat.session.keep(self.keeper.released.clone());
+        self.keeper.supersede_since(before);
         self.keeper.remove_session(seat);
         self.reenter(seat_slot);
         self.bar(slot);
@@ -364,6 +416,9 @@ impl Worker {
     /// Writes what the store knows of a session. `disconnected_ms`: Unix time; 0 while it has a connection.
     pub(super) fn put_session(&mut self, seat_slot: u32, disconnected_ms: u64) {
         let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        if self.shortage.postpones(seat_slot, seat.epoch) {
+            return;
+        }
         let Some(writer) = &mut self.keeper.writer else { return };
         let will = seat.session.will.as_ref().map(|will| (durable::stored(&will.message), will.delay_s));
         let (username, expiry_s) = (seat.username.as_deref(), seat.session.expiry_s);
@@ -388,8 +443,11 @@ impl Worker {
         if !self.has_store() || (self.stop_by_ms.is_some() && seat.durable == 0) {
             return; // What a session that ends with the broker was handed by another one goes back there.
         }
+        let before = self.keeper.released_count();
         seat.session.let_go();
         if seat.durable != 0 {
+            // Its messages go with it, not before.
+            self.keeper.supersede_since(before);
             self.keeper.remove_session(seat);
         }
     }

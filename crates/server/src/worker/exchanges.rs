@@ -3,9 +3,8 @@
 //! Knows when to look again. One reminder a session or connection, armed only where there is something to look at. What
 //! has waited too long, the session knows.
 
-use whimbrel_protocol::packet::{Ack, Packet};
+use whimbrel_protocol::Version;
 use whimbrel_protocol::session::Resend;
-use whimbrel_protocol::{ReasonCode, Version};
 
 use super::Worker;
 use crate::timers::Subject;
@@ -82,10 +81,7 @@ impl Worker {
             Resend::Publish(delivery) => {
                 self.send_delivery(slot, packet_id, delivery, true);
             }
-            Resend::PubRel => {
-                self.counts.pubrel_sent += 1;
-                self.send_stored(slot, &Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS)));
-            }
+            Resend::PubRel => self.send_pubrel(slot, packet_id),
         }
     }
 }

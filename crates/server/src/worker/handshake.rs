@@ -38,8 +38,10 @@ impl Worker {
             return Ok(Step::ParkBehind);
         }
         if !self.is_anonymous_allowed(slot) {
+            self.counts.client_auth_failure += 1;
             return Err(End::refused(ReasonCode::NOT_AUTHORIZED));
         }
+        self.counts.client_auth_success += 1;
         self.counts.client_auth_anonymous += 1;
         if self.asks_about_will(&request, false) {
             self.ask_will(slot, request);
@@ -113,13 +115,22 @@ impl Worker {
         (ticket >> 56) as u16
     }
 
-    pub(super) fn on_authenticated(&mut self, ticket: u64, answer: &Answer, is_superuser: bool) {
+    pub(super) fn on_authenticated(
+        &mut self,
+        ticket: u64,
+        answer: &Answer,
+        (is_superuser, is_anonymous): (bool, bool),
+    ) {
         let slot = ticket as u32;
         let is_asked = |question: &Question| matches!(question, Question::Entry(_));
         let Some(Parked { question: Question::Entry(request), rest, .. }) = self.unpark(ticket, is_asked) else {
             return;
         };
-        if answer.reason != ReasonCode::SUCCESS {
+        let is_success = answer.reason == ReasonCode::SUCCESS;
+        self.counts.client_auth_success += u64::from(is_success);
+        self.counts.client_auth_failure += u64::from(!is_success);
+        self.counts.client_auth_anonymous += u64::from(is_success && is_anonymous);
+        if !is_success {
             self.refuse_entry(slot, answer);
         } else {
             self.let_in(slot, request, is_superuser, rest);
@@ -146,6 +157,9 @@ impl Worker {
         let slot = ticket as u32;
         let is_asked = |question: &Question| matches!(question, Question::Will(_) | Question::Packet);
         let Some(parked) = self.unpark(ticket, is_asked) else { return };
+        if matches!(parked.question, Question::Will(_)) {
+            self.count_verdict(answers[0].reason);
+        }
         match (parked.question, answers[0].reason) {
             (Question::Will(request), ReasonCode::SUCCESS) => self.admit_with(slot, request, false, parked.rest),
             (Question::Will(_), _) => self.refuse_entry(slot, &answers[0]),
@@ -167,14 +181,16 @@ impl Worker {
         let Some(parked) = &self.clients[slot as usize].parked else { return };
         let ticket = parked.ticket;
         match parked.question {
-            Question::Entry(_) => self.on_authenticated(ticket, &Answer::new(ReasonCode::SERVER_UNAVAILABLE), false),
+            Question::Entry(_) => {
+                self.on_authenticated(ticket, &Answer::new(ReasonCode::SERVER_UNAVAILABLE), (false, false));
+            }
             Question::Will(_) => self.on_authorized(ticket, &[Answer::new(ReasonCode::SERVER_UNAVAILABLE)]),
             Question::Exchange(_) => self.on_enhanced(ticket, Outcome::UNANSWERED),
             Question::Challenged(_) => self.end(slot, End::IDLE),
             Question::Packet => {
                 self.on_authorized(ticket, &[Answer::new(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)]);
             }
-            Question::Tokens => {} // Nobody was asked.
+            Question::Tokens | Question::Room => {} // Nobody was asked.
         }
     }
 
@@ -231,8 +247,14 @@ impl Worker {
         if self.is_flapping(&request.client_id) {
             return self.end(slot, End::refused(ReasonCode::BANNED));
         }
+        if self.is_will_refused(request, is_superuser) {
+            return self.end(slot, End::refused(ReasonCode::NOT_AUTHORIZED));
+        }
         if self.must_refuse_session(request, &limits) {
             return self.end(slot, End::refused(ReasonCode::QUOTA_EXCEEDED));
+        }
+        if self.must_refuse_unstorable(request, &limits) {
+            return self.end(slot, End::STORE_REFUSES);
         }
         self.keeper.begin();
         let (seat, session_present) = self.open_session(request, &limits);
@@ -259,6 +281,9 @@ impl Worker {
         // At once, not at the end of the turn: there is one CONNACK a connection, so nothing is saved by gathering, and
         // clients that come in crowds go on while this worker reads the next one.
         self.flush(slot);
+        if self.clients.contains(slot as usize) {
+            self.publish_present(slot, request);
+        }
     }
 
     pub(super) fn attach(&mut self, slot: u32, seat_slot: u32, request: &Request, is_superuser: bool) {
@@ -317,6 +342,7 @@ impl Worker {
 
     fn create_session(&mut self, request: &Request, limits: &Limits) -> u32 {
         self.counts.session_created += 1;
+        self.shared.gauges.sessions.add(1);
         self.sessions.insert(Session::new(Arc::clone(&request.client_id), limits))
     }
 

@@ -189,8 +189,7 @@ impl Worker {
 
     fn on_pingreq(&mut self, slot: u32) {
         self.counts.pingreq_received += 1;
-        self.counts.pingresp_sent += 1;
-        self.send(slot, &Packet::PingResp);
+        self.counts.pingresp_sent += u64::from(self.send(slot, &Packet::PingResp));
     }
 
     #[inline]
@@ -198,7 +197,10 @@ impl Worker {
         self.counts.puback_received += 1;
         let Some(seat) = self.seat_of(slot) else { return };
         match seat.session.outbound.on_puback(ack.packet_id) {
-            Settled::Yes => self.on_settled(slot),
+            Settled::Yes => {
+                self.counts.acks_completed += 1;
+                self.on_settled(slot);
+            }
             Settled::InUse => self.counts.puback_inuse += 1,
             Settled::Missed => self.counts.puback_missed += 1,
         }
@@ -206,24 +208,31 @@ impl Worker {
 
     fn on_pubrec(&mut self, slot: u32, ack: &Ack<'_>) {
         self.counts.pubrec_received += 1;
+        let before = self.keeper.released_count();
         let Some(seat) = self.seat_of(slot) else { return };
         let settled = seat.session.outbound.on_pubrec(ack.packet_id, ack.reason);
         match settled {
-            Settled::Yes => self.on_settled(slot),
+            Settled::Yes => {
+                self.counts.acks_completed += u64::from(ack.reason.is_error());
+                self.on_settled(slot);
+            }
             Settled::InUse => self.counts.pubrec_inuse += 1,
             Settled::Missed => self.counts.pubrec_missed += 1,
         }
         if ack.reason.is_error() {
             return;
         }
-        self.counts.pubrel_sent += 1;
         match settled {
-            Settled::Missed => self.deny_identifier(slot, 0x62, ack.packet_id),
+            Settled::Missed => {
+                let is_sent = self.deny_identifier(slot, 0x62, ack.packet_id);
+                self.counts.pubrel_sent += u64::from(is_sent);
+            }
             _ => {
                 if settled == Settled::Yes {
                     self.store_released(slot, ack.packet_id);
+                    self.keeper.supersede_since(before);
                 }
-                self.send_stored(slot, &Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS)));
+                self.send_pubrel(slot, ack.packet_id);
             }
         }
     }
@@ -235,19 +244,35 @@ impl Worker {
         let reason = seat.session.inbound.on_pubrel(ack.packet_id);
         self.keeper.release(stored);
         self.counts.pubrel_missed += u64::from(reason.is_error());
-        self.counts.pubcomp_sent += 1;
-        if reason.is_error() {
-            return self.deny_identifier(slot, 0x70, ack.packet_id);
-        }
-        // Else the identifier's next message would be taken for this one after a crash.
-        self.send_stored(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason)));
+        let is_sent = match reason.is_error() {
+            true => self.deny_behind(slot, ack.packet_id),
+            // Else the identifier's next message would be taken for this one after a crash.
+            false => self.send_stored(slot, &Packet::PubComp(Ack::new(ack.packet_id, reason))),
+        };
+        self.counts.pubcomp_sent += u64::from(is_sent);
+    }
+
+    /// PUBCOMP for an identifier that is not in use, behind the PUBCOMP that may have freed it.
+    fn deny_behind(&mut self, slot: u32, packet_id: u16) -> bool {
+        self.keeper.repeat();
+        let is_sent = self.deny_identifier(slot, 0x70, packet_id);
+        self.keeper.begin();
+        is_sent
+    }
+
+    pub(super) fn send_pubrel(&mut self, slot: u32, packet_id: u16) {
+        let pubrel = Packet::PubRel(Ack::new(packet_id, ReasonCode::SUCCESS));
+        self.counts.pubrel_sent += u64::from(self.send_stored(slot, &pubrel));
     }
 
     fn on_pubcomp(&mut self, slot: u32, ack: &Ack<'_>) {
         self.counts.pubcomp_received += 1;
         let Some(seat) = self.seat_of(slot) else { return };
         match seat.session.outbound.on_pubcomp(ack.packet_id) {
-            Settled::Yes => self.pump_later(slot),
+            Settled::Yes => {
+                self.counts.acks_completed += 1;
+                self.pump_later(slot);
+            }
             Settled::InUse => self.counts.pubcomp_inuse += 1,
             Settled::Missed => self.counts.pubcomp_missed += 1,
         }
@@ -284,18 +309,22 @@ impl Worker {
         }
     }
 
-    /// Appends a packet to a connection's outbox; one that the client does not take is discarded [MQTT-3.1.2-24].
-    pub(super) fn send(&mut self, slot: u32, packet: &Packet<'_>) {
+    /// Appends a packet to a connection's outbox; one that the client does not take is discarded [MQTT-3.1.2-24]. Whether
+    /// it will be sent, for the packet's own counter.
+    #[must_use]
+    pub(super) fn send(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
         let client = &mut self.clients[slot as usize];
         let (version, limit) = (client.connection.version(), client.connection.peer_max_packet_bytes() as usize);
         let tail = client.outbox.tail(&mut self.spares);
         let start = tail.len();
         encode::encode(tail, version, packet);
         if tail.len() - start > limit {
-            return tail.truncate(start);
+            tail.truncate(start);
+            return false;
         }
         self.counts.packets_sent += 1;
         self.mark_dirty(slot);
+        true
     }
 
     /// Tells the kernel which readiness of this socket matters now.

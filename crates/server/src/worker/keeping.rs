@@ -5,8 +5,6 @@
 //! Expiry Interval 0 in CONNACK), so the client is let in; MQTT 3.1.1 has none, and a client that wrongly believes that its
 //! messages wait loses them, so it is refused and may try again.
 
-use std::sync::atomic::Ordering;
-
 use whimbrel_protocol::connection::handshake::Request;
 use whimbrel_protocol::{Limits, Version};
 
@@ -21,7 +19,7 @@ impl Worker {
         }
         let held = self.sessions.find(&request.client_id).and_then(|seat| self.sessions.get(seat));
         let is_kept = held.is_some_and(|seat| seat.is_kept);
-        let is_refused = !is_kept && self.shared.kept.load(Ordering::Relaxed) >= limits.max_sessions as usize;
+        let is_refused = !is_kept && self.shared.gauges.persistent.now() >= u64::from(limits.max_sessions);
         self.counts.sessions_refused += u64::from(is_refused);
         is_refused
     }
@@ -31,18 +29,17 @@ impl Worker {
         let Some(seat) = self.sessions.get_mut(slot) else { return };
         if request.session_expiry_s == 0 {
             if std::mem::take(&mut seat.is_kept) {
-                self.shared.kept.fetch_sub(1, Ordering::Relaxed);
+                self.shared.gauges.persistent.take(1);
             }
             return;
         }
         if seat.is_kept {
             return;
         }
-        let before = self.shared.kept.fetch_add(1, Ordering::Relaxed);
         // MQTT 3.1.1 was asked about before; another worker may have been as quick, and then there is one too many.
-        seat.is_kept = before < limits.max_sessions as usize || request.version != Version::V5;
+        let max = if request.version == Version::V5 { u64::from(limits.max_sessions) } else { u64::MAX };
+        seat.is_kept = self.shared.gauges.persistent.add_below(max);
         if !seat.is_kept {
-            self.shared.kept.fetch_sub(1, Ordering::Relaxed);
             self.counts.sessions_refused += 1;
             request.session_expiry_s = 0;
         }
@@ -51,7 +48,7 @@ impl Worker {
     /// The session has ended.
     pub(super) fn let_go(&mut self, seat: &mut Seat) {
         if std::mem::take(&mut seat.is_kept) {
-            self.shared.kept.fetch_sub(1, Ordering::Relaxed);
+            self.shared.gauges.persistent.take(1);
         }
     }
 }

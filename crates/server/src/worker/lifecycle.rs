@@ -44,12 +44,15 @@ impl Worker {
             self.on_failed_handshake(&client, text);
         }
         client.socket.finish(end.is_told || client.is_leaving);
+        self.shared.gauges.connections.take(1);
         self.shared.listeners[usize::from(client.listener)].release();
         let Some(seat) = client.session else { return };
         self.counts.client_disconnected += 1;
         self.note_end(seat, end);
         self.notice_disconnected(&client, (seat, end), words);
+        let gone = if self.is_presence_wanted() { self.presence_of(&client, seat) } else { None };
         self.detach(seat, end, record);
+        gone.into_iter().for_each(|gone| self.publish_gone(&gone, end));
     }
 
     /// As `end`, in words that are not known beforehand.
@@ -199,6 +202,7 @@ impl Worker {
 
     fn publish_will(&mut self, message: &Message, publisher: u32) {
         let message = Arc::new(message.restamped(self.now.steady_ms));
+        self.counts.routed_wills += 1;
         self.route_message(&message, Some(publisher));
     }
 
@@ -209,8 +213,10 @@ impl Worker {
         };
         self.note_removed(&seat);
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
+        self.shared.gauges.sessions.take(1);
         self.speaker = None; // Another session may have the slot next.
-        self.subscription_count -= seat.session.subscriptions.len() as u64;
+        let subscriptions = &seat.session.subscriptions;
+        self.uncount_subscriptions(subscriptions.len(), subscriptions.shared().count());
         self.let_go(&mut seat);
         let filters = seat.session.subscriptions.iter().filter_map(|(filter, _)| Filter::new(filter).ok());
         self.shared.router.unsubscribe(filters.filter(|filter| !filter.is_shared()), place);
@@ -226,6 +232,7 @@ impl Worker {
         for _ in 0..seat.session.outbound.queue_len() {
             self.count_drop(DropReason::SessionEnded);
         }
+        self.counts.acks_missing += seat.session.outbound.inflight_count() as u64;
         self.forget_session(&mut seat);
     }
 

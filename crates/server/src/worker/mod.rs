@@ -23,6 +23,7 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod presence;
 mod refusing;
 mod reminders;
 mod replay;
@@ -30,10 +31,12 @@ mod requests;
 mod restoring;
 mod sessions;
 mod sharing;
+mod shortage;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod subscribing;
 mod sweeping;
+mod system;
 mod tidying;
 
 use std::collections::VecDeque;
@@ -59,9 +62,11 @@ use client::Client;
 use delivery::Frames;
 use durable::Keeper;
 use outbox::Spares;
+use presence::Watch;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
+use shortage::Shortage;
 #[cfg(feature = "simulation")]
 pub use simulated::{Held, HeldSession};
 
@@ -99,7 +104,6 @@ pub(crate) struct Worker {
     next_ticket: u32,
     sessions: Sessions,
     flaps: Flaps,
-    subscription_count: u64,
     /// The session that published last and its client identifier.
     speaker: Option<(u32, Arc<str>)>,
     dirty: Vec<u32>,
@@ -113,6 +117,8 @@ pub(crate) struct Worker {
     effort: usize,
     owing: Owing,
     keeper: Keeper,
+    presence: Watch,
+    shortage: Shortage,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -188,7 +194,6 @@ impl Worker {
             next_ticket: 0,
             sessions: Sessions::default(),
             flaps: Flaps::default(),
-            subscription_count: 0,
             speaker: None,
             dirty: Vec::new(),
             spares: Spares::default(),
@@ -199,6 +204,8 @@ impl Worker {
             effort: 0,
             owing: Owing::default(),
             keeper: Keeper::default(),
+            presence: Watch::default(),
+            shortage: Shortage::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -236,6 +243,7 @@ impl Worker {
     fn act(&mut self) {
         self.read_clocks();
         self.counts.loop_turns += 1;
+        self.look_at_store();
         self.wake_resting();
         let mut ready = std::mem::take(&mut self.ready);
         for event in ready.drain(..) {
@@ -255,7 +263,8 @@ impl Worker {
     fn patience(&self) -> Option<Duration> {
         let has_work = !self.dirty.is_empty() || !self.resting.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
-        let is_sleepy = is_sleepy && !self.keeper.has_committed(); // Looked at after the store was told to wake us.
+        // Looked at after the store was told to wake us.
+        let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_store_turned();
         if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
     }
 
@@ -272,7 +281,8 @@ impl Worker {
 
     fn time_to_next(&self) -> Option<Duration> {
         let own = [self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.tidy_at_ms, self.stop_by_ms];
-        let due = own.into_iter().chain([self.timers.next_ms()]).flatten().min()?;
+        let own = own.into_iter().chain([self.shortage.look_at_ms()]);
+        let due = own.chain([self.timers.next_ms()]).flatten().min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
     }
@@ -331,9 +341,6 @@ impl Worker {
                 mailbox.post(mails.drain(..));
             }
         }
-        self.counts.connections_count = self.clients.len() as u64;
-        self.counts.sessions_count = self.sessions.len() as u64;
-        self.counts.subscriptions_count = self.subscription_count;
         self.counts.route_misses = self.cache.misses;
         // Before the events: whoever is told that something happened reads counters that know of it.
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
@@ -370,8 +377,37 @@ impl Worker {
         }
         self.shared.mailboxes[usize::from(self.index)].close();
         self.keeper.seal();
-        self.counts.connections_count = 0;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
         self.shared.leave(&mut self.events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::Limits;
+    use whimbrel_router::{Retained, Router};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_waits_while_another_one_has_too_much_mail_and_goes_on_then() {
+        let router = Router::new(Retained::new(1, 1));
+        let shared = Arc::new(Shared::new(router, Vec::new(), &[Limits::default()], 2).unwrap());
+        let mut worker = Worker::new(&shared, 0, Worker::prepare(&shared, 0).unwrap());
+        shared.mailboxes[1].post((0..=WEIGHT_MAX).map(|_| Mail::Open));
+        let throttled = || {
+            let numbers = shared.blocks[0].read();
+            numbers.into_iter().find(|(name, _)| *name == "whimbrel.mailbox.throttled").map_or(0, |(_, count)| count)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while throttled() == 0 {
+                    std::thread::yield_now();
+                }
+                shared.mailboxes[1].take(&mut Vec::new());
+            });
+            worker.post();
+        });
+        assert!(throttled() > 0);
     }
 }

@@ -85,7 +85,7 @@ impl Worker {
         }
     }
 
-    fn read_on(&mut self, slot: u32, rest: &[u8]) {
+    pub(super) fn read_on(&mut self, slot: u32, rest: &[u8]) {
         self.clients[slot as usize].connection.heard(self.now.ms); // It could not be heard meanwhile.
         if rest.is_empty() {
             self.arm(slot);
@@ -103,7 +103,7 @@ impl Worker {
         match question {
             _ if is_error || client.is_leaving => return self.end(slot, End::CLOSED),
             Some(Question::Tokens) => {}
-            Some(Question::Packet) => return self.wait_unwatched(slot),
+            Some(Question::Packet | Question::Room) => return self.wait_unwatched(slot),
             Some(_) => return self.end(slot, End::CLOSED),
             None => {
                 client.outbox = Outbox::default(); // Nobody reads it, and it kept the client from being read.

@@ -26,31 +26,34 @@ impl Worker {
             QoS::AtLeastOnce => 0x40,
             QoS::ExactlyOnce => 0x50,
         };
-        self.counts.puback_sent += u64::from(first == 0x40);
-        self.counts.pubrec_sent += u64::from(first == 0x50);
-        self.counts.publish_error += 1;
-        self.answer(slot, &Answered::Ack(first, Ack::new(publish.packet_id, answer.reason)), answer.told());
+        let ack = Ack::new(publish.packet_id, answer.reason);
+        if self.answer(slot, &Answered::Ack(first, ack), answer.told()) {
+            self.counts.puback_sent += u64::from(first == 0x40);
+            self.counts.pubrec_sent += u64::from(first == 0x50);
+            self.counts.publish_error += 1;
+            self.counts.publish_auth_error += u64::from(answer.reason == ReasonCode::NOT_AUTHORIZED);
+        }
     }
 
-    /// PUBREL or PUBCOMP for an identifier that is not in use here.
+    /// PUBREL or PUBCOMP for an identifier that is not in use here; whether the client takes it.
     #[cold]
-    pub(super) fn deny_identifier(&mut self, slot: u32, first: u8, packet_id: u16) {
+    pub(super) fn deny_identifier(&mut self, slot: u32, first: u8, packet_id: u16) -> bool {
         let ack = Ack::new(packet_id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
-        self.keeper.begin();
-        self.promise(slot);
-        self.answer(slot, &Answered::Ack(first, ack), "no message with this identifier is open");
-        self.keeper.begin();
+        self.answer(slot, &Answered::Ack(first, ack), "no message with this identifier is open")
     }
 
-    fn answer(&mut self, slot: u32, answered: &Answered<'_>, words: &str) {
+    /// Whether it will be sent, for the packet's own counter.
+    fn answer(&mut self, slot: u32, answered: &Answered<'_>, words: &str) -> bool {
         let client = &mut self.clients[slot as usize];
         if self.keeper.has_written() || client.held > 0 {
             return self.answer_held(slot, answered, words);
         }
-        if client.connection.put_answer(client.outbox.tail(&mut self.spares), answered, words) {
+        let is_sent = client.connection.put_answer(client.outbox.tail(&mut self.spares), answered, words);
+        if is_sent {
             self.counts.packets_sent += 1;
             self.mark_dirty(slot);
         }
+        is_sent
     }
 
     /// Whether the client takes a SUBACK or UNSUBACK with so many codes. It waits for one, and must not be sent one that is
@@ -60,11 +63,13 @@ impl Worker {
     }
 
     pub(super) fn send_suback(&mut self, slot: u32, suback: &SubAck<'_>, refusals: &Refusals<'_>) {
-        self.answer(slot, &Answered::SubAck(suback), &refusals.words());
+        let is_sent = self.answer(slot, &Answered::SubAck(suback), &refusals.words());
+        self.counts.suback_sent += u64::from(is_sent);
     }
 
     pub(super) fn send_unsuback(&mut self, slot: u32, unsuback: &SubAck<'_>, refusals: &Refusals<'_>) {
-        self.answer(slot, &Answered::UnsubAck(unsuback), &refusals.words());
+        let is_sent = self.answer(slot, &Answered::UnsubAck(unsuback), &refusals.words());
+        self.counts.unsuback_sent += u64::from(is_sent);
     }
 }
 

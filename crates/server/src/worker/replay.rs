@@ -121,19 +121,27 @@ impl Worker {
     }
 
     fn replay_one(&mut self, (client, slot): (u32, u32), subscription: &Subscription, message: &Arc<Message>) {
+        self.counts.deliveries_wanted += 1;
+        self.counts.deliveries_made += 1;
         if message.is_expired(self.now.steady_ms) {
             return self.count_drop(DropReason::Expired);
         }
         let qos = message.qos.min(subscription.options.qos);
         let identifiers = (subscription.identifier != 0).then(|| Arc::from([subscription.identifier]));
         // Sent because of a subscription: the flag is 1 [MQTT-3.3.1-8].
-        let delivery = Delivery { message: Arc::clone(message), qos, retain: true, share: 0, identifiers, stored: 0 };
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
+        let mut delivery =
+            Delivery { message: Arc::clone(message), qos, retain: true, share: 0, identifiers, stored: 0 };
+        delivery.stored = self.store_replayed(slot, &delivery);
+        let Some(seat) = self.sessions.get_mut(slot) else {
+            self.keeper.release(delivery.stored);
+            return self.count_drop(DropReason::SessionEnded);
+        };
         let offered = seat.session.outbound.offer(qos, true, || delivery.clone());
-        if let Offered::Send(packet_id) = offered
-            && !self.send_delivery(client, packet_id, &delivery, false)
-        {
-            self.abandon(slot, packet_id);
+        match offered {
+            Offered::Send(packet_id) if !self.send_delivery(client, packet_id, &delivery, false) => {
+                self.abandon(slot, packet_id);
+            }
+            offered => self.count_offer(offered),
         }
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use whimbrel_protocol::ReasonCode;
 use whimbrel_protocol::properties::carrier;
 
-use super::Worker;
 use super::client::End;
 use super::enhanced::Outcome;
+use super::{Worker, shortage};
 use crate::answer::Answer;
+use crate::audit::Audit;
 use crate::event::{ClientRecord, Event};
 use crate::mailbox::Mail;
 
@@ -40,14 +41,19 @@ impl Worker {
             Mail::Deliver(message, targets, stored) => self.deliver_mail(&message, &targets, stored),
             Mail::Share(parcel) => self.deliver_parcel(&parcel),
             Mail::Adopt(handoff) => self.adopt(*handoff),
+            Mail::Publish { ticket, message } if self.must_refuse_message(&message) => {
+                self.events.push(Event::Refused { ticket, text: shortage::TOLD });
+            }
             Mail::Publish { ticket, message } => {
                 self.keeper.begin();
+                self.counts.routed_inside += 1;
                 let receivers = self.route_message(&message, None) as u64;
                 self.post_held(Event::Published { ticket, receivers });
                 self.keeper.begin();
             }
-            Mail::Authenticated { ticket, answer, is_superuser } => {
-                self.on_authenticated(ticket, &verdict(answer, &[carrier::CONNACK]), is_superuser);
+            Mail::Authenticated { ticket, answer, is_superuser, is_anonymous } => {
+                let answer = verdict(answer, &[carrier::CONNACK]);
+                self.on_authenticated(ticket, &answer, (is_superuser, is_anonymous));
             }
             Mail::EnhancedAuthenticated { ticket, answer, auth_data, is_superuser } => {
                 let goes_on = answer.reason == ReasonCode::CONTINUE_AUTHENTICATION;
@@ -60,6 +66,7 @@ impl Worker {
                 self.on_authorized(ticket, if answers.is_empty() { &no_answer } else { &answers });
             }
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
+            Mail::Audit { ticket, audit } => self.audit(ticket, audit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
             Mail::Open => {
                 self.open_listeners();
@@ -91,6 +98,17 @@ impl Worker {
         let last_seen = seat.away.as_ref()?.last_seen.clone()?;
         let outbound = &seat.session.outbound;
         Some(ClientRecord { inflight: outbound.inflight_count(), mqueue_len: outbound.queue_len(), ..last_seen })
+    }
+
+    /// Adds this worker's part at one moment between two messages, and asks the next worker for its own.
+    fn audit(&mut self, ticket: u64, mut audit: Box<Audit>) {
+        audit.counts.add(&self.counts);
+        let held = self.sessions.iter().map(|seat| &seat.session.outbound);
+        held.for_each(|outbound| audit.add_held(outbound.queue_len(), outbound.inflight_count()));
+        match self.shared.mailboxes.get(usize::from(self.index) + 1) {
+            Some(next) => next.post([Mail::Audit { ticket, audit }]),
+            None => self.events.push(Event::Audited { ticket, audit }),
+        }
     }
 
     fn kick(&mut self, ticket: u64, client_id: &Arc<str>) {

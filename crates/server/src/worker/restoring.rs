@@ -3,7 +3,6 @@
 //! Knows what a seat needs. Must not know where records lie. A session's connection is gone whatever it was: its time
 //! to expire runs from when that ended, or from now where the broker ended first.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
@@ -28,8 +27,6 @@ impl Worker {
         drop(retained);
         next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
         self.keeper.seal();
-        self.counts.sessions_count = self.sessions.len() as u64;
-        self.counts.subscriptions_count = self.subscription_count;
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
     }
 
@@ -40,6 +37,8 @@ impl Worker {
         session.expiry_s = kept.expiry_s;
         session.keep(self.keeper.released());
         let now_ms = self.now.ms;
+        self.counts.deliveries_restored += kept.queued.len() as u64;
+        self.counts.acks_restored += kept.inflight.len() as u64;
         kept.received.iter().for_each(|(packet_id, slot)| session.inbound.restore(*packet_id, *slot, now_ms));
         session.outbound.restore_inflight(kept.inflight);
         kept.queued.into_iter().for_each(|delivery| session.outbound.restore_queued(delivery));
@@ -58,13 +57,14 @@ impl Worker {
         seat.username = kept.username;
         seat.is_kept = true;
         seat.away = Some(Box::new(Away { last_seen: None, will_due_ms, expires_ms }));
-        self.shared.kept.fetch_add(1, Ordering::Relaxed);
+        self.shared.gauges.sessions.add(1);
+        self.shared.gauges.persistent.add(1);
         for (filter, subscription) in &kept.subscriptions {
             let Ok(filter) = Filter::new(filter) else { continue };
             self.sessions.get_mut(slot).into_iter().for_each(|seat| {
                 seat.session.subscriptions.insert(filter, *subscription);
             });
-            self.subscription_count += 1;
+            self.count_subscriptions(1, usize::from(filter.is_shared()));
         }
         self.reenter_under(slot, &limits);
         if self.sessions.get(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {

@@ -85,6 +85,10 @@ impl Sessions {
         self.seats.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.iter().map(|(_, seat)| seat)
+    }
+
     /// Beyond the highest slot in use.
     pub(super) fn slot_end(&self) -> u32 {
         self.seats.capacity() as u32

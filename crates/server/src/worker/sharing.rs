@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use whimbrel_protocol::session::{Delivery, DropReason};
+use whimbrel_protocol::session::{Delivery, DropReason, Outbound};
 use whimbrel_protocol::{Filter, Message, Strategy, Subscribed};
 use whimbrel_router::share::{Choice, Wish};
 use whimbrel_router::{Entry, Member, Place, Presence, Share, Target};
@@ -16,6 +16,7 @@ use whimbrel_router::{Entry, Member, Place, Presence, Share, Target};
 use super::Worker;
 use super::delivery::{Delivered, Passing};
 use super::sessions::Seat;
+use crate::ledger::Counts;
 use crate::mailbox::Mail;
 
 /// How often one message may be refused before the next member must take it or lose it.
@@ -143,6 +144,7 @@ impl Worker {
     fn post_parcel(&mut self, owner: u16, parcel: Parcel) {
         let mail = Mail::Share(Box::new(parcel));
         self.outgoing_weight += mail.weight();
+        self.counts.deliveries_posted += 1;
         self.outgoing[usize::from(owner)].push(mail);
     }
 
@@ -170,6 +172,7 @@ impl Worker {
         let Some(seat) = self.sessions.get_mut(target.slot) else { return false };
         let (qos, retain) = (passing.qos().min(target.qos), passing.retain() && target.retain_as_published);
         let (message, identifiers) = (passing.owned(), target.identifiers.clone());
+        self.counts.deliveries_made += 1;
         let stored = std::mem::take(&mut passing.parcel_slot);
         seat.session.outbound.put_back(Delivery { message, qos, retain, share: share.number, identifiers, stored });
         match seat.client {
@@ -185,6 +188,7 @@ impl Worker {
         (passing.parcel_slot, passing.is_held) = (parcel.stored, parcel.is_held);
         let (passing, share, target) = (&mut passing, &parcel.share, &parcel.target);
         self.begin_frames();
+        self.counts.deliveries_arrived += 1;
         let is_taken = if parcel.is_return {
             self.take_home(passing, share, target)
         } else if self.deliver_shared(passing, (share.number, parcel.is_last_resort), target) == Delivered::Settled {
@@ -197,14 +201,21 @@ impl Worker {
         };
         if !is_taken {
             self.keeper.release(passing.parcel_slot);
-            self.count_drop(DropReason::SessionEnded);
+            self.lose_shared(DropReason::SessionEnded);
         }
+    }
+
+    /// A message of a group that nobody can have any more.
+    fn lose_shared(&mut self, reason: DropReason) {
+        self.counts.deliveries_made += 1;
+        self.count_drop(reason);
     }
 
     /// Offers a message to a member here, and notes what that left of its room.
     #[inline]
     fn deliver_shared(&mut self, passing: &mut Passing<'_>, share: (u32, bool), target: &Target) -> Delivered {
         let delivered = self.deliver_to::<true>(passing, target, share);
+        self.counts.deliveries_made += u64::from(delivered == Delivered::Settled);
         self.note_room(target.slot);
         if self.sessions.get(target.slot).is_some_and(|seat| seat.client.is_none()) {
             self.owe(target.slot, SOON_MS);
@@ -301,6 +312,7 @@ impl Worker {
         let place = Place { owner: self.index, slot, epoch: seat.epoch };
         let mut asked = (0, false);
         let mut is_owing = false;
+        let before = Held::of(&seat.session.outbound);
         let taken = seat.session.outbound.take_shared(STEP_MAX, |number| {
             if asked.0 != number {
                 let share = shared.router.share_numbered(number);
@@ -309,6 +321,7 @@ impl Worker {
             is_owing |= !asked.1;
             asked.1
         });
+        before.count_moved(&seat.session.outbound, &mut self.counts);
         is_owing |= taken.len() == STEP_MAX;
         self.note_room(slot);
         let has_given = !taken.is_empty();
@@ -327,12 +340,14 @@ impl Worker {
         }
         let router = &Arc::clone(&self.shared).router;
         let has_members = |number| router.share_numbered(number).is_some();
+        let before = Held::of(&seat.session.outbound);
         let taken = seat.session.outbound.take_shared(usize::MAX, has_members);
+        before.count_moved(&seat.session.outbound, &mut self.counts);
         let journey = Journey { not: Some(place), ..Journey::default() };
         for mut delivery in taken {
             if seat.durable != 0 {
                 // Its record names a session that is no more: the next member gets a record of its own.
-                self.keeper.release(std::mem::take(&mut delivery.stored));
+                self.keeper.supersede(std::mem::take(&mut delivery.stored));
             }
             self.give_back(&delivery, journey);
         }
@@ -340,9 +355,10 @@ impl Worker {
 
     fn give_back(&mut self, delivery: &Delivery, journey: Journey) {
         let message = &delivery.message;
+        self.counts.deliveries_offered_again += 1;
         if message.is_expired(self.now.steady_ms) {
             self.keeper.release(delivery.stored);
-            return self.count_drop(DropReason::Expired);
+            return self.lose_shared(DropReason::Expired);
         }
         let mut passing = Passing::from_message(message, self.now);
         passing.parcel_slot = delivery.stored;
@@ -351,8 +367,26 @@ impl Worker {
         let share = self.shared.router.share_numbered(delivery.share);
         if !share.is_some_and(|share| self.share_one(&mut passing, &share, journey)) {
             self.keeper.release(passing.parcel_slot);
-            self.count_drop(DropReason::SessionEnded);
+            self.lose_shared(DropReason::SessionEnded);
         }
+    }
+}
+
+/// What a session held before some of it was taken out for others.
+struct Held {
+    waiting: usize,
+    inflight: usize,
+}
+
+impl Held {
+    fn of(outbound: &Outbound) -> Held {
+        Held { waiting: outbound.queue_len(), inflight: outbound.inflight_count() }
+    }
+
+    fn count_moved(self, outbound: &Outbound, counts: &mut Counts) {
+        let left = Held::of(outbound);
+        counts.deliveries_moved += (self.waiting - left.waiting) as u64;
+        counts.acks_moved += (self.inflight - left.inflight) as u64;
     }
 }
 

@@ -111,7 +111,7 @@ impl Worker {
         Held {
             clients: self.clients.len(),
             sessions: self.sessions.len(),
-            subscriptions: self.subscription_count as usize,
+            subscriptions: self.sessions.iter().map(|seat| seat.session.subscriptions.len()).sum(),
             dirty: self.dirty.len(),
             replaying: self.replaying.len(),
             owing: self.owing.len(),

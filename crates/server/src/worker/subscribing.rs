@@ -31,7 +31,9 @@ impl Worker {
         subscribe: &Subscribe<'_>,
         answer: Option<&[Answer]>,
     ) -> Result<Step, End> {
-        self.check_codes_fit(slot, subscribe.filters.len())?;
+        let is_fitting = self.check_codes_fit(slot, subscribe.filters.len());
+        self.counts.subscribe_received += u64::from(is_fitting.is_err());
+        is_fitting?;
         let is_asked = self.shared.wants(Interest::AUTHORIZE) && !self.clients[slot as usize].is_superuser;
         if answer.is_some() || !is_asked {
             self.subscribe(slot, subscribe, answer.unwrap_or_default());
@@ -54,7 +56,9 @@ impl Worker {
         let mut granted = Vec::with_capacity(subscribe.filters.len());
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (place, (filter, options)) in subscribe.filters.iter().enumerate() {
-            let denied = verdicts.get(place).or(verdicts.last()).filter(|verdict| verdict.reason.is_error());
+            let verdict = verdicts.get(place).or(verdicts.last());
+            verdict.into_iter().for_each(|verdict| self.count_verdict(verdict.reason));
+            let denied = verdict.filter(|verdict| verdict.reason.is_error());
             let allowed = denied.map_or(*filter, |verdict| Err(verdict.reason)).map_err(in_short);
             let outcome = allowed.and_then(|filter| self.grant(slot, filter, *options, new_count));
             new_count += outcome.map_or(0, |(filter, _)| usize::from(self.is_new(slot, filter)));
@@ -67,7 +71,6 @@ impl Worker {
         self.count_refused(&reasons);
         self.keeper.begin();
         self.enter_filters(slot, &granted, identifier);
-        self.counts.suback_sent += 1;
         let properties = Properties::default();
         let suback = SubAck { packet_id: subscribe.packet_id, properties, reasons };
         self.promise(slot);
@@ -107,13 +110,20 @@ impl Worker {
         if compared.level_count() > usize::from(limits.max_topic_levels) {
             return Err(Violation::new(ReasonCode::TOPIC_FILTER_INVALID, "more levels than max_topic_levels"));
         }
+        if !self.may_read(slot, compared) {
+            return Err(Violation::new(ReasonCode::NOT_AUTHORIZED, "the $SYS tree is not for this client"));
+        }
         let Some(seat) = self.seat_of(slot) else {
             return Err(in_short(ReasonCode::UNSPECIFIED_ERROR));
         };
-        let subscriptions = &seat.session.subscriptions;
+        let (subscriptions, is_durable) = (&seat.session.subscriptions, seat.durable != 0);
         let is_full = subscriptions.len() + new_count >= limits.max_subscriptions as usize;
         if is_full && !subscriptions.contains(filter) {
             return Err(Violation::new(ReasonCode::QUOTA_EXCEEDED, "more subscriptions than max_subscriptions"));
+        }
+        if is_durable && self.shortage.is_refusing() {
+            self.counts.storage_refused += 1;
+            return Err(Violation::new(ReasonCode::QUOTA_EXCEEDED, super::shortage::TOLD));
         }
         Ok((filter, SubscriptionOptions { qos, ..options }))
     }
@@ -127,11 +137,13 @@ impl Worker {
             return;
         };
         let place = Place { owner: self.index, slot: seat_slot, epoch: seat.epoch };
+        let mut came = (0, 0);
         let strategy = self.clients[slot as usize].connection.limits().share_strategy;
         let mut replayed = Vec::new();
         for (filter, options) in granted {
             let is_new = seat.session.subscriptions.insert(*filter, Subscription { options: *options, identifier });
-            self.subscription_count += u64::from(is_new);
+            came.0 += usize::from(is_new);
+            came.1 += usize::from(is_new && filter.is_shared());
             // 0: always, 1: only for a new subscription, 2: never [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
             let is_wanted = options.retain_handling == 0 || (options.retain_handling == 1 && is_new);
             // Never for a shared subscription (section 4.8.2).
@@ -139,6 +151,7 @@ impl Worker {
         }
         let durable = seat.durable;
         self.keeper.put_filters(durable, &seat.session, granted.iter().map(|(filter, _)| *filter));
+        self.count_subscriptions(came.0, came.1);
         let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier, durable };
         let plain = granted.iter().filter(|(filter, _)| !filter.is_shared());
         self.shared.router.subscribe(plain.map(|(filter, options)| (*filter, entry(options))));
@@ -162,13 +175,13 @@ impl Worker {
     }
 
     pub(super) fn on_unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) -> Result<(), End> {
+        self.counts.unsubscribe_received += 1;
         self.check_codes_fit(slot, unsubscribe.filters.len())?;
         self.unsubscribe(slot, unsubscribe);
         Ok(())
     }
 
     fn unsubscribe(&mut self, slot: u32, unsubscribe: &Unsubscribe<'_>) {
-        self.counts.unsubscribe_received += 1;
         self.effort += FILTER_EFFORT * unsubscribe.filters.len();
         self.counts.client_unsubscribe += 1;
         let Some(seat_slot) = self.clients[slot as usize].session else {
@@ -197,19 +210,41 @@ impl Worker {
         }
         self.keeper.begin();
         self.keeper.put_filters(seat.durable, &seat.session, removed.iter().copied());
-        self.subscription_count -= removed.len() as u64;
+        self.uncount_subscriptions(removed.len(), removed.iter().filter(|filter| filter.is_shared()).count());
         self.counts.memory_released += removed.iter().map(|filter| filter_bytes(filter.as_str())).sum::<u64>();
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
         for whole in removed.iter().filter(|filter| filter.is_shared()) {
             self.leave_group(*whole, place);
         }
         self.shared.router.unsubscribe(removed.into_iter().filter(|filter| !filter.is_shared()), place);
-        self.counts.unsuback_sent += 1;
         let properties = Properties::default();
         let unsuback = SubAck { packet_id: unsubscribe.packet_id, properties, reasons };
         self.promise(slot);
         self.send_unsuback(slot, &unsuback, &refusals);
         self.keeper.begin();
+    }
+
+    /// Notes that sessions have so many subscriptions more, and how many of them are shared.
+    pub(super) fn count_subscriptions(&self, count: usize, shared: usize) {
+        if count > 0 {
+            self.shared.gauges.subscriptions.add(count as u64);
+            self.shared.gauges.subscribers.add((count - shared) as u64);
+        }
+    }
+
+    /// Notes that they have so many less.
+    pub(super) fn uncount_subscriptions(&self, count: usize, shared: usize) {
+        if count > 0 {
+            self.shared.gauges.subscriptions.take(count as u64);
+            self.shared.gauges.subscribers.take((count - shared) as u64);
+        }
+    }
+
+    /// Notes what somebody was allowed, or not.
+    #[inline]
+    pub(super) fn count_verdict(&mut self, verdict: ReasonCode) {
+        self.counts.client_acl_allow += u64::from(!verdict.is_error());
+        self.counts.client_acl_deny += u64::from(verdict.is_error());
     }
 
     /// Whether the client may publish so; None: Python is being asked, the packet comes again with the answer.
@@ -232,11 +267,14 @@ impl Worker {
             if verdicts.epoch() == epoch {
                 verdicts.remember(topic.as_str(), publish, &answer[0], now_ms);
             }
+            self.count_verdict(answer[0].reason);
             return Some(answer[0].reason);
         }
         verdicts.renew(epoch);
-        if let Some(verdict) = verdicts.find(topic.as_str(), publish, now_ms) {
-            return Some(verdict.reason);
+        if let Some(verdict) = verdicts.find(topic.as_str(), publish, now_ms).map(|verdict| verdict.reason) {
+            self.counts.client_acl_cache_hit += 1;
+            self.count_verdict(verdict);
+            return Some(verdict);
         }
         let topics = vec![topic.as_str().into()];
         let (qos, retain) = (publish.qos as u8, publish.retain);
@@ -246,7 +284,7 @@ impl Worker {
 
     /// Whether the PUBLISH repeats a QoS 2 message that was routed. An error in its PUBREC would free the identifier on both
     /// sides, and where that PUBREC gets lost, the next repetition would be routed again [MQTT-4.3.3-10].
-    fn is_taken(&mut self, slot: u32, publish: &Publish<'_>) -> bool {
+    pub(super) fn is_taken(&mut self, slot: u32, publish: &Publish<'_>) -> bool {
         publish.qos == QoS::ExactlyOnce
             && self.seat_of(slot).is_some_and(|seat| seat.session.inbound.holds(publish.packet_id))
     }
@@ -266,7 +304,7 @@ impl Worker {
     }
 
     fn ask_authorize(&mut self, slot: u32, asked: Asked) {
-        self.counts.client_check_acl += 1;
+        self.counts.client_check_acl += asked.topics.len() as u64;
         let ticket = self.ticket(slot);
         let Some(seat) = self.seat_of(slot) else { return };
         let (client_id, username) = (Arc::clone(&seat.session.client_id), seat.username.clone());

@@ -3,8 +3,12 @@
 //! Knows the front of the data plane ([`Broker`]) and plain sockets. Each test binary uses its part of it.
 #![allow(dead_code, reason = "no test binary needs all of it")]
 
+pub mod moody;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,9 +17,14 @@ use whimbrel_protocol::encode::encode;
 use whimbrel_protocol::packet::{Connect, Packet, Subscribe, SubscriptionOptions};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Limits, QoS, Version};
+use whimbrel_server::audit::Audit;
 use whimbrel_server::client::{Client, ClientError, ClientOptions};
 use whimbrel_server::event::ClientRecord;
-use whimbrel_server::{Broker, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options};
+use whimbrel_server::{
+    Broker, Durability, Event, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions,
+    SysOptions,
+};
+use whimbrel_storage::Store;
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,24 +73,79 @@ impl House {
         listener: ListenerOptions,
         flapping: Option<Flapping>,
     ) -> House {
-        let options = Options {
+        House::start_as(workers, limits, listener, (flapping, SysOptions::default()))
+    }
+
+    pub fn start_publishing(limits: Limits, listener: ListenerOptions, sys: SysOptions) -> House {
+        House::start_as(1, limits, listener, (None, sys))
+    }
+
+    /// A broker whose store lies in `folder`.
+    pub fn start_in(folder: &Path, workers: u16) -> House {
+        House::start_keeping(workers, Limits::default(), folder.to_owned())
+    }
+
+    /// The same with limits.
+    pub fn start_keeping(workers: u16, limits: Limits, folder: PathBuf) -> House {
+        let storage = StorageOptions { folder, durability: Durability::Os };
+        let options = House::options(workers, limits, loopback(), (None, SysOptions::default()));
+        House::open(&Options { storage: Some(storage), ..options })
+    }
+
+    /// With a store of the test's own, one worker, and a listener for each zone.
+    pub fn start_storing(zones: Vec<Limits>, store: Arc<dyn Store>) -> House {
+        let storage = StorageOptions { folder: "of the test".into(), durability: Durability::Sync };
+        let listener = |zone| ListenerOptions { zone, name: format!("zone{zone}"), ..loopback() };
+        let listeners = (0..zones.len()).map(listener).collect();
+        let plain = House::options(1, Limits::default(), loopback(), (None, SysOptions::default()));
+        House::open_on(&Options { listeners, zones, storage: Some(storage), ..plain }, Some(store))
+    }
+
+    fn start_as(
+        workers: u16,
+        limits: Limits,
+        listener: ListenerOptions,
+        others: (Option<Flapping>, SysOptions),
+    ) -> House {
+        House::open(&House::options(workers, limits, listener, others))
+    }
+
+    fn open(options: &Options) -> House {
+        House::open_on(options, None)
+    }
+
+    fn open_on(options: &Options, store: Option<Arc<dyn Store>>) -> House {
+        let broker = Broker::start_on(options, store).expect("a free port");
+        broker.open();
+        House { broker, events: Vec::new(), next_ticket: 0 }
+    }
+
+    fn options(
+        workers: u16,
+        limits: Limits,
+        listener: ListenerOptions,
+        (flapping, sys): (Option<Flapping>, SysOptions),
+    ) -> Options {
+        Options {
             node_name: "test".into(),
             workers,
             listeners: vec![listener],
             zones: vec![limits],
             question_deadline_ms: 5_000,
             flapping,
+            sys,
             retained_messages_max: 1000,
             retained_bytes_max: 1 << 24,
             storage: None,
-        };
-        let broker = Broker::start(&options).expect("a free port");
-        broker.open();
-        House { broker, events: Vec::new(), next_ticket: 0 }
+        }
     }
 
     pub fn address(&self) -> String {
-        self.broker.listeners().remove(0).2
+        self.address_of(0)
+    }
+
+    pub fn address_of(&self, listener: usize) -> String {
+        self.broker.listeners().remove(listener).2
     }
 
     pub fn ticket(&mut self) -> u64 {
@@ -144,6 +208,16 @@ impl House {
         records
     }
 
+    /// The conservation ledger.
+    pub fn audit(&mut self) -> Box<Audit> {
+        let ticket = self.ticket();
+        self.broker.request_audit(ticket);
+        self.wait_for("ledger", |event| match event {
+            Event::Audited { ticket: of, audit } if *of == ticket => Some(audit.clone()),
+            _ => None,
+        })
+    }
+
     pub fn kick(&mut self, client_id: &str) -> bool {
         let ticket = self.ticket();
         self.broker.kick(ticket, client_id);
@@ -189,9 +263,7 @@ impl Wire {
 
     /// Sends CONNECT with these properties; does not wait for CONNACK.
     pub fn connect_with(address: &str, client_id: &str, version: Version, clean_start: bool, raw: &[u8]) -> Wire {
-        let stream = TcpStream::connect(address).expect("the broker listens");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut wire = Wire::over(stream, version);
+        let mut wire = Wire::dial(address, version);
         wire.send(&Packet::Connect(Box::new(Connect {
             version,
             clean_start,
@@ -203,6 +275,13 @@ impl Wire {
             properties: Properties::trusted(raw),
         })));
         wire
+    }
+
+    /// A connection that has sent nothing.
+    pub fn dial(address: &str, version: Version) -> Wire {
+        let stream = TcpStream::connect(address).expect("the broker listens");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Wire::over(stream, version)
     }
 
     /// Over a socket on which a CONNECT of this version was sent.

@@ -147,7 +147,13 @@ pub fn options() -> Options {
         pace: Duration::ZERO,
         retry: Duration::from_millis(1),
         cache_bytes: 1 << 20,
-        reclaiming: Reclaiming { bytes: 64 << 10, sweep_from: 1, young: 1, idle_after: Duration::from_micros(200) },
+        reclaiming: Reclaiming {
+            bytes: 64 << 10,
+            sweep_from: 1,
+            slack_bytes: 256 << 10,
+            young: 1,
+            idle_after: Duration::from_micros(200),
+        },
         ..Options::new("unused")
     }
 }

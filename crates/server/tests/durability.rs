@@ -1,0 +1,228 @@
+//! What was acknowledged is there after a crash, and what was finished does not come back.
+//!
+//! Knows the broker through its front and plain sockets. A crash is a copy of the store's files, taken while the broker runs,
+//! on which another broker starts: what a killed process leaves behind.
+
+mod house;
+
+use std::path::{Path, PathBuf};
+
+use house::{House, Wire};
+use whimbrel_protocol::packet::{Ack, Disconnect, Packet, Publish};
+use whimbrel_protocol::properties::Properties;
+use whimbrel_protocol::{QoS, ReasonCode, Topic, Version};
+
+/// A folder for one test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("whimbrel-durability-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        Folder(folder)
+    }
+
+    /// What a crash at this moment would leave.
+    fn crash(&self, name: &str) -> Folder {
+        let copy = Folder::new(name);
+        std::fs::create_dir_all(&copy.0).unwrap();
+        for file in std::fs::read_dir(&self.0).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.0.join(file.file_name())).unwrap();
+        }
+        copy
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const SUBACK: u8 = 9;
+const PUBLISH: u8 = 3;
+
+/// A client with a session that lasts; whether it was there before.
+fn enter(house: &House, client_id: &str) -> (Wire, bool) {
+    let mut wire = Wire::connect(&house.address(), client_id, Version::V311, false);
+    let connack = wire.read().expect("it is let in");
+    assert_eq!((connack[0], connack[3]), (0x20, 0));
+    (wire, connack[2] == 1)
+}
+
+fn publish(wire: &mut Wire, topic: &str, (qos, packet_id): (QoS, u16), (retain, dup): (bool, bool)) {
+    let (payload, properties) = (topic.as_bytes(), Properties::default());
+    let topic = Topic::new(topic).ok();
+    wire.send(&Packet::Publish(Publish { dup, qos, retain, topic, packet_id, properties, payload }));
+}
+
+fn leave(wire: &mut Wire) {
+    wire.send(&Packet::Disconnect(Disconnect { reason: ReasonCode::SUCCESS, properties: Properties::default() }));
+}
+
+/// Packet type and identifier of an acknowledgement.
+fn ack(frame: &[u8]) -> (u8, u16) {
+    (frame[0] >> 4, u16::from_be_bytes([frame[2], frame[3]]))
+}
+
+fn identifier(publish: &[u8]) -> u16 {
+    let topic_len = usize::from(u16::from_be_bytes([publish[2], publish[3]]));
+    u16::from_be_bytes([publish[4 + topic_len], publish[5 + topic_len]])
+}
+
+/// The number in the topic "a/7".
+fn number_of(publish: &[u8]) -> u16 {
+    let topic_len = usize::from(u16::from_be_bytes([publish[2], publish[3]]));
+    std::str::from_utf8(&publish[6..4 + topic_len]).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_waits_for_an_absent_client_survives_a_crash_and_comes_once() {
+    for workers in [1, 2] {
+        let folder = Folder::new(&format!("queue-{workers}"));
+        let house = House::start_in(folder.path(), workers);
+        let (mut sleeper, _) = enter(&house, "sleeper");
+        sleeper.subscribe("a/#", QoS::ExactlyOnce);
+        assert!(sleeper.read_type(SUBACK).is_some());
+        leave(&mut sleeper);
+        let (mut publisher, _) = enter(&house, "publisher");
+        for number in 1..=20 {
+            let qos = if number % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+            publish(&mut publisher, &format!("a/{number}"), (qos, number), (false, false));
+            let acknowledged = publisher.read().expect("it is acknowledged");
+            assert_eq!(ack(&acknowledged), (if number % 2 == 0 { 4 } else { 5 }, number));
+        }
+        let crashed = folder.crash(&format!("queue-crashed-{workers}"));
+        let mut house = House::start_in(crashed.path(), workers);
+        house.until_count("whimbrel.deliveries.restored", 20);
+        house.until_count("whimbrel.acks.restored", 0);
+        assert!(house.audit().lines().iter().all(|line| line.missing() == 0));
+        let (mut sleeper, is_present) = enter(&house, "sleeper");
+        assert!(is_present);
+        let mut came = [Vec::new(), Vec::new()];
+        for _ in 1..=20 {
+            let frame = sleeper.read_type(PUBLISH).expect("it comes");
+            let (id, number) = (identifier(&frame), number_of(&frame));
+            match frame[0] >> 1 & 3 {
+                1 => sleeper.send(&Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS))),
+                _ => sleeper.send(&Packet::PubRec(Ack::new(id, ReasonCode::SUCCESS))),
+            }
+            came[usize::from(number % 2)].push(number);
+        }
+        // In the order of each QoS; what waits for the store lets others pass.
+        assert_eq!(came, [(2..=20).step_by(2).collect::<Vec<u16>>(), (1..=19).step_by(2).collect()]);
+        let released: Vec<u16> = (0..10).map(|_| ack(&sleeper.read_type(6).expect("PUBREL")).1).collect();
+        for id in released {
+            sleeper.send(&Packet::PubComp(Ack::new(id, ReasonCode::SUCCESS)));
+        }
+        assert!(sleeper.is_alive());
+        drop(house);
+        let house = House::start_in(crashed.path(), workers);
+        house.until_count("whimbrel.deliveries.restored", 0);
+        let (mut sleeper, is_present) = enter(&house, "sleeper");
+        assert!(is_present && sleeper.is_alive());
+    }
+}
+
+#[test]
+fn a_qos_2_delivery_in_flight_comes_again_under_its_identifier() {
+    let folder = Folder::new("inflight");
+    let house = House::start_in(folder.path(), 1);
+    let (mut receiver, _) = enter(&house, "receiver");
+    receiver.subscribe("a/#", QoS::ExactlyOnce);
+    receiver.read_type(SUBACK);
+    let (mut publisher, _) = enter(&house, "publisher");
+    for number in 1..=3 {
+        publish(&mut publisher, &format!("a/{number}"), (QoS::ExactlyOnce, number), (false, false));
+        publisher.read_type(5);
+    }
+    let ids: Vec<u16> = (0..3).map(|_| identifier(&receiver.read_type(PUBLISH).expect("it comes"))).collect();
+    receiver.send(&Packet::PubRec(Ack::new(ids[0], ReasonCode::SUCCESS)));
+    assert_eq!(ack(&receiver.read_type(6).unwrap()), (6, ids[0]));
+    let crashed = folder.crash("inflight-crashed");
+    let house = House::start_in(crashed.path(), 1);
+    house.until_count("whimbrel.acks.restored", 3);
+    let (mut receiver, is_present) = enter(&house, "receiver");
+    assert!(is_present);
+    assert_eq!(ack(&receiver.read().unwrap()), (6, ids[0]), "PUBREL again, and not the message");
+    for id in &ids[1..] {
+        let frame = receiver.read_type(PUBLISH).expect("it comes again");
+        assert_eq!((identifier(&frame), frame[0] & 8), (*id, 8), "with its identifier and DUP");
+    }
+}
+
+#[test]
+fn a_qos_2_message_that_was_taken_before_the_crash_is_not_routed_again() {
+    let folder = Folder::new("inbound");
+    let house = House::start_in(folder.path(), 1);
+    let (mut receiver, _) = enter(&house, "receiver");
+    receiver.subscribe("a", QoS::AtLeastOnce);
+    receiver.read_type(SUBACK);
+    leave(&mut receiver);
+    let (mut publisher, _) = enter(&house, "publisher");
+    publish(&mut publisher, "a", (QoS::ExactlyOnce, 7), (false, false));
+    publisher.read_type(5);
+    let crashed = folder.crash("inbound-crashed");
+    let house = House::start_in(crashed.path(), 1);
+    let (mut publisher, is_present) = enter(&house, "publisher");
+    assert!(is_present);
+    publish(&mut publisher, "a", (QoS::ExactlyOnce, 7), (false, true));
+    assert_eq!(ack(&publisher.read_type(5).unwrap()), (5, 7));
+    publisher.send(&Packet::PubRel(Ack::new(7, ReasonCode::SUCCESS)));
+    assert_eq!(ack(&publisher.read_type(7).unwrap()), (7, 7));
+    assert_eq!((house.count("packets.publish.inuse"), house.count("messages.publish")), (1, 0));
+    let (mut receiver, _) = enter(&house, "receiver");
+    assert!(receiver.read_type(PUBLISH).is_some());
+    receiver.send(&Packet::PubAck(Ack::new(1, ReasonCode::SUCCESS)));
+    assert!(receiver.is_alive());
+    house.until_count("messages.acked", 1);
+}
+
+#[test]
+fn retained_messages_survive_and_cleared_ones_do_not() {
+    let folder = Folder::new("retained");
+    let house = House::start_in(folder.path(), 2);
+    let (mut publisher, _) = enter(&house, "publisher");
+    for (number, topic) in [(1, "r/kept"), (2, "r/cleared"), (3, "r/kept")] {
+        publish(&mut publisher, topic, (QoS::AtLeastOnce, number), (true, false));
+        publisher.read_type(4);
+    }
+    let topic = Topic::new("r/cleared").ok();
+    let (dup, qos, retain, packet_id) = (false, QoS::AtLeastOnce, true, 4);
+    let cleared = Publish { dup, qos, retain, topic, packet_id, properties: Properties::default(), payload: b"" };
+    publisher.send(&Packet::Publish(cleared));
+    publisher.read_type(4);
+    let crashed = folder.crash("retained-crashed");
+    let house = House::start_in(crashed.path(), 2);
+    assert_eq!(house.count("retained.count"), 1);
+    let (mut reader, _) = enter(&house, "reader");
+    reader.subscribe("r/#", QoS::AtMostOnce);
+    let frame = reader.read_type(PUBLISH).unwrap();
+    assert!(frame[4..].starts_with(b"r/kept"));
+}
+
+#[test]
+fn a_session_that_was_ended_does_not_come_back() {
+    let folder = Folder::new("ended");
+    let mut house = House::start_in(folder.path(), 1);
+    for client_id in ["kept", "anew", "kicked"] {
+        let (mut wire, _) = enter(&house, client_id);
+        wire.subscribe("a/+", QoS::AtLeastOnce);
+        wire.read_type(SUBACK);
+    }
+    let mut anew = Wire::connect(&house.address(), "anew", Version::V311, true);
+    assert!(anew.read().is_some());
+    assert!(house.kick("kicked"));
+    let (mut kept, _) = enter(&house, "kept");
+    kept.subscribe("b", QoS::AtLeastOnce); // Behind this SUBACK everything before it is stored.
+    kept.read_type(SUBACK);
+    let crashed = folder.crash("ended-crashed");
+    let mut house = House::start_in(crashed.path(), 1);
+    let records = house.clients(10);
+    assert_eq!((house.count("sessions.count"), house.count("subscriptions.count")), (1, 2), "{records:?}");
+}

@@ -1,0 +1,263 @@
+"""One round: a broker, its clients, so many kills; then everything drains and is compared.
+
+Knows the loop, when the broker dies, and the order of the end: nobody begins anything, everybody is awake, everything
+is acknowledged, everything due has come; the retained messages are what was acknowledged last; once more the broker is
+killed, and retained messages, subscriptions and silence are as they were. `python -m tests.crash.round --help` says how
+to run one.
+"""
+
+import argparse
+import json
+import selectors
+import socket
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+
+from tests.crash.broker import Broker
+from tests.crash.cast import (
+    GROUP_TOPICS,
+    PLAIN_TOPICS,
+    RETAINED_TOPICS,
+    Actor,
+    Discarder,
+    Member,
+    Publisher,
+    Repertoire,
+    Stage,
+    Subscriber,
+)
+from tests.crash.model import Model, keys
+from tests.crash.story import Fault, Story
+from tests.raw_client import RawClient
+
+TURN_S = 0.002
+# For everything due to come, with other rounds beside this one.
+DRAIN_S = 60.0
+START_S = 30.0
+# Answers to pings behind SUBACK until which retained messages of a few topics have come.
+PINGS = 5
+
+
+@dataclass
+class Report:
+    """What a round did. `fault`: "" where everything was as promised."""
+
+    seed: int
+    kills: int = 0
+    acknowledged: int = 0
+    received: int = 0
+    seconds: float = 0.0
+    starts_s: list[float] = field(default_factory=list)
+    fault: str = ""
+
+
+class Round:
+    """The clients of one broker and its deaths."""
+
+    def __init__(self, directory: Path, seed: int, kills: int) -> None:
+        self.story = Story()
+        self.report = Report(seed)
+        self._kills = kills
+        self._dice = Random(seed)
+        self._model = Model()
+        self._stage = Stage(self._model, self.story, self._dice, time.monotonic)
+        mode, workers = ("sync", "os")[seed // 2 % 2], 1 + seed % 2
+        self._broker = Broker(
+            directory,
+            f"storage.durability={mode}",
+            f"workers={workers}",
+            "mqtt.max_mqueue_len=1000000",
+            f"mqtt.max_inflight={self._dice.choice((1, 10, 32, 100))}",
+        )
+        self.story.note("broker", "seed", seed, mode, "workers", workers)
+        self._cast = self._gather()
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, tuple[socket.socket, Actor]] = {}
+        self._die_at_s = 0.0
+
+    def _gather(self) -> list[Actor]:
+        stage, groups = self._stage, [self._model.receiver(name, is_ordered=False) for name in ("g1", "g2")]
+        # One publisher for each retained topic, but for the last, which two write.
+        retained = [RETAINED_TOPICS[place::3] for place in range(3)]
+        retained[0] += RETAINED_TOPICS[-1:]
+        plain = [PLAIN_TOPICS, PLAIN_TOPICS[:3], (*GROUP_TOPICS, "t/a")]
+        pairs = zip(plain, retained, strict=True)
+        repertoires = [Repertoire(topics, kept, self._dice.choice((1, 10, 40))) for topics, kept in pairs]
+        return [
+            *(Publisher(stage, number, repertoire) for number, repertoire in enumerate(repertoires)),
+            *(Subscriber(stage, f"sub{number}") for number in range(4)),
+            *(Discarder(stage, f"anew{number}") for number in range(2)),
+            *(Member(stage, f"member{number}", groups[number // 3]) for number in range(5)),
+        ]
+
+    def play(self) -> None:
+        """The whole round. Raises Fault."""
+        began_s = time.monotonic()
+        try:
+            self._start()
+            while self.report.kills < self._kills:
+                self._turn()
+                if self._broker_is_due():
+                    self._kill()
+                    self._start()
+            self._drain()
+            self._finish()
+        finally:
+            self._broker.close()
+            self.report.acknowledged, self.report.received = self._model.acknowledged, self._model.receipts
+            self.report.seconds, self.report.starts_s = time.monotonic() - began_s, self._broker.starts_s
+
+    # --- the broker ------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self.story.life += 1
+        self._broker.start()
+        self.story.note("broker", "started")
+        # Some die before they serve anybody.
+        is_short = self._dice.random() < 0.08
+        self._die_at_s = time.monotonic() + (self._dice.uniform(0.05, 0.5) if is_short else START_S)
+        self._selector.register(self._broker.output, selectors.EVENT_READ)
+
+    def _broker_is_due(self) -> bool:
+        return time.monotonic() >= self._die_at_s
+
+    def _on_ready(self) -> None:
+        self.story.note("broker", "ready")
+        mean_s = self._dice.choice((0.02, 0.1, 0.3))
+        self._die_at_s = time.monotonic() + self._dice.expovariate(1 / mean_s)
+
+    def _kill(self) -> None:
+        self._selector.unregister(self._broker.output)
+        self._broker.kill()
+        self.story.note("broker", "killed")
+        self.report.kills += 1
+        for actor in self._cast:
+            actor.client.bury()
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._watch()
+        for key, _ in self._selector.select(TURN_S):
+            if key.fd == self._broker.output:
+                self._hear()
+            else:
+                self._watched[key.fd][1].client.read()
+        for actor in self._cast:
+            if self._broker.is_ready and actor.is_awake and actor.client.socket is None:
+                actor.connect(self._broker.address)
+            actor.act()
+            actor.client.write()
+
+    def _hear(self) -> None:
+        was_ready = self._broker.is_ready
+        self._broker.listen()
+        if self._broker.is_ready and not was_ready:
+            self._on_ready()
+
+    def _watch(self) -> None:
+        """The selector knows every socket that is there, and none that is gone."""
+        # A new socket may have the number of an old one.
+        sockets = ((actor.client.socket, actor) for actor in self._cast)
+        wanted = {one.fileno(): (one, actor) for one, actor in sockets if one is not None}
+        for gone in [fd for fd, (one, _) in self._watched.items() if fd not in wanted or wanted[fd][0] is not one]:
+            self._forget(gone)
+        for fd, pair in wanted.items():
+            if fd not in self._watched:
+                self._selector.register(fd, selectors.EVENT_READ)
+                self._watched[fd] = pair
+
+    def _forget(self, fd: int) -> None:
+        del self._watched[fd]
+        self._selector.unregister(fd)
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Turn until nothing is open and nothing is due."""
+        for actor in self._cast:
+            actor.calm()
+        self._die_at_s = float("inf")
+        give_up_s = time.monotonic() + DRAIN_S
+        while not self._is_quiet():
+            self._turn()
+            if time.monotonic() > give_up_s:
+                raise self._stuck()
+
+    def _is_quiet(self) -> bool:
+        return self._broker.is_ready and all(actor.is_done for actor in self._cast) and not self._model.due()
+
+    def _stuck(self) -> Fault:
+        missing = [(receiver.name, message) for receiver, message in self._model.lost()]
+        if missing:
+            name, first = min(missing, key=lambda one: (one[0], one[1].key))
+            mine = keys(message for receiver, message in missing if receiver == name)
+            what = f"{len(missing)} acknowledged messages lost, {len(mine)} of them by {name}: {mine[:20]}"
+            return Fault(what, name, first.key)
+        open_ = [actor.name for actor in self._cast if not actor.is_done]
+        return Fault(f"not everything was acknowledged within {DRAIN_S:g} s: {open_}", *open_)
+
+    def _finish(self) -> None:
+        before = self._retained()
+        allowed = self._model.retained()
+        wrong = {topic: before.get(topic, b"") for topic in allowed if before.get(topic, b"") not in allowed[topic]}
+        if wrong or set(before) - set(allowed):
+            raise Fault(f"retained messages differ: {wrong} instead of {allowed}", "nothing")
+        self._kill()
+        self._start()
+        self._drain()
+        if self._retained() != before:
+            raise Fault(f"retained messages changed with a start: {self._retained()} instead of {before}")
+        self._probe()
+
+    def _probe(self) -> None:
+        """A message to every topic comes to whom the model says, behind all that came before."""
+        publishers = [actor for actor in self._cast if isinstance(actor, Publisher)]
+        for topic in (*PLAIN_TOPICS, *GROUP_TOPICS, *RETAINED_TOPICS):
+            for qos in (1, 2):
+                publishers[0].publish(topic, qos=qos)
+        self._drain()
+
+    def _retained(self) -> dict[str, bytes]:
+        with RawClient(self._broker.address) as client:
+            client.connect("looker")
+            client.subscribe("r/#", qos=0)
+            packets = [packet for _ in range(PINGS) for packet in client.published_so_far()]
+            return {packet.topic: packet.payload for packet in packets}
+
+
+def run(directory: Path, seed: int, kills: int) -> Report:
+    """Play a round; a fault is in the report, its story in `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    play = Round(directory, seed, kills)
+    try:
+        play.play()
+    except Fault as fault:
+        play.report.fault = f"{fault}\n{play.story.told(fault.about)}"
+    except Exception:
+        play.report.fault = traceback.format_exc()
+        raise
+    finally:
+        if play.report.fault:
+            play.story.write(directory / "story.txt")
+    return play.report
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description="One round of kills; prints its report as JSON.")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--directory", type=Path, required=True)
+    words = parser.parse_args()
+    report = run(words.directory, words.seed, words.kills)
+    sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    return 1 if report.fault else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""The broker is killed under load and keeps every promise: a few times in every run, 200 times in the slow one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.run import play_all, seeds_for
+
+
+def _kill(directory: Path, kills: int, seeds: range) -> None:
+    outcomes = list(play_all(directory, seeds, kills))
+    faults = [f"{outcome}\n{outcome.fault}\n{outcome.directory}" for outcome in outcomes if outcome.fault]
+    assert not faults, "\n".join(faults)
+    assert sum(outcome.told["kills"] for outcome in outcomes) >= kills
+    assert all(outcome.told["acknowledged"] and outcome.told["received"] for outcome in outcomes)
+
+
+def test_a_broker_that_is_killed_under_load_keeps_its_promises(tmp_path: Path) -> None:
+    _kill(tmp_path, kills=12, seeds=range(4))
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_break_no_promise(tmp_path: Path) -> None:
+    _kill(tmp_path, kills=200, seeds=seeds_for(200, first=100))
