@@ -362,11 +362,12 @@ class Discarder(Subscriber):
 
 
 class Member(Subscriber):
-    """A member of a group that stays one. What the group gets counts for the group."""
+    """A member of a group; the first one stays one. What a member gets counts for the group."""
 
-    def __init__(self, stage: Stage, name: str, group: Receiver) -> None:
+    def __init__(self, stage: Stage, name: str, group: Receiver, *, is_first: bool) -> None:
         super().__init__(stage, name)
         self.group = group
+        self._stays_member = is_first
 
     def on_message(self, publication: Publication) -> None:
         mine, self.receiver = self.receiver, self.group
@@ -379,3 +380,5 @@ class Member(Subscriber):
             mine, self.receiver = self.receiver, self.group
             self._subscribe(whole, 2)
             self.receiver = mine
+        elif not self._stays_member and self.stage.dice.random() < 0.3:
+            self._unsubscribe(whole)

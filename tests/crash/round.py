@@ -96,7 +96,7 @@ class Round:
             *(Publisher(stage, number, repertoire) for number, repertoire in enumerate(repertoires)),
             *(Subscriber(stage, f"sub{number}", Testament(stage, 100 + number, f"w/{number}")) for number in range(4)),
             *(Discarder(stage, f"anew{number}") for number in range(2)),
-            *(Member(stage, f"member{number}", groups[number // 3]) for number in range(5)),
+            *(Member(stage, f"member{n}", groups[n // 3], is_first=n % 3 == 0) for n in range(5)),
         ]
 
     def play(self) -> None:
@@ -107,7 +107,7 @@ class Round:
             while self.report.kills < self._kills:
                 self._turn()
                 if self._broker_is_due():
-                    self._kill()
+                    self._end()
                     self._start()
             self._drain()
             self._finish()
@@ -141,11 +141,23 @@ class Round:
         self._die_after = self._progress() + int(self._dice.choice((few, self._dice.uniform(0, SERVED_MAX))))
         self._die_at_s = time.monotonic() + LIFE_S
 
+    def _end(self) -> None:
+        # Some end in order, which must be no worse.
+        if self._broker.is_ready and self._dice.random() < 0.1:
+            self._selector.unregister(self._broker.output)
+            self._broker.stop()
+            self._bury("stopped")
+        else:
+            self._kill()
+
     def _kill(self) -> None:
         self._selector.unregister(self._broker.output)
         self._broker.kill()
-        self.story.note("broker", "killed")
         self.report.kills += 1
+        self._bury("killed")
+
+    def _bury(self, how: str) -> None:
+        self.story.note("broker", how)
         for actor in self._cast:
             actor.client.bury()
 
