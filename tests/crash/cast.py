@@ -51,6 +51,11 @@ def key_of(payload: bytes) -> Key:
     return publisher, number
 
 
+def name_of(payload: bytes) -> object:
+    """What the story calls a message: its key, or that it clears its topic."""
+    return key_of(payload) if payload else "nothing"
+
+
 class Testament:
     """The wills of one client, a new one with each connection.
 
@@ -152,7 +157,7 @@ class Actor:
             self._testament.connected()
 
     def name_of(self, payload: bytes) -> object:
-        return key_of(payload) if payload else "nothing"
+        return name_of(payload)
 
     def on_published(self, token: object) -> None:
         assert isinstance(token, Message)

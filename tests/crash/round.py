@@ -30,6 +30,7 @@ from tests.crash.cast import (
     Stage,
     Subscriber,
     Testament,
+    name_of,
 )
 from tests.crash.model import Model, keys
 from tests.crash.story import Fault, Story
@@ -227,15 +228,20 @@ class Round:
     def _finish(self) -> None:
         before = self._retained()
         allowed = self._model.retained()
-        wrong = {topic: before.get(topic, b"") for topic in allowed if before.get(topic, b"") not in allowed[topic]}
-        if wrong or set(before) - set(allowed):
-            raise Fault(f"retained messages differ: {wrong} instead of {allowed}", "nothing")
+        for topic in sorted({*before, *allowed}):
+            self._check_retained(topic, before.get(topic, b""), allowed.get(topic, {b""}))
         self._kill()
         self._start()
         self._drain()
-        if self._retained() != before:
-            raise Fault(f"retained messages changed with a start: {self._retained()} instead of {before}")
+        after = self._retained()
+        for topic in sorted({*before, *after}):
+            self._check_retained(topic, after.get(topic, b""), {before.get(topic, b"")})
         self._probe()
+
+    def _check_retained(self, topic: str, found: bytes, allowed: set[bytes]) -> None:
+        if found not in allowed:
+            names = [name_of(payload) for payload in (found, *allowed)]
+            raise Fault(f"{topic} holds {names[0]} instead of {names[1:]}", topic, *names)
 
     def _probe(self) -> None:
         """A message to every topic comes to whom the model says, behind all that came before."""
