@@ -385,25 +385,37 @@ impl Engine {
         Ok(read()?)
     }
 
-    /// Copies everything as of now into a new file.
+    /// Copies everything as of now into a new file, which has its name when it is whole.
     pub(crate) fn copy_to(&self, path: &Path) -> Result<(), Failure> {
         let source = self.database()?;
         let at = |error: io::Error| Failure::Disk(format!("{}: {error}", path.display()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(at)?;
-        let copy = || -> Result<(), redb::Error> {
-            let target = Database::builder().create_file(file)?;
-            let (read, write) = (source.begin_read()?, target.begin_write()?);
-            copy_table(&read, &write, CHUNKS)?;
-            copy_table(&read, &write, MARKS)?;
-            copy_table(&read, &write, KEYED)?;
-            copy_table(&read, &write, META)?;
-            Ok(write.commit()?)
-        };
-        copy().map_err(|error| {
-            let _ = std::fs::remove_file(path); // half a copy is none, and would be in the way of the next
-            error.into()
-        })
+        if path.exists() {
+            return Err(at(io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut growing = path.as_os_str().to_owned();
+        growing.push(".partial");
+        let growing = PathBuf::from(growing);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&growing).map_err(at)?;
+        let named = copy_all(&source, file).map_err(Failure::from).and_then(|()| name_copy(&growing, path).map_err(at));
+        named.inspect_err(|_| drop(std::fs::remove_file(&growing)))
     }
+}
+
+fn copy_all(source: &Database, file: File) -> Result<(), redb::Error> {
+    let target = Database::builder().create_file(file)?;
+    let (read, write) = (source.begin_read()?, target.begin_write()?);
+    copy_table(&read, &write, CHUNKS)?;
+    copy_table(&read, &write, MARKS)?;
+    copy_table(&read, &write, KEYED)?;
+    copy_table(&read, &write, META)?;
+    Ok(write.commit()?)
+}
+
+fn name_copy(growing: &Path, path: &Path) -> io::Result<()> {
+    std::fs::rename(growing, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(

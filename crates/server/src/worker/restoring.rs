@@ -3,7 +3,7 @@
 //! Knows what a seat needs. Must not know where records lie. A session's connection is gone whatever it was: its time
 //! to expire runs from when that ended, or from now where the broker ended first.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
 use whimbrel_protocol::session::{Session, Will};
@@ -22,6 +22,10 @@ impl Worker {
         for session in kept {
             self.restore_session(session);
         }
+        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
+        let next_ms = retained.next_expiry_ms().filter(|_| self.index == 0);
+        drop(retained);
+        next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
         self.keeper.seal();
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
     }
