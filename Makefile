@@ -114,8 +114,9 @@ fuzz: $(STAMPS)/dev $(STAMPS)/product ## every fuzz target for FUZZ_SECONDS, or 
 
 SEEDS ?= 100000
 FIRST ?= 0
-simulate: ## the seeded simulator: SEEDS= many from FIRST= on, or SEED= alone, with its whole story
-	$(CARGO) run --quiet --release --locked --package whimbrel-sim --bin simulate -- $(if $(SEED),$(SEED),$(FIRST) $(SEEDS))
+SCENARIO ?= takeover
+simulate: ## the seeded simulator: SCENARIO=takeover or crash; SEEDS= many from FIRST= on, or SEED= alone, with its story
+	$(CARGO) run --quiet --release --locked --package whimbrel-sim --bin simulate -- $(SCENARIO) $(if $(SEED),$(SEED),$(FIRST) $(SEEDS))
 
 clean: ## remove everything that was built; the broker's data in DATA_DIR stays
 	rm -rf target dist $(VENV) $(WIRE)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis fuzz/target

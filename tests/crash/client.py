@@ -91,6 +91,7 @@ class ExactClient:
         self.is_lazy = False
         self.is_open = False
         self.socket: socket.socket | None = None
+        self._displaced: socket.socket | None = None
         self.pongs = 0
         self._ears = ears
         self._story = story
@@ -105,10 +106,15 @@ class ExactClient:
     # --- what its owner does -------------------------------------------------------------------------------------
 
     def connect(self, address: tuple[str, int], *, clean: bool, expiry_s: int, will: Will | None = None) -> None:
-        """Begin a connection; one that stands is left to the broker to end. `clean` forgets the session."""
+        """Begin a connection; `clean` forgets the session.
+
+        One that stands is left to the broker to end, and not listened to any more.
+        """
         if clean:
             self.forget()
+        before, self.socket = self.socket, None
         self.drop()
+        self._displaced = before
         self._note("CONNECT", "clean" if clean else "again", expiry_s)
         self.socket = socket.socket()
         self.socket.setblocking(False)
@@ -159,7 +165,9 @@ class ExactClient:
         if self.socket is not None:
             self._note("closed")
             self.socket.close()
-        self.socket, self.is_open = None, False
+        if self._displaced is not None:
+            self._displaced.close()
+        self.socket, self._displaced, self.is_open = None, None, False
         self._unread.clear()
         self._unsent.clear()
         self._answers.clear()
@@ -253,6 +261,9 @@ class ExactClient:
         is_present = bool(packet.body[0] & 1)
         self._note("CONNACK", "present" if is_present else "new")
         self.is_open = True
+        if self._displaced is not None:
+            self._displaced.close()
+            self._displaced = None
         self._ears.on_connected(is_present)
         if not is_present:
             self._taken.clear()

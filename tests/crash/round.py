@@ -29,6 +29,7 @@ from tests.crash.cast import (
     Repertoire,
     Stage,
     Subscriber,
+    Testament,
 )
 from tests.crash.model import Model, keys
 from tests.crash.story import Fault, Story
@@ -38,6 +39,9 @@ TURN_S = 0.002
 # For everything due to come, with other rounds beside this one.
 DRAIN_S = 60.0
 START_S = 30.0
+# A life at the most: acknowledgements and first receipts, and time.
+SERVED_MAX = 3000
+LIFE_S = 1.0
 # Answers to pings behind SUBACK until which retained messages of a few topics have come.
 PINGS = 5
 
@@ -78,6 +82,7 @@ class Round:
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, tuple[socket.socket, Actor]] = {}
         self._die_at_s = 0.0
+        self._die_after = 0
 
     def _gather(self) -> list[Actor]:
         stage, groups = self._stage, [self._model.receiver(name, is_ordered=False) for name in ("g1", "g2")]
@@ -89,7 +94,7 @@ class Round:
         repertoires = [Repertoire(topics, kept, self._dice.choice((1, 10, 40))) for topics, kept in pairs]
         return [
             *(Publisher(stage, number, repertoire) for number, repertoire in enumerate(repertoires)),
-            *(Subscriber(stage, f"sub{number}") for number in range(4)),
+            *(Subscriber(stage, f"sub{number}", Testament(stage, 100 + number, f"w/{number}")) for number in range(4)),
             *(Discarder(stage, f"anew{number}") for number in range(2)),
             *(Member(stage, f"member{number}", groups[number // 3]) for number in range(5)),
         ]
@@ -123,12 +128,18 @@ class Round:
         self._selector.register(self._broker.output, selectors.EVENT_READ)
 
     def _broker_is_due(self) -> bool:
-        return time.monotonic() >= self._die_at_s
+        has_done = self._broker.is_ready and self._progress() >= self._die_after
+        return has_done or time.monotonic() >= self._die_at_s
+
+    def _progress(self) -> int:
+        return self._model.acknowledged + self._model.receipts
 
     def _on_ready(self) -> None:
         self.story.note("broker", "ready")
-        mean_s = self._dice.choice((0.02, 0.1, 0.3))
-        self._die_at_s = time.monotonic() + self._dice.expovariate(1 / mean_s)
+        # So much it serves, at most so long: a slow machine has fewer turns, not less load. Half of them die young.
+        few = 10 ** self._dice.uniform(0, 3)
+        self._die_after = self._progress() + int(self._dice.choice((few, self._dice.uniform(0, SERVED_MAX))))
+        self._die_at_s = time.monotonic() + LIFE_S
 
     def _kill(self) -> None:
         self._selector.unregister(self._broker.output)

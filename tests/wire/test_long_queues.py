@@ -4,14 +4,20 @@ Knows one sleeping client and one publisher. How a queue is kept is the data pla
 killed.
 """
 
+import random
 import re
+import threading
 from pathlib import Path
+
+import pytest
 
 from tests import raw_packets
 from tests.raw_client import PUBACK, RawClient
 from tests.wire.product import FREE_PORT, Product
 
 COUNT = 300_000
+# While the client comes and goes.
+COUNT_LIVE = 20_000
 STEP = 1_000
 # About the payload alone would be 30 MB, the messages with their bookkeeping in memory more than 60.
 PAYLOAD_BYTES = 100
@@ -20,8 +26,8 @@ SETTINGS = ("mqtt.max_mqueue_len=1000000", "mqtt.max_mqueue_size=0", "mqtt.max_i
 SLEEPER = "sleeper"
 
 
-def started(data_dir: Path) -> Product:
-    product = Product(data_dir, FREE_PORT, *SETTINGS)
+def started(data_dir: Path, *sets: str) -> Product:
+    product = Product(data_dir, FREE_PORT, *SETTINGS, *sets)
     product.wait_ready()
     return product
 
@@ -66,6 +72,49 @@ def drain(client: RawClient, count: int) -> list[int]:
             acknowledgements += raw_packets.acknowledgement(PUBACK, publication.packet_id)
         client.send_octets(bytes(acknowledgements))
     return numbers
+
+
+def taken(client: RawClient, chance: random.Random, beyond: int, count: int) -> list[int]:
+    """Takes up to `count` messages behind number `beyond`, or to the last; acknowledges most, checks their order.
+
+    What comes again was not acknowledged on the connection before, and says so.
+    """
+    numbers: list[int] = []
+    for _ in range(count):
+        if beyond == COUNT_LIVE - 1:
+            break
+        publication = client.publication()
+        number = int.from_bytes(publication.payload[:8], "big")
+        if number > beyond:
+            assert number == beyond + 1, "a message is missing or was overtaken"
+            beyond = number
+            numbers.append(number)
+        else:
+            assert publication.dup
+        if chance.random() < 0.999:
+            client.send_octets(raw_packets.acknowledgement(PUBACK, publication.packet_id))
+    return numbers
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_client_that_comes_and_goes_meanwhile_gets_everything_in_order(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    product = started(tmp_path / "data", f"workers={seed}")
+    try:
+        client, _ = entered(product, SLEEPER, clean=False)
+        with client:
+            client.subscribe("t", qos=1)
+        publisher = threading.Thread(target=publish, args=(product, range(COUNT_LIVE)))
+        publisher.start()
+        numbers: list[int] = []
+        while len(numbers) < COUNT_LIVE:
+            client, _ = entered(product, SLEEPER, clean=False)
+            with client:
+                numbers += taken(client, chance, len(numbers) - 1, chance.choice([5, 500, 3_000]))
+        publisher.join()
+        assert numbers == list(range(COUNT_LIVE))
+    finally:
+        assert product.stop() == 0
 
 
 def test_a_long_queue_costs_little_memory_and_outlives_the_process(tmp_path: Path) -> None:

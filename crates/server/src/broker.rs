@@ -87,7 +87,8 @@ impl Broker {
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
         let broker = Broker { shared, threads: Mutex::default() };
         let (ready, all_ready) = mpsc::channel();
-        for ((index, poll), duty) in (0..).zip(polls).zip(duties(&broker.shared, kept, options)?) {
+        let duties = duties(&broker.shared, kept).map_err(|failure| not_usable(options, &failure))?;
+        for ((index, poll), duty) in (0..).zip(polls).zip(duties) {
             // On failure the broker is dropped, which ends the workers that run already.
             let thread = spawn(&broker.shared, (index, poll), duty, ready.clone()).map_err(StartError::Resources)?;
             broker.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -326,22 +327,27 @@ fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
 }
 
 /// What a worker begins with.
-struct Duty {
-    writer: Option<Writer>,
-    sessions: Vec<KeptSession>,
-    orphans: Vec<u64>,
+pub(crate) struct Duty {
+    pub(crate) writer: Option<Writer>,
+    pub(crate) sessions: Vec<KeptSession>,
+    pub(crate) orphans: Vec<u64>,
 }
 
 /// Opens the store, if there is to be one, and puts its retained messages into the router.
 fn open_store(shared: &mut Shared, options: &Options, given: Option<Arc<dyn Store>>) -> Result<Kept, StartError> {
     let Some(storage) = &options.storage else { return Ok(Kept::default()) };
-    let failed = |failure: Failure| not_usable(storage, &failure);
+    let failed = |failure: Failure| not_usable(options, &failure);
     let store = match given {
         Some(store) => store,
         None => Arc::new(open_folder(shared, storage).map_err(failed)?),
     };
+    take_store(shared, store).map_err(failed)
+}
+
+/// Reads back what a store holds; its retained messages go into the router.
+pub(crate) fn take_store(shared: &mut Shared, store: Arc<dyn Store>) -> Result<Kept, Failure> {
     let rules = shared.zone(0).queue_rules.clone();
-    let (durable, mut kept) = Durable::open(store, rules).map_err(failed)?;
+    let (durable, mut kept) = Durable::open(store, rules)?;
     shared.durable = Some(durable);
     let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
     for (message, slot) in std::mem::take(&mut kept.retained) {
@@ -366,7 +372,7 @@ fn open_folder(shared: &Shared, storage: &StorageOptions) -> Result<whimbrel_sto
     Ok(store)
 }
 
-fn not_usable(storage: &StorageOptions, failure: &Failure) -> StartError {
+fn not_usable(options: &Options, failure: &Failure) -> StartError {
     let advice = match failure {
         Failure::Disk(_) => "; let this user write there, make room, or choose another data directory",
         Failure::Damaged(_) | Failure::Engine(_) => {
@@ -374,20 +380,16 @@ fn not_usable(storage: &StorageOptions, failure: &Failure) -> StartError {
         }
         _ => "", // They say it themselves.
     };
-    StartError::Storage { folder: storage.folder.clone(), text: format!("{failure}{advice}") }
+    let folder = options.storage.as_ref().map(|storage| storage.folder.clone()).unwrap_or_default();
+    StartError::Storage { folder, text: format!("{failure}{advice}") }
 }
 
 /// Each worker's way into the store and the sessions that it owns.
-fn duties(shared: &Arc<Shared>, kept: Kept, options: &Options) -> Result<Vec<Duty>, StartError> {
+pub(crate) fn duties(shared: &Arc<Shared>, kept: Kept) -> Result<Vec<Duty>, Failure> {
     let mut duties = Vec::new();
-    for index in 0..options.workers {
-        let writer = match (&shared.durable, &options.storage) {
-            (Some(durable), Some(storage)) => {
-                let joined = Writer::join(Arc::clone(&durable.store), waker(shared, index));
-                Some(joined.map_err(|failure| not_usable(storage, &failure))?)
-            }
-            _ => None,
-        };
+    for index in (0..).take(shared.mailboxes.len()) {
+        let join = |durable: &Durable| Writer::join(Arc::clone(&durable.store), waker(shared, index));
+        let writer = shared.durable.as_ref().map(join).transpose()?;
         duties.push(Duty { writer, sessions: Vec::new(), orphans: Vec::new() });
     }
     for session in kept.sessions {

@@ -74,6 +74,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("delivery.dropped.qos0_msg", "A QoS 0 message found its client away, or not reading fast enough."),
     ("delivery.dropped.queue_full", "A message left a full queue, or found none (`mqtt.max_mqueue_len`)."),
     ("delivery.dropped.expired", "A message's expiry elapsed before it could be sent."),
+    ("delivery.dropped.unreadable", "A waiting message could not be read back from the store."),
     ("delivery.dropped.session_ended", "A message waited in a session that ended, or was on its way to it."),
     ("client.connect", "CONNECT was taken up, before anybody was asked about it."),
     ("client.connack", "CONNACK is about to be written."),

@@ -12,16 +12,17 @@ use std::sync::{Arc, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 use whimbrel_protocol::Topic;
 use whimbrel_router::{Retained, Router};
+use whimbrel_storage::Store;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, duties, take_store};
 use crate::clock::{Clock, Now};
 use crate::listener::Listener;
 use crate::options::Options;
 use crate::placement::Placement;
 use crate::shared::Shared;
 use crate::transport::Layering;
-pub use crate::worker::Held;
 use crate::worker::Worker;
+pub use crate::worker::{Held, HeldSession};
 
 /// Unix time at which every simulation begins; milliseconds.
 pub const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -44,6 +45,23 @@ struct Driven {
     zero_ms: u64,
 }
 
+/// What a worker's clocks show.
+fn shown(zero_ms: u64, now_ms: u64, wall_offset_ms: i64) -> Now {
+    let steady_ms = EPOCH_MS + now_ms;
+    Now { ms: zero_ms + now_ms, unix_ms: steady_ms.saturating_add_signed(wall_offset_ms), steady_ms }
+}
+
+/// When and with what a broker starts.
+#[derive(Default)]
+pub struct Beginning {
+    /// What survived; None: no store.
+    pub store: Option<Arc<dyn Store>>,
+    /// By the simulation's clock; milliseconds.
+    pub now_ms: u64,
+    /// How far the wall clock is from where it would be; milliseconds.
+    pub wall_offset_ms: i64,
+}
+
 /// A data plane that stands still.
 pub struct Plane {
     broker: Broker,
@@ -57,6 +75,11 @@ impl Plane {
     /// As many workers as `options` say; `options.listeners[0]` is what connections belong to, and is not bound. `key`
     /// places clients on workers. Fails where descriptors cannot be had.
     pub fn new(options: &Options, key: u64) -> std::io::Result<Plane> {
+        Plane::start(options, key, Beginning::default())
+    }
+
+    /// As `new`, at some time and with what a store holds, as a broker's start finds it.
+    pub fn start(options: &Options, key: u64, beginning: Beginning) -> std::io::Result<Plane> {
         let layering = Layering::load(&options.listeners[0].layers).map_err(std::io::Error::other)?;
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC)?;
         let listener = Listener::unbound(&options.listeners[0], layering, descriptor);
@@ -65,20 +88,45 @@ impl Plane {
         let mut shared = Shared::placed(Router::new(retained), vec![listener], &options.zones, place)?;
         shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
         shared.flapping = options.flapping;
+        let kept = beginning.store.map(|store| take_store(&mut shared, store));
+        let kept = kept.transpose().map_err(std::io::Error::other)?.unwrap_or_default();
         let shared = Arc::new(shared);
+        let duties = duties(&shared, kept).map_err(std::io::Error::other)?;
         let mut workers = Vec::new();
-        for index in 0..options.workers {
+        for (index, duty) in (0..options.workers).zip(duties) {
             let mut worker = Worker::new(&shared, index, Worker::prepare(&shared, index)?);
-            let clock = Rc::new(Cell::new(Now::default()));
-            worker.set_clock(Clock::Set(Rc::clone(&clock)));
             // Each worker's clock has its own zero, as in a real broker.
             let zero_ms = key.rotate_left(u32::from(index) * 16) % 100_000;
+            let clock = Rc::new(Cell::new(shown(zero_ms, beginning.now_ms, beginning.wall_offset_ms)));
+            worker.set_clock(Clock::Set(Rc::clone(&clock)));
+            worker.keep_in(duty.writer);
+            worker.restore(duty.sessions, &duty.orphans);
             workers.push(Driven { worker, state: State::Awake, clock, acted_ms: 0, zero_ms });
         }
         let broker = Broker::unthreaded(Arc::clone(&shared));
-        let mut plane = Plane { broker, shared, workers, now_ms: 0, wall_offset_ms: 0 };
-        plane.set_clocks();
-        Ok(plane)
+        let Beginning { now_ms, wall_offset_ms, .. } = beginning;
+        Ok(Plane { broker, shared, workers, now_ms, wall_offset_ms })
+    }
+
+    /// What each worker knows of the sessions that it owns, by client identifier.
+    pub fn sessions(&self) -> Vec<HeldSession> {
+        let of_worker = |driven: &Driven| {
+            let zero_ms = driven.zero_ms;
+            let to_simulation = move |ms: u64| ms.saturating_sub(zero_ms);
+            driven.worker.held_sessions().into_iter().map(move |held| HeldSession {
+                will_due_ms: held.will_due_ms.map(to_simulation),
+                expires_ms: held.expires_ms.map(to_simulation),
+                ..held
+            })
+        };
+        let mut sessions: Vec<HeldSession> = self.workers.iter().flat_map(of_worker).collect();
+        sessions.sort_unstable_by(|left, right| left.client_id.cmp(&right.client_id));
+        sessions
+    }
+
+    /// How far the wall clock is from where it would be; milliseconds.
+    pub fn wall_offset_ms(&self) -> i64 {
+        self.wall_offset_ms
     }
 
     /// The broker's front: everything that Python asks, tells and reads.
@@ -104,10 +152,8 @@ impl Plane {
     }
 
     fn set_clocks(&mut self) {
-        let steady_ms = EPOCH_MS + self.now_ms;
-        let unix_ms = steady_ms.saturating_add_signed(self.wall_offset_ms);
         for driven in &self.workers {
-            driven.clock.set(Now { ms: driven.zero_ms + self.now_ms, unix_ms, steady_ms });
+            driven.clock.set(shown(driven.zero_ms, self.now_ms, self.wall_offset_ms));
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use whimbrel_protocol::QoS;
 
+use crate::sessions::Span;
 use crate::wire::Letter;
 
 /// A promise that was broken, in words.
@@ -52,12 +53,23 @@ pub struct Record {
     pub routed: u32,
     /// When the broker first routed it; milliseconds.
     pub routed_ms: u64,
+    /// How often a crash took a routing back for certain.
+    pub unrouted: u32,
+    /// How often nobody could tell.
+    pub doubtful: u32,
+    /// Whether its author has read that it was taken.
+    pub is_taken: bool,
 }
 
 impl Record {
     /// Whether it goes to one member of each group.
     pub fn is_shared(&self) -> bool {
         self.draft.topic.starts_with("s/")
+    }
+
+    /// How often it was routed, crashes or not.
+    pub fn routed_ever(&self) -> u32 {
+        self.routed + self.unrouted
     }
 }
 
@@ -72,6 +84,15 @@ struct Receipt {
 struct GroupDue {
     number: usize,
     since_order: u64,
+    /// A member was there whose session ends with its connection: a crash may take it.
+    is_mortal: bool,
+}
+
+/// One routing of a message.
+#[derive(Clone, Copy, Debug)]
+struct Routing {
+    number: usize,
+    span: Span,
 }
 
 /// All messages.
@@ -88,6 +109,13 @@ pub struct Books {
     member_lost_order: u64,
     /// When nobody was left to take what it had.
     group_lost_order: u64,
+    /// Since the last crash.
+    routings: Vec<Routing>,
+    /// What is owed again if the author hears that it was taken, without another routing.
+    dormant: BTreeSet<(Reader, usize)>,
+    /// What is owed only as long as nothing crashes: the session ended with its connection when it was routed.
+    mortal: BTreeSet<(Reader, usize)>,
+    crashes: u32,
 }
 
 /// What stands in a message: its number, and something to make it longer.
@@ -134,7 +162,7 @@ impl Books {
         if record.routed == 1 {
             record.routed_ms = now_ms;
         }
-        let most = if record.draft.qos == QoS::AtLeastOnce { record.attempts } else { 1 };
+        let most = if record.draft.qos == QoS::AtLeastOnce { record.attempts } else { 1 } + record.doubtful;
         if record.routed > most {
             let (qos, routed) = (record.draft.qos as u8, record.routed);
             return Err(format!(
@@ -145,14 +173,68 @@ impl Books {
         Ok(())
     }
 
-    /// A reader must have it before all is over.
-    pub fn owe(&mut self, reader: Reader, number: usize) {
+    /// The turn in which it was routed.
+    pub fn note_routing(&mut self, number: usize, span: Span) {
+        self.dormant.retain(|(_, of)| *of != number);
+        self.routings.push(Routing { number, span });
+    }
+
+    /// Its author has read that it was taken.
+    pub fn take(&mut self, number: usize) {
+        self.records[number].is_taken = true;
+        let woken: Vec<_> = self.dormant.iter().filter(|(_, of)| *of == number).copied().collect();
+        woken.into_iter().for_each(|due| {
+            self.dormant.remove(&due);
+            self.dues.insert(due);
+        });
+    }
+
+    /// Whether there was one.
+    pub fn has_crashed(&self) -> bool {
+        self.crashes > 0
+    }
+
+    /// A crash left what was submitted up to `kept`, and these readers. What was routed later is forgotten; its authors may
+    /// send it again.
+    pub fn crash(&mut self, kept: u64, is_reader: impl Fn(Reader) -> bool) {
+        self.crashes += 1;
+        let mut uncertain = BTreeSet::new();
+        for Routing { number, span } in std::mem::take(&mut self.routings) {
+            let record = &mut self.records[number];
+            if span.is_kept(kept) {
+                continue;
+            }
+            uncertain.insert(number);
+            if span.is_lost(kept) {
+                record.routed -= 1;
+                record.unrouted += 1;
+            } else {
+                record.doubtful += 1;
+            }
+        }
+        let mortal = std::mem::take(&mut self.mortal);
+        self.dues.retain(|due| is_reader(due.0) && !mortal.contains(due));
+        self.dormant.retain(|(reader, _)| is_reader(*reader));
+        let is_gone = |number: usize| uncertain.contains(&number) && !self.records[number].is_taken;
+        let (dormant, dues) = std::mem::take(&mut self.dues).into_iter().partition(|(_, number)| is_gone(*number));
+        self.dues = dues;
+        self.dormant.extend::<BTreeSet<_>>(dormant);
+        let records = &self.records;
+        let is_sure = |number: usize| !uncertain.contains(&number) || records[number].is_taken;
+        self.group_dues.retain(|due| !due.is_mortal && is_sure(due.number));
+    }
+
+    /// A reader must have it before all is over. `is_mortal`: unless there is a crash before.
+    pub fn owe(&mut self, reader: Reader, number: usize, is_mortal: bool) {
         self.dues.insert((reader, number));
+        if is_mortal {
+            self.mortal.insert((reader, number));
+        }
     }
 
     /// One member of the group must have it.
-    pub fn owe_group(&mut self, number: usize, since_order: u64) {
-        self.group_dues.push(GroupDue { number, since_order });
+    pub fn owe_group(&mut self, number: usize, since_order: u64, is_mortal: bool) {
+        self.group_dues.push(GroupDue { number, since_order, is_mortal });
     }
 
     /// A member of the group has gone for good. What it had goes to the others, if there are some.
@@ -171,7 +253,7 @@ impl Books {
         if record.draft.topic != letter.topic {
             return Err(format!("message {number} for {} arrived for {}", record.draft.topic, letter.topic));
         }
-        if record.routed == 0 {
+        if record.routed_ever() == 0 {
             return Err(format!("message {number} arrived, but was never routed"));
         }
         if letter.qos > record.draft.qos {
@@ -180,10 +262,12 @@ impl Books {
         let is_first = !self.receipts.contains_key(&(reader, number));
         let receipt = self.receipts.entry((reader, number)).or_default();
         receipt.fresh += u32::from(!letter.dup);
-        receipt.accepted += u32::from(is_new);
+        receipt.accepted += u32::from(is_new && letter.qos == QoS::ExactlyOnce);
         // A retained message comes once more for each subscription, and one of a group may come back to who gave it away.
         let is_counted = !record.draft.retain && !record.is_shared();
-        if is_counted && receipt.fresh > record.routed {
+        // What is in flight at QoS 1 is not known to have been sent once the broker is another.
+        let again = if letter.qos == QoS::ExactlyOnce { 0 } else { record.unrouted + self.crashes };
+        if is_counted && receipt.fresh > record.routed + again {
             return Err(format!("message {number} arrived {} times as new", receipt.fresh));
         }
         if is_counted && letter.qos == QoS::ExactlyOnce && receipt.accepted > 1 {
@@ -248,7 +332,7 @@ impl Books {
         let mut readers: BTreeMap<usize, u64> = BTreeMap::new();
         let of_group = self.receipts.keys().filter(|(_, number)| self.records[*number].is_shared());
         of_group.for_each(|(_, number)| *readers.entry(*number).or_default() += 1);
-        readers.into_iter().map(|(number, count)| count.saturating_sub(self.records[number].routed.into())).sum()
+        readers.into_iter().map(|(number, count)| count.saturating_sub(self.records[number].routed_ever().into())).sum()
     }
 
     /// How many promises there were: to readers, to groups.

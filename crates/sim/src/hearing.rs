@@ -75,6 +75,10 @@ impl World {
             return Err(format!("k{line} hears of a session (present {present}) that the broker does not know of"));
         }
         self.lines[line].is_ready = true;
+        if let Some(session) = self.sessions.of_mut(who).filter(|session| session.line == Some(line)) {
+            session.is_told = true;
+            self.sessions.past.remove(&who);
+        }
         // An MQTT 3.1.1 client is told none, but what it leaves open may have to be sent again as MQTT 5.
         let granted = self.options.zones[0].receive_maximum;
         self.lines[line].send_window = usize::from(window.min(granted)).min(20);
@@ -175,9 +179,12 @@ impl World {
             memory.unsettled[place].is_released = true;
             self.lines[line].wire.put_ack(0x62, packet_id);
         }
+        if !reason.is_error() {
+            self.books.take(number);
+        }
         let is_certain = !self.lines[line].is_judged;
         self.tell(format_args!("  c{who} hears that message {number} was taken, 0x{:02X}", reason.0));
-        if is_certain && kind != 7 && !reason.is_error() && self.books.record(number).routed == 0 {
+        if is_certain && kind != 7 && !reason.is_error() && self.books.record(number).routed_ever() == 0 {
             return Err(format!("message {number} was acknowledged, but never routed"));
         }
         Ok(())
@@ -189,7 +196,17 @@ impl World {
             return Err(format!("k{line} has an answer for {packet_id}, which it never asked"));
         };
         let order = self.order;
+        let wish = self.lines[line].wishes.remove(&packet_id);
         let Some(session) = self.sessions.of_mut(who) else { return Ok(()) };
+        if let Some((filter, is_there)) = wish.filter(|_| !reasons.iter().any(|reason| reason.is_error())) {
+            session.told.insert(filter, is_there);
+            let place = session.wishes.iter().position(|wish| *wish == (filter, is_there)).map_or(0, |place| place + 1);
+            let mut number = 0;
+            session.wishes.retain(|(other, _)| {
+                number += 1;
+                *other != filter || number > place // Answers come in order.
+            });
+        }
         if kind == 9 && reasons.iter().any(|reason| reason.is_error()) {
             session.is_unsure = true;
             return Ok(());
@@ -206,7 +223,9 @@ impl World {
         self.tell(format_args!("  k{line} is over"));
         let now_ms = self.now_ms();
         let idle_ms = u64::from(self.options.zones[0].idle_timeout_ms);
-        let Line { phase, since_ms, is_refused, told, is_narrow, .. } = &self.lines[line];
+        let Line { phase, since_ms, is_refused, told, is_narrow, is_ready, .. } = &self.lines[line];
+        // Nothing at all is said to who waits for a CONNACK whose promise is not stored.
+        let is_barred = self.store.is_some() && !is_ready;
         let is_right = match phase {
             Phase::Opening => *is_refused || now_ms >= since_ms + idle_ms,
             Phase::Entered(_) => false,
@@ -216,7 +235,7 @@ impl World {
             return Err(format!("k{line} was closed although it is {phase:?}"));
         }
         let is_to_be_told = matches!(phase, Phase::Gone("takeovered" | "discarded" | "kicked" | "keepalive_timeout"));
-        if is_to_be_told && self.lines[line].is_v5() && told.is_none() && !is_narrow {
+        if is_to_be_told && !is_barred && self.lines[line].is_v5() && told.is_none() && !is_narrow {
             return Err(format!("k{line} was closed without a word"));
         }
         self.lines[line].wire.close();

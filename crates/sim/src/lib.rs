@@ -6,7 +6,9 @@
 //! fails always. What is to come with storage, a crash and faults of the disk, are further steps of [`world`] and another
 //! scenario beside [`takeover`]: the plane is dropped between two turns and made anew over the same store.
 
+pub mod aftermath;
 pub mod books;
+pub mod crash;
 mod hearing;
 pub mod line;
 pub mod quiet;
@@ -19,7 +21,9 @@ pub mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use books::Fault;
 use rng::Rng;
+use world::World;
 
 /// Lines of the story that a failure shows.
 const TAIL_LINES: usize = 80;
@@ -37,14 +41,50 @@ pub struct Outcome {
     pub promises: (usize, usize),
 }
 
+/// What is simulated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// See [`takeover`].
+    Takeover,
+    /// See [`crash`].
+    Crash,
+}
+
+impl Scenario {
+    /// By its name; None: there is no such scenario.
+    pub fn named(name: &str) -> Option<Scenario> {
+        match name {
+            "takeover" => Some(Scenario::Takeover),
+            "crash" => Some(Scenario::Crash),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Scenario::Takeover => "takeover",
+            Scenario::Crash => "crash",
+        }
+    }
+}
+
 /// Runs one seed.
-pub fn run(seed: u64) -> Outcome {
+pub fn run(scenario: Scenario, seed: u64) -> Outcome {
     let mut rng = Rng::new(seed);
-    let (mut world, setting) = match takeover::begin(&mut rng) {
+    match scenario {
+        Scenario::Takeover => {
+            finish(takeover::begin(&mut rng), |world, setting| takeover::play(world, setting, &mut rng))
+        }
+        Scenario::Crash => finish(crash::begin(&mut rng), |world, weather| crash::play(world, weather, &mut rng)),
+    }
+}
+
+fn finish<T>(begun: Result<(World, T), Fault>, play: impl FnOnce(&mut World, T) -> Result<(), Fault>) -> Outcome {
+    let (mut world, setting) = match begun {
         Ok(begun) => begun,
         Err(fault) => return Outcome { story: String::new(), fault: Some(fault), steps: 0, promises: (0, 0) },
     };
-    let played = catch_unwind(AssertUnwindSafe(|| takeover::play(&mut world, setting, &mut rng)));
+    let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, setting)));
     // A panic has said on standard error where it was.
     let fault = played.unwrap_or_else(|_| Err("the broker panicked".to_owned())).err();
     let story = world.story.text().to_owned();
@@ -52,20 +92,22 @@ pub fn run(seed: u64) -> Outcome {
 }
 
 /// What somebody needs who is to mend it: the fault, the end of the story, and how to see it again.
-pub fn report(seed: u64, outcome: &Outcome) -> String {
+pub fn report(scenario: Scenario, seed: u64, outcome: &Outcome) -> String {
     let fault = outcome.fault.as_deref().unwrap_or("nothing");
     let tail = story::tail(&outcome.story, TAIL_LINES);
     format!(
-        "seed {seed}: {fault}\nthe last {TAIL_LINES} lines of its story:\n{tail}\nthis seed alone: make simulate SEED={seed}\n"
+        "seed {seed}: {fault}\nthe last {TAIL_LINES} lines of its story:\n{tail}\nthis seed alone: \
+         make simulate SCENARIO={} SEED={seed}\n",
+        scenario.name()
     )
 }
 
 /// Runs `count` seeds from `first` on with so many threads, each seed on one of them; the first that fails, if one does.
-pub fn run_all(first: u64, count: u64, threads: u64) -> Result<Sum, (u64, Outcome)> {
+pub fn run_all(scenario: Scenario, (first, count): (u64, u64), threads: u64) -> Result<Sum, (u64, Outcome)> {
     let run_part = |part: u64| {
         let mut sum = Sum::default();
         for seed in (first + part..first + count).step_by(threads as usize) {
-            let outcome = run(seed);
+            let outcome = run(scenario, seed);
             if outcome.fault.is_some() {
                 return Err((seed, outcome));
             }

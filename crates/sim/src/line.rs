@@ -69,6 +69,8 @@ pub struct Line {
     pub open_ids: BTreeSet<u16>,
     /// Places of subscriptions in the session's list, by the identifier that asks for them.
     pub asked: BTreeMap<u16, Vec<usize>>,
+    /// The filter that an identifier is about, and whether it is to be there.
+    pub wishes: BTreeMap<u16, (&'static str, bool)>,
     /// Numbers of the messages that the client has put into it.
     pub written: Vec<usize>,
     /// Acknowledgements that the client has not got round to: first byte and identifier.
@@ -120,7 +122,7 @@ pub struct Unsettled {
 }
 
 /// What a client program keeps.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Memory {
     next_id: u16,
     /// In the order in which they were first sent.

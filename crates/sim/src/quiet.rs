@@ -26,6 +26,7 @@ const SHARED_PAUSE_MS: u64 = 150;
 impl World {
     /// Everybody does what he can until nobody can do anything; then the broker's books must agree with ours.
     pub fn settle(&mut self) -> Result<(), Fault> {
+        self.mend_disk();
         self.tell(format_args!("everybody goes on until nothing is left to do"));
         for _ in 0..ROUNDS_MAX {
             if !self.round()? && !self.wait_for_tokens() && !self.step_over_edge() {
@@ -79,6 +80,7 @@ impl World {
             self.answer(0, true);
             is_busy = true;
         }
+        is_busy |= self.commit(usize::MAX)? > 0;
         for worker in 0..self.worker_count() {
             is_busy |= self.turn(worker)?;
         }
@@ -99,7 +101,7 @@ impl World {
             (
                 "session.created",
                 count("session.created"),
-                sessions + count("session.terminated") + count("session.discarded"),
+                sessions + count("session.terminated") + count("session.discarded") - self.restored,
             ),
             ("messages.publish", count("messages.publish"), self.routed_count()),
             ("delivery.dropped", count("delivery.dropped"), dropped.map(|(_, number)| *number).sum()),
@@ -141,7 +143,7 @@ impl World {
             };
             let is_certain = is_heard && !line.is_judged;
             if let Some(lost) =
-                line.written.iter().find(|written| is_certain && self.books.record(**written).routed == 0)
+                line.written.iter().find(|written| is_certain && self.books.record(**written).routed_ever() == 0)
             {
                 return Err(format!("message {lost} was sent on k{number} and never routed"));
             }
@@ -195,12 +197,11 @@ impl World {
         };
         let missing = self.books.missing(self.plane.now_ms(), is_living);
         let counters: BTreeMap<&str, u64> = self.plane.broker().counters().into_iter().collect();
-        let lost: u64 =
-            ["queue_full", "too_large"].iter().map(|why| counters[&*format!("delivery.dropped.{why}")]).sum();
+        let lost = self.lost_count();
         if missing.len() as u64 > lost {
             return Err(format!("{} missed, {lost} counted as dropped: {}", missing.len(), missing.join(", ")));
         }
-        let (twice, moved) = (self.books.moved(), counters["whimbrel.shared.moved"]);
+        let (twice, moved) = (self.books.moved(), self.before.1 + counters["whimbrel.shared.moved"]);
         if twice > moved {
             return Err(format!("{twice} messages of the group reached one member more, {moved} were moved"));
         }
@@ -229,6 +230,7 @@ impl World {
                 return Err(format!("{name} is {} when everybody has gone", counters[name]));
             }
         }
+        self.check_store_is_empty(counters["messages.retained"])?;
         match self.plane.kept_count() {
             0 => Ok(()),
             kept => Err(format!("{kept} sessions are counted as kept when everybody has gone")),

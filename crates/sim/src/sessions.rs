@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use whimbrel_protocol::{Filter, QoS, Topic};
 
 use crate::books::Fault;
+use crate::line::Memory;
 
 /// A subscription, or the wish for one.
 #[derive(Clone, Debug)]
@@ -46,8 +47,29 @@ impl Sub {
     }
 }
 
+/// The submissions to the store of one turn: behind the first ticket, up to the second.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Span {
+    /// The last ticket before it.
+    pub before: u64,
+    /// The last ticket of it.
+    pub after: u64,
+}
+
+impl Span {
+    /// Whether all of it is in what survived up to `kept`.
+    pub fn is_kept(self, kept: u64) -> bool {
+        self.after <= kept
+    }
+
+    /// Whether nothing of it is.
+    pub fn is_lost(self, kept: u64) -> bool {
+        self.after > kept && self.before >= kept
+    }
+}
+
 /// A session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     /// Which life of this client's session.
     pub epoch: u32,
@@ -61,6 +83,25 @@ pub struct Session {
     pub subs: Vec<Sub>,
     /// Whether an answer about a subscription was lost with its connection.
     pub is_unsure: bool,
+    /// Number under which the store knows it; 0: it does not.
+    pub number: u32,
+    /// When it began, and when it was last left.
+    pub begun: Span,
+    /// See `begun`.
+    pub left: Span,
+    /// Whether its client has read a CONNACK that told of it.
+    pub is_told: bool,
+    /// Filters whose last answer was read, and whether they are there.
+    pub told: BTreeMap<&'static str, bool>,
+    /// What was asked for since: filters and whether they are to be there.
+    pub wishes: Vec<(&'static str, bool)>,
+}
+
+impl Session {
+    /// Whether it has or had a place in the group.
+    pub fn is_member(&self) -> bool {
+        self.subs.iter().any(Sub::is_shared)
+    }
 }
 
 /// Where a will stands.
@@ -89,6 +130,10 @@ pub struct Will {
     pub delay_s: u32,
     /// Where it stands.
     pub state: WillState,
+    /// When its client left it with the broker.
+    pub left: Span,
+    /// When it became void.
+    pub voided: Option<Span>,
 }
 
 /// What CONNECT asked for.
@@ -128,12 +173,29 @@ pub struct Ended {
     pub is_exact: bool,
 }
 
+/// A session that has ended, which a crash may bring back.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// As it was.
+    pub session: Session,
+    /// When it ended.
+    pub ended: Span,
+    /// Whether it ended then, and not at some time before.
+    pub is_exact: bool,
+    /// What its client remembered; None: what it remembers now.
+    pub memory: Option<Memory>,
+}
+
 /// All clients' sessions.
 #[derive(Default, Debug)]
 pub struct Sessions {
-    held: BTreeMap<usize, Session>,
-    wills: BTreeMap<usize, Will>,
-    will_of: BTreeMap<usize, usize>,
+    pub(crate) held: BTreeMap<usize, Session>,
+    pub(crate) wills: BTreeMap<usize, Will>,
+    pub(crate) will_of: BTreeMap<usize, usize>,
+    /// By client, oldest first.
+    pub(crate) past: BTreeMap<usize, Vec<Life>>,
+    /// The turn that is being taken in.
+    pub(crate) span: Span,
     next_epoch: u32,
 }
 
@@ -184,11 +246,25 @@ impl Sessions {
             ended = self.end(who, now_ms);
             self.next_epoch += 1;
             let (subs, epoch) = (Vec::new(), self.next_epoch);
-            let session = Session { epoch, expiry_s, line: None, expires_ms: None, subs, is_unsure: false };
+            let session = Session {
+                epoch,
+                expiry_s,
+                line: None,
+                expires_ms: None,
+                subs,
+                is_unsure: false,
+                number: 0,
+                begun: self.span,
+                left: Span::default(),
+                is_told: false,
+                told: BTreeMap::new(),
+                wishes: Vec::new(),
+            };
             self.held.insert(who, session);
         }
         if let Some((number, delay_s)) = will {
-            self.wills.insert(number, Will { who, delay_s, state: WillState::Armed });
+            let (state, left) = (WillState::Armed, self.span);
+            self.wills.insert(number, Will { who, delay_s, state, left, voided: None });
             self.will_of.insert(who, number);
         }
         if let Some(session) = self.held.get_mut(&who) {
@@ -204,6 +280,7 @@ impl Sessions {
             WillState::Due(_) => WillState::Void,
             other => other,
         };
+        will.voided = Some(self.span);
     }
 
     /// A connection that had its CONNACK is gone.
@@ -212,7 +289,7 @@ impl Sessions {
         let Some(session) = self.held.get_mut(&who).filter(|session| session.line == Some(line)) else {
             return Err(format!("c{who}: connection {line} left a session that it did not hold"));
         };
-        session.line = None;
+        (session.line, session.left) = (None, self.span);
         session.expiry_s = expiry_s.unwrap_or(session.expiry_s);
         let expires_ms = now_ms + u64::from(session.expiry_s) * 1000;
         session.expires_ms = Some(expires_ms);
@@ -220,6 +297,7 @@ impl Sessions {
         if let Some(will) = will.filter(|will| will.state == WillState::Armed) {
             let due_ms = now_ms + u64::from(will.delay_s) * 1000;
             will.state = if is_goodbye { WillState::Void } else { WillState::Due(due_ms.min(expires_ms)) };
+            will.voided = is_goodbye.then_some(self.span);
         }
         Ok(if session.expiry_s == 0 { self.end(who, now_ms) } else { Ended::default() })
     }
@@ -237,7 +315,17 @@ impl Sessions {
         }
         let Some(session) = self.held.remove(&who) else { return Ended::default() };
         let was_member = session.subs.iter().any(Sub::is_shared);
-        Ended { was_member, is_exact: session.expires_ms.is_none_or(|due_ms| now_ms < due_ms || session.expiry_s == 0) }
+        let is_exact = session.expires_ms.is_none_or(|due_ms| now_ms < due_ms || session.expiry_s == 0);
+        self.bury(who, session, is_exact);
+        Ended { was_member, is_exact }
+    }
+
+    /// It may come back with a crash, where the store knew of it.
+    pub(crate) fn bury(&mut self, who: usize, session: Session, is_exact: bool) {
+        if session.number != 0 {
+            let life = Life { session, ended: self.span, is_exact, memory: None };
+            self.past.entry(who).or_default().push(life);
+        }
     }
 
     /// The broker published a will.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use whimbrel_protocol::session::QueueRules;
 use whimbrel_protocol::{Limits, QoS, Strategy, Version};
 use whimbrel_server::{Interest, LayerOptions, ListenerKind, ListenerOptions, Options};
+use whimbrel_storage::Stepped;
 
 use crate::books::{Draft, Fault};
 use crate::line::Goodbye;
@@ -19,7 +20,7 @@ use crate::world::{Plan, RETAINED_TOPICS, World};
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     people: usize,
-    steps: usize,
+    pub(crate) steps: usize,
     narrow_percent: usize,
     large_percent: usize,
     is_calm: bool,
@@ -65,6 +66,11 @@ fn queue_rules(rng: &mut Rng) -> QueueRules {
 
 /// The world of a seed before its first step.
 pub fn begin(rng: &mut Rng) -> Result<(World, Setting), Fault> {
+    begin_over(rng, None)
+}
+
+/// As `begin`, over a store.
+pub fn begin_over(rng: &mut Rng, store: Option<Arc<Stepped>>) -> Result<(World, Setting), Fault> {
     let strategies =
         [Strategy::Random, Strategy::RoundRobin, Strategy::Sticky, Strategy::HashClientId, Strategy::HashTopic];
     let max_publish_rate = rng.pick(&[0, 0, 0, 0, 3]);
@@ -94,18 +100,24 @@ pub fn begin(rng: &mut Rng) -> Result<(World, Setting), Fault> {
         is_calm: rng.chance(70),
     };
     let options = options(rng.pick(&[1, 2, 2, 2, 3]), limits);
-    let world = World::new(options, rng.number(), (setting.people, interest))?;
+    let world = World::over(options, rng.number(), (setting.people, interest, store))?;
     Ok((world, setting))
 }
 
-/// All steps of a seed, and its end.
-pub fn play(world: &mut World, setting: Setting, rng: &mut Rng) -> Result<(), Fault> {
+/// Everybody comes for the first time.
+pub(crate) fn gather(world: &mut World, setting: Setting, rng: &mut Rng) -> Result<(), Fault> {
     for who in 0..setting.people {
         connect(world, (setting, who), rng)?;
         if setting.is_calm {
             settle_in(world, who, rng)?;
         }
     }
+    Ok(())
+}
+
+/// All steps of a seed, and its end.
+pub fn play(world: &mut World, setting: Setting, rng: &mut Rng) -> Result<(), Fault> {
+    gather(world, setting, rng)?;
     for _ in 0..setting.steps {
         world.order += 1;
         step(world, setting, rng)?;
@@ -123,7 +135,8 @@ fn settle_in(world: &mut World, who: usize, rng: &mut Rng) -> Result<(), Fault> 
     world.settle()
 }
 
-fn step(world: &mut World, setting: Setting, rng: &mut Rng) -> Result<(), Fault> {
+/// One step, whatever it is.
+pub(crate) fn step(world: &mut World, setting: Setting, rng: &mut Rng) -> Result<(), Fault> {
     let who = rng.below(setting.people);
     match rng.below(1000) {
         0..300 => {
@@ -279,6 +292,7 @@ fn act_inside(world: &mut World, (setting, who): (Setting, usize), rng: &mut Rng
             let by_ms = rng.pick(&[-3_600_000, -1_000, 1_000, 3_600_000]);
             world.tell(format_args!("the wall clock is set by {by_ms} ms"));
             world.plane.set_wall_clock(by_ms);
+            world.is_wall_set = true;
         }
         1..4 => {
             let draft = draft(setting, rng);

@@ -13,12 +13,13 @@ use whimbrel_protocol::packet::{
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Filter, Message, QoS, ReasonCode, Topic, Version};
 use whimbrel_server::audit::Audit;
-use whimbrel_server::simulation::{EPOCH_MS, Plane};
+use whimbrel_server::simulation::{Beginning, EPOCH_MS, Plane};
 use whimbrel_server::{Answer, Event, Interest, Options};
+use whimbrel_storage::{Stepped, Store};
 
 use crate::books::{Books, Draft, Fault, INSIDE, Record, number_of, payload};
 use crate::line::{Goodbye, Line, Memory, Phase, Unsettled};
-use crate::sessions::{Ended, Entry, Exit, Sessions, Sub};
+use crate::sessions::{Ended, Entry, Exit, Sessions, Span, Sub};
 use crate::story::Story;
 use crate::wire::Wire;
 
@@ -40,6 +41,13 @@ pub struct Person {
     /// Whether it acknowledges late.
     pub is_lazy: bool,
     kicks: usize,
+}
+
+impl Person {
+    /// It has no connection any more.
+    pub(crate) fn leave(&mut self) {
+        (self.current, self.kicks) = (None, 0);
+    }
 }
 
 /// How to connect.
@@ -84,22 +92,43 @@ pub struct World {
     /// Steps so far.
     pub order: u64,
     pub(crate) options: Options,
-    retained: BTreeMap<String, usize>,
-    displaced: Option<usize>,
-    routed: u64,
-    tickets: BTreeMap<u64, usize>,
+    /// What survives a crash; None: nothing does.
+    pub(crate) store: Option<Arc<Stepped>>,
+    /// By topic, what was retained since the last crash: when, which message, the one from before the crash first.
+    pub(crate) retained: BTreeMap<String, Vec<(Span, Option<usize>)>>,
+    pub(crate) displaced: Option<usize>,
+    pub(crate) routed: u64,
+    pub(crate) tickets: BTreeMap<u64, usize>,
     pub(crate) ledger: Option<Box<Audit>>,
+    /// Sessions that the last start found.
+    pub(crate) restored: u64,
+    /// Messages lost for a counted reason, and moved within their group, before the last crash.
+    pub(crate) before: (u64, u64),
+    /// Whether somebody has set the wall clock.
+    pub(crate) is_wall_set: bool,
+    pub(crate) key: u64,
+    pub(crate) interest: Interest,
     asks_entry: bool,
-    tap: u32,
+    pub(crate) tap: u32,
 }
 
 impl World {
     /// A broker and so many clients, none connected. `key` places the clients on workers.
     pub fn new(options: Options, key: u64, (people, interest): (usize, Interest)) -> Result<World, Fault> {
-        let plane = Plane::new(&options, key).map_err(|error| format!("no descriptors: {error}"))?;
+        World::over(options, key, (people, interest, None))
+    }
+
+    /// As `new`, over a store.
+    pub fn over(
+        options: Options,
+        key: u64,
+        (people, interest, store): (usize, Interest, Option<Arc<Stepped>>),
+    ) -> Result<World, Fault> {
+        let kept = store.clone().map(|store| store as Arc<dyn Store>);
+        let plane = Plane::start(&options, key, Beginning { store: kept, ..Beginning::default() })
+            .map_err(|error| format!("no descriptors: {error}"))?;
         let told = Interest(Interest::CONNECTED.0 | Interest::DISCONNECTED.0 | interest.0);
-        plane.broker().set_interest(told);
-        let tap = plane.broker().open_tap(vec!["#".into()], 1 << 20).map_err(|violation| format!("{violation:?}"))?;
+        let tap = look_on(&plane, told)?;
         Ok(World {
             plane,
             story: Story::default(),
@@ -110,11 +139,17 @@ impl World {
             questions: Vec::new(),
             order: 0,
             options,
+            store,
             retained: BTreeMap::new(),
             displaced: None,
             routed: 0,
             tickets: BTreeMap::new(),
             ledger: None,
+            restored: 0,
+            before: (0, 0),
+            is_wall_set: false,
+            key,
+            interest: told,
             asks_entry: interest.0 & Interest::AUTHENTICATE.0 != 0,
             tap,
         })
@@ -133,9 +168,11 @@ impl World {
 
     /// Gives a worker its turn; whether it took it.
     pub fn turn(&mut self, worker: usize) -> Result<bool, Fault> {
+        let before = self.submitted();
         if !self.plane.turn(worker) {
             return Ok(false);
         }
+        self.sessions.span = Span { before, after: self.submitted() };
         self.tell(format_args!("worker {worker} takes a turn"));
         for event in self.plane.broker().drain() {
             self.on_event(event)?;
@@ -172,6 +209,10 @@ impl World {
                 Ok(())
             }
             Event::Kicked { ticket, found } => self.on_kicked(ticket, found),
+            Event::Published { ticket, .. } => {
+                self.books.take(ticket as usize);
+                Ok(())
+            }
             Event::Log { level, text } if level >= 40 => Err(format!("the broker logs: {text}")),
             _ => Ok(()),
         }
@@ -204,6 +245,7 @@ impl World {
         self.note_ended(ended);
         self.lines[line].phase = Phase::Entered(session_present);
         self.lines[line].since_ms = now_ms;
+        self.note_life(entry, session_present);
         let person = &mut self.people[entry.who];
         person.current = Some(line);
         if !session_present {
@@ -214,7 +256,8 @@ impl World {
 
     pub(crate) fn note_ended(&mut self, ended: Ended) {
         if ended.was_member {
-            let has_others = ended.is_exact && self.sessions.has_member(self.now_ms());
+            // Behind a crash messages of groups are their members' own, and end with them.
+            let has_others = ended.is_exact && !self.books.has_crashed() && self.sessions.has_member(self.now_ms());
             self.books.lose_member(self.order, has_others);
         }
     }
@@ -281,11 +324,12 @@ impl World {
         let topic = message.topic().as_str().to_owned();
         let Some(number) = number_of(message.payload()) else {
             self.tell(format_args!("  {topic} is cleared"));
-            self.retained.remove(&topic);
+            self.note_retained(&topic, None);
             return Ok(());
         };
         self.tell(format_args!("  message {number} for {topic} is routed"));
         self.books.route(number, now_ms)?;
+        self.books.note_routing(number, self.sessions.span);
         let record = self.books.record(number).clone();
         let author = if record.author == INSIDE { String::new() } else { format!("c{}", record.author) };
         if (record.draft.topic, record.draft.qos, record.draft.retain) != (topic.as_str(), message.qos, message.retain)
@@ -299,7 +343,7 @@ impl World {
             self.sessions.send_will(number, now_ms)?;
         }
         if message.retain {
-            self.retained.insert(topic, number);
+            self.note_retained(&topic, Some(number));
         }
         if record.draft.qos != QoS::AtMostOnce {
             self.owe(number, &record);
@@ -310,6 +354,7 @@ impl World {
     fn owe(&mut self, number: usize, record: &Record) {
         let now_ms = self.now_ms();
         let mut has_member = false;
+        let is_mortal = self.sessions.iter().any(|(_, session)| session.number == 0 && session.is_member());
         for (who, session) in self.sessions.iter() {
             if session.expires_ms.is_some_and(|due_ms| due_ms <= now_ms) {
                 continue;
@@ -323,12 +368,12 @@ impl World {
             };
             match session.subs.iter().find(holds) {
                 Some(sub) if sub.is_shared() => has_member = true,
-                Some(_) => self.books.owe((who, session.epoch), number),
+                Some(_) => self.books.owe((who, session.epoch), number, session.number == 0),
                 None => {}
             }
         }
         if has_member {
-            self.books.owe_group(number, self.order);
+            self.books.owe_group(number, self.order, is_mortal);
         }
     }
 
@@ -372,12 +417,26 @@ impl World {
             "the operator publishes message {number} for {} with QoS {}",
             draft.topic, draft.qos as u8
         ));
-        self.plane.broker().publish(self.order, message);
+        self.plane.broker().publish(number as u64, message);
     }
 
     fn write(&mut self, author: usize, draft: Draft, is_will: bool) -> usize {
-        let (sent_order, attempts, routed, routed_ms) = (self.order, 1, 0, 0);
-        self.books.write(Record { author, draft, is_will, is_hasty: false, sent_order, attempts, routed, routed_ms })
+        let sent_order = self.order;
+        let (is_hasty, is_taken, attempts) = (false, false, 1);
+        let (routed, routed_ms, unrouted, doubtful) = (0, 0, 0, 0);
+        self.books.write(Record {
+            author,
+            draft,
+            is_will,
+            is_hasty,
+            sent_order,
+            attempts,
+            routed,
+            routed_ms,
+            unrouted,
+            doubtful,
+            is_taken,
+        })
     }
 
     // --- what the clients do ---
@@ -421,6 +480,7 @@ impl World {
             send_window: 0,
             open_ids: Default::default(),
             asked: BTreeMap::new(),
+            wishes: BTreeMap::new(),
             written: Vec::new(),
             held: Default::default(),
             is_narrow,
@@ -547,6 +607,8 @@ impl World {
         before.for_each(|sub| sub.ended_order = Some(order));
         let place = session.subs.len();
         session.subs.push(Sub { filter, qos, no_local, acked_order: None, ended_order: None });
+        session.wishes.push((filter, true));
+        self.lines[line].wishes.insert(packet_id, (filter, true));
         self.lines[line].asked.insert(packet_id, vec![place]);
         self.tell(format_args!("c{who} subscribes to {filter} with QoS {} on k{line}", qos as u8));
         let options = SubscriptionOptions { no_local, ..SubscriptionOptions::plain(qos) };
@@ -565,6 +627,8 @@ impl World {
         let Some(session) = self.sessions.of_mut(who) else { return false };
         let is_it = |sub: &&mut Sub| sub.filter == filter && sub.ended_order.is_none();
         session.subs.iter_mut().filter(is_it).for_each(|sub| sub.ended_order = Some(order));
+        session.wishes.push((filter, false));
+        self.lines[line].wishes.insert(packet_id, (filter, false));
         if filter.starts_with("$share") && !self.sessions.has_member(self.plane.now_ms()) {
             self.books.lose_member(order, false);
         }
@@ -643,7 +707,7 @@ impl World {
     pub fn check_retained(&self) -> Result<(), Fault> {
         for topic in RETAINED_TOPICS {
             let held = self.plane.retained(topic).and_then(|payload| number_of(&payload));
-            let last = self.retained.get(topic).copied();
+            let last = self.retained.get(topic).and_then(|all| all.last()?.1);
             if held != last {
                 return Err(format!("{topic} retains {held:?}, and {last:?} was published last"));
             }
@@ -655,6 +719,12 @@ impl World {
     pub fn close_tap(&mut self) {
         self.plane.broker().close_tap(self.tap);
     }
+}
+
+/// From now on the broker tells what it does; the number of the tap that sees everything.
+pub(crate) fn look_on(plane: &Plane, interest: Interest) -> Result<u32, Fault> {
+    plane.broker().set_interest(interest);
+    plane.broker().open_tap(vec!["#".into()], 1 << 20).map_err(|violation| format!("{violation:?}"))
 }
 
 /// Topics of retained messages.

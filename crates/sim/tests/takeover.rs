@@ -2,6 +2,8 @@
 //!
 //! Knows which seeds run in CI. `make simulate` runs more of them, or one alone.
 
+use whimbrel_sim::{Outcome, Scenario};
+
 /// Seeds of every run in CI.
 const SEEDS: u64 = 10_000;
 /// What they must have looked at, so that a scenario that no longer gets anywhere is noticed.
@@ -10,20 +12,24 @@ const PROMISES_MIN: usize = 100_000;
 #[test]
 fn ten_thousand_seeds_of_takeover_keep_every_promise() {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
-    match whimbrel_sim::run_all(0, SEEDS, threads) {
+    match whimbrel_sim::run_all(Scenario::Takeover, (0, SEEDS), threads) {
         Ok(sum) => {
             assert_eq!(sum.seeds, SEEDS);
             assert!(sum.promises >= PROMISES_MIN, "only {} deliveries were promised in {sum:?}", sum.promises);
         }
-        Err((seed, outcome)) => panic!("{}", whimbrel_sim::report(seed, &outcome)),
+        Err((seed, outcome)) => panic!("{}", whimbrel_sim::report(Scenario::Takeover, seed, &outcome)),
     }
+}
+
+fn run(seed: u64) -> Outcome {
+    whimbrel_sim::run(Scenario::Takeover, seed)
 }
 
 #[test]
 fn the_same_seed_tells_the_same_story() {
     let mut told = std::collections::BTreeSet::new();
     for seed in 0..50 {
-        let (first, second) = (whimbrel_sim::run(seed), whimbrel_sim::run(seed));
+        let (first, second) = (run(seed), run(seed));
         assert!(first == second, "seed {seed} has two stories:\n{}\nand\n{}", first.story, second.story);
         told.insert(first.story);
     }
@@ -34,9 +40,9 @@ fn the_same_seed_tells_the_same_story() {
 fn a_seed_that_fails_names_itself_and_tells_how_it_came_to_it() {
     let lines: String = (0..200).map(|line| format!("line {line}\n")).collect();
     let fault = Some("c1 has two owners".to_owned());
-    let outcome = whimbrel_sim::Outcome { story: lines, fault, steps: 0, promises: (0, 0) };
-    let report = whimbrel_sim::report(77, &outcome);
+    let outcome = Outcome { story: lines, fault, steps: 0, promises: (0, 0) };
+    let report = whimbrel_sim::report(Scenario::Takeover, 77, &outcome);
     assert!(report.starts_with("seed 77: c1 has two owners\n"));
     assert!(report.contains("line 199\n") && report.contains("line 120\n") && !report.contains("line 119\n"));
-    assert!(report.ends_with("make simulate SEED=77\n"));
+    assert!(report.ends_with("make simulate SCENARIO=takeover SEED=77\n"));
 }

@@ -73,6 +73,8 @@ mod reader;
 mod reclaim;
 mod salvage;
 mod shared;
+#[cfg(feature = "simulation")]
+mod stepped;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
@@ -88,6 +90,8 @@ pub use memory::Memory;
 pub use message::StoredMessage;
 pub use open::{DiskStore, Report, open, open_on};
 pub use reader::{Fetched, Found};
+#[cfg(feature = "simulation")]
+pub use stepped::Stepped;
 
 /// Names one receiver's share of a record: the lane of the writer in the upper 8 bits, a count in the lower 56. Never
 /// 0, and never used again while anything on disk mentions it.

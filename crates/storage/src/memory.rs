@@ -19,13 +19,16 @@ pub struct Memory {
 }
 
 #[derive(Default)]
-struct Inside {
+pub(crate) struct Inside {
     ticket: u64,
     records: BTreeMap<u64, Held>, // by order of arrival
     holders: BTreeMap<Slot, u64>, // first slot of a record -> its place in `records`
     arrived: u64,
-    keyed: BTreeMap<(Space, Vec<u8>), Vec<u8>>,
+    pub(crate) keyed: BTreeMap<(Space, Vec<u8>), Vec<u8>>,
     seats: Vec<(Wake, Vec<Fetched>)>,
+    /// Settlements of slots that were not live.
+    #[cfg(feature = "simulation")]
+    pub(crate) strays: u64,
     is_closed: bool,
 }
 
@@ -42,6 +45,45 @@ impl Memory {
 }
 
 impl Inside {
+    /// What a submission says is so from now on.
+    pub(crate) fn apply(&mut self, batch: &Batch) {
+        self.take(batch);
+        batch.settled.iter().chain(&batch.superseded).for_each(|&slot| self.settle(slot));
+        batch.keyed_changes().for_each(|row| self.change_keyed(row));
+    }
+
+    /// What is asked for, as far as it is there.
+    pub(crate) fn find(&self, request: Fetch) -> Fetched {
+        let Fetch { lane, token, slots } = request;
+        let mut answer = Fetched { lane, token, found: Vec::new(), missing: Vec::new() };
+        for slot in slots {
+            match self.place_of(slot) {
+                Some(place) => {
+                    answer.found.push(Found::of_frame(slot, Arc::clone(&self.records[&place].frame)));
+                }
+                None => answer.missing.push(slot),
+            }
+        }
+        answer
+    }
+
+    /// Everything, to `visitor`.
+    pub(crate) fn show(&self, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+        for held in self.records.values() {
+            let live: Vec<Slot> = held.live.iter().copied().collect();
+            visitor.record(&trusted(&held.frame)?, &live);
+        }
+        self.keyed.iter().for_each(|((space, key), value)| visitor.keyed(*space, key, value));
+        Ok(())
+    }
+
+    /// Figures of what is there.
+    pub(crate) fn figures(&self) -> Statistics {
+        let live = self.records.values().map(|held| held.live.len() as u64).sum();
+        let bytes = self.records.values().map(|held| held.frame.len() as u64).sum();
+        Statistics { slots: live, live, bytes, written: self.arrived, ..Statistics::default() }
+    }
+
     fn take(&mut self, batch: &Batch) {
         let mut rest = &batch.records[..];
         while !rest.is_empty() {
@@ -63,7 +105,13 @@ impl Inside {
     }
 
     fn settle(&mut self, slot: Slot) {
-        let Some(place) = self.place_of(slot) else { return };
+        let Some(place) = self.place_of(slot) else {
+            #[cfg(feature = "simulation")]
+            {
+                self.strays += 1;
+            }
+            return;
+        };
         let held = self.records.get_mut(&place).expect("holders name records that are there");
         held.live.remove(&slot);
         if held.live.is_empty() {
@@ -94,9 +142,7 @@ impl Store for Memory {
 
     fn submit(&self, batch: &mut Batch) -> Ticket {
         let mut inside = lock(&self.inside);
-        inside.take(batch);
-        batch.settled.iter().chain(&batch.superseded).for_each(|&slot| inside.settle(slot));
-        batch.keyed_changes().for_each(|row| inside.change_keyed(row));
+        inside.apply(batch);
         batch.clear();
         inside.ticket += 1;
         let ticket = Ticket(inside.ticket);
@@ -114,16 +160,8 @@ impl Store for Memory {
 
     fn fetch(&self, request: Fetch) {
         let mut inside = lock(&self.inside);
-        let Fetch { lane, token, slots } = request;
-        let mut answer = Fetched { lane, token, found: Vec::new(), missing: Vec::new() };
-        for slot in slots {
-            match inside.place_of(slot) {
-                Some(place) => {
-                    answer.found.push(Found::of_frame(slot, Arc::clone(&inside.records[&place].frame)));
-                }
-                None => answer.missing.push(slot),
-            }
-        }
+        let lane = request.lane;
+        let answer = inside.find(request);
         let Some((wake, fetched)) = inside.seats.get_mut(usize::from(lane.0)) else { return };
         fetched.push(answer);
         let wake = Arc::clone(wake);
@@ -146,20 +184,11 @@ impl Store for Memory {
     }
 
     fn statistics(&self) -> Statistics {
-        let inside = lock(&self.inside);
-        let live = inside.records.values().map(|held| held.live.len() as u64).sum();
-        let bytes = inside.records.values().map(|held| held.frame.len() as u64).sum();
-        Statistics { slots: live, live, bytes, written: inside.arrived, ..Statistics::default() }
+        lock(&self.inside).figures()
     }
 
     fn replay(&self, visitor: &mut dyn Visitor) -> Result<(), Failure> {
-        let inside = lock(&self.inside);
-        for held in inside.records.values() {
-            let live: Vec<Slot> = held.live.iter().copied().collect();
-            visitor.record(&trusted(&held.frame)?, &live);
-        }
-        inside.keyed.iter().for_each(|((space, key), value)| visitor.keyed(*space, key, value));
-        Ok(())
+        lock(&self.inside).show(visitor)
     }
 
     fn backup(&self, path: &Path) -> Result<(), Failure> {

@@ -574,7 +574,7 @@ impl Outbound {
         }
         let kept = (self.keeps_bodies || delivery.may_move()).then(|| delivery.clone());
         if kept.is_none() {
-            self.release(delivery.stored); // It is sent once.
+            self.release(delivery.stored); // It is sent once, and nobody asks for it again.
         }
         Some(Ok((self.push(delivery.qos, kept), delivery)))
     }

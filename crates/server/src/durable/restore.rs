@@ -158,12 +158,14 @@ impl Reading {
     fn finish(mut self, mut bodies: HashMap<u64, Delivery>) -> Kept {
         let mut taken = HashSet::new();
         for session in self.sessions.values_mut() {
-            self.kept.orphans.extend(session.gather_inflight(&mut bodies, &mut taken));
+            session.gather_inflight(&mut bodies, &mut taken);
         }
         // A message of a group lies with the member that had it first. Where another one was sent it at QoS 2, that one
         // keeps it, and nobody else may get it [MQTT-4.8.2-5].
         let taken = Arc::new(taken);
-        for mut session in std::mem::take(&mut self.sessions).into_values() {
+        let mut sessions: Vec<(u32, KeptSession)> = std::mem::take(&mut self.sessions).into_iter().collect();
+        sessions.sort_unstable_by_key(|(number, _)| *number); // The same store leads to the same start.
+        for (_, mut session) in sessions {
             session.taken = Arc::clone(&taken);
             match session.client_id.is_empty() {
                 // Its session is gone; a client identifier is never empty.
@@ -183,23 +185,20 @@ impl KeptSession {
         })
     }
 
-    /// Puts together what was in flight; returns slots that say nothing.
-    fn gather_inflight(&mut self, bodies: &mut HashMap<u64, Delivery>, taken: &mut HashSet<u64>) -> Vec<u64> {
-        let mut orphans = Vec::new();
+    /// Puts together what was in flight. Where a message was stored for nobody, or cannot be read, its client may have it all
+    /// the same: its identifier is released before it means another message.
+    fn gather_inflight(&mut self, bodies: &mut HashMap<u64, Delivery>, taken: &mut HashSet<u64>) {
         for (slot, sent) in std::mem::take(&mut self.sent) {
             match sent {
                 Sent::Released(packet_id) => self.inflight.push((packet_id, None, slot)),
-                Sent::Message(packet_id, at) => match bodies.remove(&at) {
-                    Some(delivery) => {
-                        taken.insert(at);
-                        let delivery = Delivery { qos: QoS::ExactlyOnce, ..delivery };
-                        self.inflight.push((packet_id, Some(delivery), slot));
-                    }
-                    None => orphans.push(slot),
-                },
+                Sent::Message(packet_id, at) => {
+                    taken.insert(at);
+                    let delivery = bodies.remove(&at);
+                    let delivery = delivery.map(|delivery| Delivery { qos: QoS::ExactlyOnce, ..delivery });
+                    self.inflight.push((packet_id, delivery, slot));
+                }
             }
         }
-        orphans
     }
 
     /// Takes all that waits, oldest first in each priority.

@@ -17,7 +17,7 @@ use whimbrel_protocol::{Message, QoS, ReasonCode, Topic, Version, Violation, enc
 use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
 
 use super::client::{Client, End};
-use super::durable::is_stored;
+use super::durable::{is_stored, stands_for};
 use super::inbound::Step;
 use super::outbox::{SHARED_MIN_BYTES, Spares};
 use super::paging::offer_stub;
@@ -234,11 +234,15 @@ impl<'a> Passing<'a> {
     /// The store's slot for this target; 0: none.
     #[inline]
     fn take_slot(&mut self, target: &Target) -> u64 {
-        if self.next_slot == 0 || !is_stored(self.qos, target) {
+        if self.next_slot == 0 || !is_stored(self.qos, target, self.publisher) {
             return 0;
         }
         self.next_slot += 1;
         self.next_slot - 1
+    }
+
+    pub(super) fn publisher(&self) -> Option<u32> {
+        self.publisher
     }
 
     pub(super) fn qos(&self) -> QoS {
@@ -523,7 +527,7 @@ impl Worker {
             let stored = Stored { first_slot: passing.next_slot, is_held: passing.is_held };
             if passing.next_slot != 0 {
                 let qos = passing.qos;
-                passing.next_slot += group.targets.iter().filter(|target| is_stored(qos, target)).count() as u64;
+                passing.next_slot += group.targets.iter().filter(|target| is_stored(qos, target, None)).count() as u64;
             }
             let mail = Mail::Deliver(message, Arc::clone(&group.targets), stored);
             self.counts.deliveries_wanted += group.targets.len() as u64;
@@ -606,9 +610,11 @@ impl Worker {
             return Delivered::Settled;
         }
         let retain = passing.retain && target.retain_as_published;
-        let is_held = qos == QoS::ExactlyOnce && (passing.is_held || seat.durable != 0);
+        let is_stored = seat.durable != 0 || slot_of_store != 0;
         let slot = seat.client;
         let mut client = slot.and_then(|slot| self.clients.get_mut(slot as usize));
+        let has_held = || client.as_ref().is_some_and(|client| client.held > 0); // Their order is kept.
+        let is_held = qos == QoS::ExactlyOnce && (passing.is_held || is_stored || has_held());
         let mut frame = None;
         if let Some(client) = client.as_deref_mut() {
             // What leaves later must not set an alias that packets before it already use.
@@ -708,7 +714,9 @@ impl Worker {
         let identifiers = delivery.identifiers.as_deref().filter(|_| version == Version::V5);
         let seat_slot = client.session.unwrap_or(u32::MAX);
         let is_durable = self.sessions.get(seat_slot).is_some_and(|seat| seat.durable != 0);
-        let is_held = delivery.qos == QoS::ExactlyOnce && is_durable;
+        // Behind one that waits already, whoever's it is: their order is kept.
+        let must_wait = is_durable || delivery.stored != 0 || client.held > 0;
+        let is_held = delivery.qos == QoS::ExactlyOnce && must_wait;
         self.frames.clear();
         self.frames.is_plain = is_held;
         let Some(fitting) = self.frames.fit(client, shape, &publication, identifiers) else {
@@ -792,7 +800,7 @@ fn is_for(passing: &Passing<'_>, target: &Target, counts: &mut Counts) -> bool {
     } else if is_own != (target.audience == Audience::Own) {
         counts.deliveries_passed_over += 1; // The session's other target stands for this message.
     }
-    is_own == (target.audience == Audience::Own)
+    stands_for(target, passing.publisher)
 }
 
 fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {

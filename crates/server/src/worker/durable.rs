@@ -12,7 +12,7 @@ use whimbrel_protocol::connection::Answered;
 use whimbrel_protocol::packet::Packet;
 use whimbrel_protocol::session::{Delivery, Released, Session};
 use whimbrel_protocol::{Message, QoS, encode};
-use whimbrel_router::{Matches, Target};
+use whimbrel_router::{Audience, Matches, Target};
 use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, StoredMessage, Ticket, Writer};
 
 use super::Worker;
@@ -32,7 +32,12 @@ pub(super) struct Keeper {
     sealed: VecDeque<(Ticket, Held)>,
     spare: Vec<Held>,
     scratch: Vec<u8>,
+    /// The submission in which the store was last told to forget a session; [`OPEN`]: the next one.
+    forgot: Ticket,
 }
+
+/// Of what is not submitted yet.
+const OPEN: Ticket = Ticket(u64::MAX);
 
 /// What waits for one commit, in its order.
 #[derive(Default)]
@@ -130,13 +135,19 @@ impl Keeper {
     pub(super) fn seal(&mut self) {
         let Some(writer) = &mut self.writer else { return };
         self.released.drain(|slot| writer.settle(Slot(slot)));
-        if self.open.entries.is_empty() {
-            writer.submit();
+        let has_held = !self.open.entries.is_empty();
+        let ticket = if has_held { writer.barrier() } else { writer.submit() };
+        self.forgot = if self.forgot == OPEN { ticket } else { self.forgot };
+        if !has_held {
             return;
         }
-        let ticket = writer.barrier();
         let fresh = self.spare.pop().unwrap_or_default();
         self.sealed.push_back((ticket, std::mem::replace(&mut self.open, fresh)));
+    }
+
+    /// Whether the store has been told to forget a session, and may not have done it.
+    fn is_forgetting(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| self.forgot > writer.store().committed())
     }
 
     fn take_committed(&mut self) -> Option<Held> {
@@ -173,8 +184,11 @@ impl Worker {
             return;
         };
         let mut record = writer.record(Kind::Message);
-        let away = matches.away.iter().flat_map(|group| group.targets.iter());
-        let receivers = matches.home.iter().chain(away).filter_map(|target| receiver_of(passing, target));
+        // The publisher's slot means nothing on another worker.
+        let away = matches.away.iter().flat_map(|group| group.targets.iter()).map(|target| (None, target));
+        let home = matches.home.iter().map(|target| (passing.publisher(), target));
+        let is_wanted = |(publisher, target): &(Option<u32>, &Target)| is_stored(passing.qos(), target, *publisher);
+        let receivers = home.chain(away).filter(is_wanted).filter_map(|(_, target)| receiver_of(passing, target));
         let first = receivers.fold(0, |first, receiver| {
             let slot = record.receiver(&receiver).0;
             if first == 0 { slot } else { first }
@@ -185,19 +199,18 @@ impl Worker {
         }
     }
 
-    /// Writes a message of a group for the member that was chosen, unless it is stored already: then the member that had it
-    /// first has it back after a crash, and gives it away again.
+    /// Writes a message of a group for the member that was chosen, in place of what is stored for another one: two members
+    /// would have it after a crash, or none where that one's session has ended. For one whose session ends with its
+    /// connection it stays as it is.
     pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target) {
         let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
             return;
         };
-        if passing.parcel_slot != 0 {
-            return;
-        }
         let Some(receiver) = receiver_of(passing, target) else { return };
         let mut record = writer.record(Kind::Message);
-        passing.parcel_slot = record.receiver(&receiver).0;
+        let slot = record.receiver(&receiver).0;
         record.message(&passing.stored_message());
+        self.keeper.supersede(std::mem::replace(&mut passing.parcel_slot, slot));
         self.keeper.has_written = true;
     }
 
@@ -260,6 +273,12 @@ impl Worker {
         };
         let stored = self.keeper.note(Kind::Released, number, &durable::packet_id_body(packet_id));
         self.seat_of(slot).into_iter().for_each(|seat| seat.session.outbound.note_released(packet_id, stored));
+    }
+
+    /// What is answered now repeats an answer, or builds on one, whose commit may still be on its way: to the client of a
+    /// durable session it is a promise like that one.
+    pub(super) fn promise(&mut self, slot: u32) {
+        self.keeper.has_written |= self.seat_of(slot).is_some_and(|seat| seat.durable != 0);
     }
 
     /// Appends bytes that `put` writes to what waits for this turn's commit.
@@ -381,7 +400,9 @@ impl Worker {
         if seat.durable != 0 {
             self.put_session(seat_slot, 0);
         }
-        if self.keeper.has_written {
+        // Also where the session was there before: its beginning may wait for the same commit, and so does the new will.
+        // CONNACK of a new one says that none was there, and the one before may have ended a moment ago.
+        if self.keeper.has_written || (is_new && self.keeper.is_forgetting()) {
             self.bar(slot);
         }
     }
@@ -414,6 +435,15 @@ impl Worker {
         self.keeper.has_written = true;
     }
 
+    /// As `put_session` for a session whose client is away, since when it is.
+    pub(super) fn put_absent(&mut self, seat_slot: u32) {
+        let Some(seat) = self.sessions.get(seat_slot) else { return };
+        let expires_ms = seat.away.as_ref().and_then(|away| away.expires_ms);
+        let whole_ms = u64::from(seat.session.expiry_s) * 1000;
+        let away_ms = expires_ms.map_or(0, |expires_ms| (self.now.ms + whole_ms).saturating_sub(expires_ms));
+        self.put_session(seat_slot, self.now.unix_ms.saturating_sub(away_ms).max(1));
+    }
+
     /// The store forgets a session that has ended.
     pub(super) fn forget_session(&mut self, seat: &mut Seat) {
         if !self.has_store() || (self.stop_by_ms.is_some() && seat.durable == 0) {
@@ -439,6 +469,7 @@ impl Keeper {
         }
         seat.durable = 0;
         self.has_written = true;
+        self.forgot = OPEN;
     }
 
     /// The store learns which of these filters the session has and how, or that it has them no more.
@@ -472,9 +503,15 @@ fn receiver_of<'a>(passing: &Passing<'_>, target: &'a Target) -> Option<Receiver
     })
 }
 
-/// Whether a delivery to this target has a slot in its message's record.
-pub(super) fn is_stored(qos: QoS, target: &Target) -> bool {
-    target.durable != 0 && qos.min(target.qos) > QoS::AtMostOnce
+/// Whether a delivery to this target has a slot in its message's record. `publisher`: its session's slot, on its worker.
+pub(super) fn is_stored(qos: QoS, target: &Target, publisher: Option<u32>) -> bool {
+    target.durable != 0 && qos.min(target.qos) > QoS::AtMostOnce && stands_for(target, publisher)
+}
+
+/// Whether a target stands for the messages of this publisher, No Local considered.
+pub(super) fn stands_for(target: &Target, publisher: Option<u32>) -> bool {
+    let is_own = publisher == Some(target.slot);
+    target.audience == Audience::All || is_own == (target.audience == Audience::Own)
 }
 
 impl<'a> Passing<'a> {

@@ -155,7 +155,7 @@ impl Worker {
         {
             let will = seat.session.will.take();
             will.into_iter().for_each(|will| self.publish_will(&will.message, slot));
-            self.put_session(slot, self.now.unix_ms.max(1));
+            self.put_absent(slot);
         }
         let Some(seat) = self.sessions.get_mut(slot) else {
             return;
@@ -222,16 +222,18 @@ impl Worker {
         self.shared.router.unsubscribe(filters.filter(|filter| !filter.is_shared()), place);
         if seat.is_member() {
             seat.session.subscriptions.shared().for_each(|whole| self.leave_group(whole, place));
-            self.give_back_all(&mut seat, place);
         }
+        // First of all that is stored: one that is retained is handed over at once, and a crash behind that must find the rest
+        // as it was.
+        if let Some(will) = seat.session.will.take() {
+            self.publish_will(&will.message, slot);
+        }
+        self.give_back_all(&mut seat, place);
         for _ in 0..seat.session.outbound.queue_len() {
             self.count_drop(DropReason::SessionEnded);
         }
         self.counts.acks_missing += seat.session.outbound.inflight_count() as u64;
         self.forget_session(&mut seat);
-        if let Some(will) = seat.session.will.take() {
-            self.publish_will(&will.message, slot);
-        }
     }
 
     /// What a listing says of a connection and its session; None before CONNACK.

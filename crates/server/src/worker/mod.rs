@@ -70,7 +70,7 @@ use sharing::Owing;
 pub(crate) use sharing::Parcel;
 use shortage::Shortage;
 #[cfg(feature = "simulation")]
-pub use simulated::Held;
+pub use simulated::{Held, HeldSession};
 
 /// A connection on its way to the worker that owns its session.
 #[derive(Debug)]

@@ -68,7 +68,10 @@ impl Worker {
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
             Mail::Audit { ticket, audit } => self.audit(ticket, audit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
-            Mail::Open => self.open_listeners(),
+            Mail::Open => {
+                self.attend_restored();
+                self.open_listeners();
+            }
             Mail::Stop { grace_ms } => self.stop(grace_ms),
         }
     }

@@ -3,7 +3,7 @@
 //! Knows what a seat needs. Must not know where records lie. A session's connection is gone whatever it was: its time
 //! to expire runs from when that ended, or from now where the broker ended first.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
 use whimbrel_protocol::session::{Session, Will};
@@ -22,6 +22,10 @@ impl Worker {
         for session in kept {
             self.restore_session(session);
         }
+        let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
+        let next_ms = retained.next_expiry_ms().filter(|_| self.index == 0);
+        drop(retained);
+        next_ms.into_iter().for_each(|next_ms| self.sweep_by(next_ms));
         self.keeper.seal();
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
     }
@@ -63,10 +67,17 @@ impl Worker {
             self.count_subscriptions(1, usize::from(filter.is_shared()));
         }
         self.reenter_under(slot, &limits);
-        if self.sessions.get(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {
-            self.settle_debts(slot);
+    }
+
+    /// Every session has its seat: wills that are due find those who wait for them, and members of groups each other.
+    pub(super) fn attend_restored(&mut self) {
+        for slot in 0..self.sessions.slot_end() {
+            let Some(seat) = self.sessions.get(slot).filter(|seat| seat.client.is_none()) else { continue };
+            if seat.session.outbound.queue_len() > 0 {
+                self.settle_debts(slot);
+            }
+            self.attend(slot);
         }
-        self.attend(slot);
     }
 
     /// The router learns of all filters of a session, with the number that the store knows it by now.

@@ -165,9 +165,11 @@ impl Worker {
     }
 
     fn take_home(&mut self, passing: &mut Passing<'_>, share: &Arc<Share>, target: &Target) -> bool {
-        let Some(seat) = self.sessions.live(target.slot, target.epoch) else {
+        if self.sessions.live(target.slot, target.epoch).is_none() {
             return self.share_one(passing, share, Journey::default());
-        };
+        }
+        self.store_for_member(passing, target);
+        let Some(seat) = self.sessions.get_mut(target.slot) else { return false };
         let (qos, retain) = (passing.qos().min(target.qos), passing.retain() && target.retain_as_published);
         let (message, identifiers) = (passing.owned(), target.identifiers.clone());
         self.counts.deliveries_made += 1;

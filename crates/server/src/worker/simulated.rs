@@ -34,7 +34,46 @@ pub struct Held {
     pub reminders: usize,
 }
 
+/// A session as its worker knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldSession {
+    /// Whose.
+    pub client_id: String,
+    /// Under which the store knows it; 0: it does not.
+    pub number: u32,
+    /// Its filters, in order.
+    pub filters: Vec<String>,
+    /// The payload of its will.
+    pub will: Option<Vec<u8>>,
+    /// When that is due, while the client is away; milliseconds.
+    pub will_due_ms: Option<u64>,
+    /// When it ends, while the client is away; milliseconds.
+    pub expires_ms: Option<u64>,
+    /// Messages in flight to the client, and those that wait.
+    pub outbound: (usize, usize),
+}
+
 impl Worker {
+    /// Its sessions, by slot; times by its own clock.
+    pub(crate) fn held_sessions(&self) -> Vec<HeldSession> {
+        let held = (0..self.sessions.slot_end()).filter_map(|slot| self.sessions.get(slot));
+        held.map(|seat| {
+            let mut filters: Vec<String> =
+                seat.session.subscriptions.iter().map(|(filter, _)| filter.to_owned()).collect();
+            filters.sort_unstable();
+            HeldSession {
+                client_id: seat.session.client_id.to_string(),
+                number: seat.durable,
+                filters,
+                will: seat.session.will.as_ref().map(|will| will.message.payload().to_vec()),
+                will_due_ms: seat.away.as_ref().and_then(|away| away.will_due_ms),
+                expires_ms: seat.away.as_ref().and_then(|away| away.expires_ms),
+                outbound: (seat.session.outbound.inflight_count(), seat.session.outbound.queue_len()),
+            }
+        })
+        .collect()
+    }
+
     /// From now on the clock is `clock`.
     pub(crate) fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;

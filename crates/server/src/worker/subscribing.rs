@@ -73,6 +73,7 @@ impl Worker {
         self.enter_filters(slot, &granted, identifier);
         let properties = Properties::default();
         let suback = SubAck { packet_id: subscribe.packet_id, properties, reasons };
+        self.promise(slot);
         self.send_suback(slot, &suback, &refusals);
         self.keeper.begin();
     }
@@ -218,6 +219,7 @@ impl Worker {
         self.shared.router.unsubscribe(removed.into_iter().filter(|filter| !filter.is_shared()), place);
         let properties = Properties::default();
         let unsuback = SubAck { packet_id: unsubscribe.packet_id, properties, reasons };
+        self.promise(slot);
         self.send_unsuback(slot, &unsuback, &refusals);
         self.keeper.begin();
     }
