@@ -382,7 +382,7 @@ impl Worker {
     }
 
     /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
-    fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, answer: &Answer) {
+    pub(super) fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, answer: &Answer) {
         self.counts.publish_refused += 1;
         self.refuse_message(slot, publish, answer);
     }
