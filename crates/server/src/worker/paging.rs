@@ -13,7 +13,7 @@ use whimbrel_protocol::session::{DropReason, Offered, Outbound, Stub};
 use whimbrel_storage::{Fetch, Fetched, Slot};
 
 use super::Worker;
-use super::delivery::Passing;
+use super::passing::Passing;
 use crate::durable::Publishers;
 use crate::event::Event;
 
