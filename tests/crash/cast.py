@@ -14,7 +14,7 @@ from typing import TypeAlias
 from tests.crash.client import EXPIRY_S, Asking, ExactClient, Sending
 from tests.crash.model import Held, Key, Message, Model, Receiver
 from tests.crash.story import Fault, Story
-from tests.raw_packets import Publication
+from tests.raw_packets import Publication, Will
 
 _KEY = struct.Struct("!HI")
 # Octets behind the key; the large ones are sent without a copy by the broker.
@@ -23,7 +23,7 @@ FILLER_WEIGHTS = (4, 4, 8, 8, 4, 2, 0.05)
 PLAIN_TOPICS = ("t/a", "t/b", "t/c/d", "t/c/e", "t/f/g/h")
 GROUP_TOPICS = ("s/a", "s/b", "s/c")
 RETAINED_TOPICS = tuple(f"r/{number}" for number in range(6))
-FILTERS = ("t/#", "t/+", "t/a", "t/b", "t/c/#", "t/+/d", "+/c/e", "t/f/+/h", "t/f/#", "#", "r/+", "r/3")
+FILTERS = ("w/#", "t/#", "t/+", "t/a", "t/b", "t/c/#", "t/+/d", "+/c/e", "t/f/+/h", "t/f/#", "#", "r/+", "r/3")
 # Messages that are due and have not come, at which publishers pause: the queues of the sleeping stay within bounds.
 BACKLOG_MAX = 6000
 
@@ -51,18 +51,64 @@ def key_of(payload: bytes) -> Key:
     return publisher, number
 
 
+def name_of(payload: bytes) -> object:
+    """What the story calls a message: its key, or that it clears its topic."""
+    return key_of(payload) if payload else "nothing"
+
+
+class Testament:
+    """The wills of one client, a new one with each connection.
+
+    A connection that was let in and ended without DISCONNECT, because of the broker even, must have published its will
+    when the next one is let in. In all other cases it may or may not.
+    """
+
+    def __init__(self, stage: Stage, number: int, topic: str) -> None:
+        self._stage = stage
+        self._number = number
+        self._topic = topic
+        self._count = 0
+        self._last: Message | None = None
+        self._next: Message | None = None
+        self._owed: Message | None = None
+
+    def begin(self) -> Will:
+        """CONNECT goes out."""
+        # One that waits for CONNACK still may have gone unseen, but nothing takes its will from the one before it.
+        self._owed = self._owed or self._last
+        self._last = None
+        key = (self._number, self._count)
+        self._count += 1
+        self._next = Message(key, self._topic, 2, payload_of(key, 10), retain=False, sent_at=0, wanted_by=())
+        self._stage.model.publishing(self._next)
+        return Will(self._topic, self._next.payload, qos=2)
+
+    def connected(self) -> None:
+        """CONNACK came."""
+        if self._owed is not None:
+            self._stage.model.published(self._owed)
+        self._owed, self._last = None, self._next
+
+    def withdraw(self) -> None:
+        """DISCONNECT goes out."""
+        self._last = None
+
+
 class Actor:
     """One client with a session that lasts. `is_awake`: it wants a connection."""
 
-    sleeps = False
+    # How likely it comes back at once when it leaves, and does not wait for the end of the old connection.
+    stays = 0.3
 
-    def __init__(self, stage: Stage, name: str, *, level: int) -> None:
+    def __init__(self, stage: Stage, name: str, *, level: int, testament: Testament | None = None) -> None:
         self.stage = stage
         self.name = name
         self.client = ExactClient(name, self, stage.story, level=level)
         self.is_awake = True
         self.is_calm = False
         self.receiver = stage.model.receiver(name)
+        self._testament = testament
+        self._address = ("", 0)
         self._has_session = False
         self._has_tried = False
         self._may_be_present = False
@@ -75,11 +121,13 @@ class Actor:
         """The broker is there."""
         # CONNECT may have done its work though CONNACK never came.
         self._may_be_present, self._has_tried = self._has_tried, True
-        self.client.connect(address, clean=self._is_clean(), expiry_s=self._expiry_s())
+        self._address = address
+        will = self._testament.begin() if self._testament else None
+        self.client.connect(address, clean=self._is_clean(), expiry_s=self._expiry_s(), will=will)
 
     def act(self) -> None:
         """Do what comes next."""
-        if self.sleeps and not self.is_calm:
+        if not self.is_calm:
             self._doze()
         if self.client.is_open:
             self.play()
@@ -105,9 +153,11 @@ class Actor:
         if is_present and not self._may_be_present:
             raise Fault(f"{self.name} was given a session that there is not", self.name)
         self._has_session = True
+        if self._testament:
+            self._testament.connected()
 
     def name_of(self, payload: bytes) -> object:
-        return key_of(payload) if payload else "nothing"
+        return name_of(payload)
 
     def on_published(self, token: object) -> None:
         assert isinstance(token, Message)
@@ -137,8 +187,19 @@ class Actor:
         if not self.is_awake and now_s >= self._nap_until_s:
             self.is_awake, self._next_nap_s = True, now_s + self._pause(1.0)
         elif self.is_awake and now_s >= self._next_nap_s and self.client.is_open:
-            self.client.leave(is_told=self.stage.dice.random() < 0.5)
-            self.is_awake, self._nap_until_s = self.stage.dice.random() < 0.3, now_s + self._pause(0.5)
+            self._nap_until_s = now_s + self._pause(0.5)
+            self._leave()
+
+    def _leave(self) -> None:
+        dice = self.stage.dice
+        self.is_awake = dice.random() < self.stays
+        self._next_nap_s = self.stage.now() + self._pause(1.0)
+        if self.is_awake and dice.random() < 0.5:
+            return self.connect(self._address)
+        is_told = dice.random() < 0.5
+        if self._testament and is_told:
+            self._testament.withdraw()
+        return self.client.leave(is_told=is_told)
 
     def _pause(self, mean_s: float) -> float:
         return self.stage.dice.expovariate(1 / mean_s)
@@ -154,7 +215,9 @@ class Repertoire:
 
 
 class Publisher(Actor):
-    """Publishes as fast as it is acknowledged, at QoS 1 and 2."""
+    """Publishes at QoS 1 and 2 as fast as it is acknowledged. Loses its connection at times, and is back at once."""
+
+    stays = 1.0
 
     def __init__(self, stage: Stage, number: int, repertoire: Repertoire) -> None:
         super().__init__(stage, f"pub{number}", level=stage.dice.choice((4, 5)))
@@ -196,10 +259,8 @@ class Publisher(Actor):
 class Subscriber(Actor):
     """Subscribes and unsubscribes, is lazy at times, sleeps at times."""
 
-    sleeps = True
-
-    def __init__(self, stage: Stage, name: str) -> None:
-        super().__init__(stage, name, level=stage.dice.choice((4, 5)))
+    def __init__(self, stage: Stage, name: str, testament: Testament | None = None) -> None:
+        super().__init__(stage, name, level=stage.dice.choice((4, 5)), testament=testament)
         self._qos = {one: stage.dice.choice((1, 2)) for one in FILTERS}
         self._held: dict[str, Held] = {}
         self._next_change_s = 0.0
@@ -306,11 +367,12 @@ class Discarder(Subscriber):
 
 
 class Member(Subscriber):
-    """A member of a group that stays one. What the group gets counts for the group."""
+    """A member of a group; the first one stays one. What a member gets counts for the group."""
 
-    def __init__(self, stage: Stage, name: str, group: Receiver) -> None:
+    def __init__(self, stage: Stage, name: str, group: Receiver, *, is_first: bool) -> None:
         super().__init__(stage, name)
         self.group = group
+        self._stays_member = is_first
 
     def on_message(self, publication: Publication) -> None:
         mine, self.receiver = self.receiver, self.group
@@ -323,3 +385,5 @@ class Member(Subscriber):
             mine, self.receiver = self.receiver, self.group
             self._subscribe(whole, 2)
             self.receiver = mine
+        elif not self._stays_member and self.stage.dice.random() < 0.3:
+            self._unsubscribe(whole)

@@ -35,6 +35,7 @@ READ_BYTES = 1 << 18
 # Few identifiers, so that each comes again soon.
 IDENTIFIERS = 400
 EXPIRY_S = 7200
+SERVER_SHUTTING_DOWN = 0x8B
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class ExactClient:
         self.is_lazy = False
         self.is_open = False
         self.socket: socket.socket | None = None
+        self._displaced: socket.socket | None = None
         self.pongs = 0
         self._ears = ears
         self._story = story
@@ -105,10 +107,15 @@ class ExactClient:
     # --- what its owner does -------------------------------------------------------------------------------------
 
     def connect(self, address: tuple[str, int], *, clean: bool, expiry_s: int, will: Will | None = None) -> None:
-        """Begin a connection; one that stands is left to the broker to end. `clean` forgets the session."""
+        """Begin a connection; `clean` forgets the session.
+
+        One that stands is left to the broker to end, and not listened to any more.
+        """
         if clean:
             self.forget()
+        before, self.socket = self.socket, None
         self.drop()
+        self._displaced = before
         self._note("CONNECT", "clean" if clean else "again", expiry_s)
         self.socket = socket.socket()
         self.socket.setblocking(False)
@@ -159,7 +166,9 @@ class ExactClient:
         if self.socket is not None:
             self._note("closed")
             self.socket.close()
-        self.socket, self.is_open = None, False
+        if self._displaced is not None:
+            self._displaced.close()
+        self.socket, self._displaced, self.is_open = None, None, False
         self._unread.clear()
         self._unsent.clear()
         self._answers.clear()
@@ -242,6 +251,8 @@ class ExactClient:
             self._on_connack(packet)
         elif packet.kind == PINGRESP:
             self.pongs += 1
+        elif packet.kind == DISCONNECT and packet.reason == SERVER_SHUTTING_DOWN:
+            self._note("DISCONNECT")
         elif packet.kind == DISCONNECT:
             raise self._fault(f"was sent DISCONNECT with {packet.reason:#x}")
         else:
@@ -253,6 +264,9 @@ class ExactClient:
         is_present = bool(packet.body[0] & 1)
         self._note("CONNACK", "present" if is_present else "new")
         self.is_open = True
+        if self._displaced is not None:
+            self._displaced.close()
+            self._displaced = None
         self._ears.on_connected(is_present)
         if not is_present:
             self._taken.clear()

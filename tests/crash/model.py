@@ -143,10 +143,11 @@ class Model:
             raise Fault(f"{receiver} got a message on {topic} that nobody sent: {key}", receiver.name, key)
         if key not in receiver.got:
             self._first(receiver, message, qos)
-        elif min(qos, receiver.got[key]) == 2:
+        elif receiver.got[key] == 2:
             raise Fault(f"{receiver} got a message of QoS 2 twice: {key} on {topic}", receiver.name, key)
-        elif message.qos == 2 and 2 in {qos, receiver.got[key]}:
-            raise Fault(f"{receiver} got a message of QoS 2 at QoS 1, too: {key} on {topic}", receiver.name, key)
+        else:
+            # What came at QoS 1 may have come before its commit, and be routed again to other subscriptions.
+            receiver.got[key] = qos
 
     def _first(self, receiver: Receiver, message: Message, qos: int) -> None:
         if not any(_matches(held.topic_filter, message.topic) and held.could_match(message) for held in receiver.held):

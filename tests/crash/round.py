@@ -29,6 +29,8 @@ from tests.crash.cast import (
     Repertoire,
     Stage,
     Subscriber,
+    Testament,
+    name_of,
 )
 from tests.crash.model import Model, keys
 from tests.crash.story import Fault, Story
@@ -38,6 +40,9 @@ TURN_S = 0.002
 # For everything due to come, with other rounds beside this one.
 DRAIN_S = 60.0
 START_S = 30.0
+# A life at the most: acknowledgements and first receipts, and time.
+SERVED_MAX = 3000
+LIFE_S = 1.0
 # Answers to pings behind SUBACK until which retained messages of a few topics have come.
 PINGS = 5
 
@@ -78,6 +83,7 @@ class Round:
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, tuple[socket.socket, Actor]] = {}
         self._die_at_s = 0.0
+        self._die_after = 0
 
     def _gather(self) -> list[Actor]:
         stage, groups = self._stage, [self._model.receiver(name, is_ordered=False) for name in ("g1", "g2")]
@@ -89,9 +95,9 @@ class Round:
         repertoires = [Repertoire(topics, kept, self._dice.choice((1, 10, 40))) for topics, kept in pairs]
         return [
             *(Publisher(stage, number, repertoire) for number, repertoire in enumerate(repertoires)),
-            *(Subscriber(stage, f"sub{number}") for number in range(4)),
+            *(Subscriber(stage, f"sub{number}", Testament(stage, 100 + number, f"w/{number}")) for number in range(4)),
             *(Discarder(stage, f"anew{number}") for number in range(2)),
-            *(Member(stage, f"member{number}", groups[number // 3]) for number in range(5)),
+            *(Member(stage, f"member{n}", groups[n // 3], is_first=n % 3 == 0) for n in range(5)),
         ]
 
     def play(self) -> None:
@@ -102,7 +108,7 @@ class Round:
             while self.report.kills < self._kills:
                 self._turn()
                 if self._broker_is_due():
-                    self._kill()
+                    self._end()
                     self._start()
             self._drain()
             self._finish()
@@ -123,18 +129,36 @@ class Round:
         self._selector.register(self._broker.output, selectors.EVENT_READ)
 
     def _broker_is_due(self) -> bool:
-        return time.monotonic() >= self._die_at_s
+        has_done = self._broker.is_ready and self._progress() >= self._die_after
+        return has_done or time.monotonic() >= self._die_at_s
+
+    def _progress(self) -> int:
+        return self._model.acknowledged + self._model.receipts
 
     def _on_ready(self) -> None:
         self.story.note("broker", "ready")
-        mean_s = self._dice.choice((0.02, 0.1, 0.3))
-        self._die_at_s = time.monotonic() + self._dice.expovariate(1 / mean_s)
+        # So much it serves, at most so long: a slow machine has fewer turns, not less load. Half of them die young.
+        few = 10 ** self._dice.uniform(0, 3)
+        self._die_after = self._progress() + int(self._dice.choice((few, self._dice.uniform(0, SERVED_MAX))))
+        self._die_at_s = time.monotonic() + LIFE_S
+
+    def _end(self) -> None:
+        # Some end in order, which must be no worse.
+        if self._broker.is_ready and self._dice.random() < 0.1:
+            self._selector.unregister(self._broker.output)
+            self._broker.stop()
+            self._bury("stopped")
+        else:
+            self._kill()
 
     def _kill(self) -> None:
         self._selector.unregister(self._broker.output)
         self._broker.kill()
-        self.story.note("broker", "killed")
         self.report.kills += 1
+        self._bury("killed")
+
+    def _bury(self, how: str) -> None:
+        self.story.note("broker", how)
         for actor in self._cast:
             actor.client.bury()
 
@@ -204,15 +228,20 @@ class Round:
     def _finish(self) -> None:
         before = self._retained()
         allowed = self._model.retained()
-        wrong = {topic: before.get(topic, b"") for topic in allowed if before.get(topic, b"") not in allowed[topic]}
-        if wrong or set(before) - set(allowed):
-            raise Fault(f"retained messages differ: {wrong} instead of {allowed}", "nothing")
+        for topic in sorted({*before, *allowed}):
+            self._check_retained(topic, before.get(topic, b""), allowed.get(topic, {b""}))
         self._kill()
         self._start()
         self._drain()
-        if self._retained() != before:
-            raise Fault(f"retained messages changed with a start: {self._retained()} instead of {before}")
+        after = self._retained()
+        for topic in sorted({*before, *after}):
+            self._check_retained(topic, after.get(topic, b""), {before.get(topic, b"")})
         self._probe()
+
+    def _check_retained(self, topic: str, found: bytes, allowed: set[bytes]) -> None:
+        if found not in allowed:
+            names = [name_of(payload) for payload in (found, *allowed)]
+            raise Fault(f"{topic} holds {names[0]} instead of {names[1:]}", topic, *names)
 
     def _probe(self) -> None:
         """A message to every topic comes to whom the model says, behind all that came before."""

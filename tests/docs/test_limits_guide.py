@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/guides/limits.md").read_text(encoding="utf-8")
 LEDGER = (ROOT / "crates/server/src/ledger.rs").read_text(encoding="utf-8")
 ENGINE = (ROOT / "python/whimbrel/engine/engine.py").read_text(encoding="utf-8")
-# No limits: what is said, how a member is picked.
-OTHERS = {"mqtt.response_information", "mqtt.shared_subscription_strategy"}
+# No limits: what is said, how a member is picked, what is stored.
+OTHERS = {"mqtt.durability", "mqtt.response_information", "mqtt.shared_subscription_strategy"}
 
 
 def limits() -> dict[str, object]:

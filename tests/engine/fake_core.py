@@ -145,6 +145,12 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refused:
+    ticket: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogLine:
     level: int
     text: str
@@ -153,6 +159,10 @@ class LogLine:
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
     pass
+
+
+class StorageError(Exception):
+    """A store cannot be used."""
 
 
 class DataPlane:
@@ -263,6 +273,9 @@ class DataPlane:
         end = cursor + limit
         next_cursor = end if end < len(records) else None
         self._reply(ClientPage(ticket=ticket, records=records[cursor:end], next_cursor=next_cursor))
+
+    def backup(self, path: str) -> None:
+        raise StorageError(f"{path}: there is no store to copy")
 
     def reload_certificates(self) -> int:
         return sum(one.tls is not None for one in self.options.listeners)

@@ -3,16 +3,27 @@
 import asyncio
 import errno
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engine.fake_core import Authenticate, Authorize, Connected, Disconnected, LogLine, Published, Stopped
+from tests.engine.fake_core import (
+    Authenticate,
+    Authorize,
+    Connected,
+    Disconnected,
+    LogLine,
+    Published,
+    Refused,
+    Stopped,
+    StorageError,
+)
 from tests.engine.running import running_engine
 from whimbrel.engine import engine as engine_module
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import from_settings
-from whimbrel.errors import EngineError, ListenFailure, StartError
+from whimbrel.errors import EngineError, ListenFailure, StartError, StorageFailure
 from whimbrel.settings import from_mapping
 
 
@@ -51,6 +62,30 @@ async def test_an_invalid_topic_is_a_value_error_and_leaves_no_request_behind() 
         with pytest.raises(ValueError, match="a/#"):
             await engine.publish("a/#", b"")
         assert engine.counters()["whimbrel.engine.requests.waiting"] == 0
+
+
+async def test_a_message_that_was_refused_is_an_error_with_the_reason() -> None:
+    async with running_engine() as (engine, plane):
+        plane.is_mute = True
+        waiting = asyncio.ensure_future(engine.publish("a", b"", qos=1))
+        await asyncio.sleep(0)
+        plane.tell(Refused(ticket=1, text="the broker cannot store this at the moment"))
+        with pytest.raises(EngineError, match="cannot store this"):
+            await waiting
+
+
+def test_a_store_that_cannot_be_used_is_a_failure_of_the_start() -> None:
+    def open_plane(_options: object) -> Any:
+        raise StorageError("cannot use the store in /x: no")
+
+    with pytest.raises(StorageFailure, match="cannot use the store in"):
+        Engine.start(from_settings(from_mapping({})), open_plane=open_plane)
+
+
+async def test_a_copy_that_cannot_be_made_is_a_failure_of_the_store(tmp_path: Path) -> None:
+    async with running_engine() as (engine, _):
+        with pytest.raises(StorageFailure, match="there is no store to copy"):
+            engine.backup(tmp_path / "copy")
 
 
 async def test_replies_reach_their_own_callers_whatever_their_order() -> None:

@@ -29,6 +29,11 @@ impl<'a> Publication<'a> {
         let expiry_s = properties.number(id::MESSAGE_EXPIRY_INTERVAL);
         Publication { topic, properties, expiry_s, payload: publish.payload }
     }
+
+    /// Bytes that an owned copy occupies, roughly; see [`Message::size_bytes`].
+    pub fn size_bytes(&self) -> usize {
+        self.topic.as_str().len() + self.properties.raw().len() + self.payload.len() + size_of::<Message>()
+    }
 }
 
 /// The properties of a PUBLISH as the receivers get them: all but the topic alias [MQTT-3.3.2-7].

@@ -120,6 +120,7 @@ impl Audit {
                 ("delivery.dropped.queue_full", counts.delivery_dropped_queue_full),
                 ("delivery.dropped.expired", counts.delivery_dropped_expired),
                 ("delivery.dropped.session_ended", counts.delivery_dropped_session_ended),
+                ("delivery.dropped.unreadable", counts.delivery_dropped_unreadable),
                 ("whimbrel.deliveries.passed_over", counts.deliveries_passed_over),
                 ("whimbrel.deliveries.moved", counts.deliveries_moved),
             ],

@@ -259,7 +259,7 @@ impl Broker {
         metrics.extend(again);
         let retained = self.shared.router.retained.read().unwrap_or_else(PoisonError::into_inner).len();
         metrics.push(("messages.retained", retained as u64));
-        metrics.extend(self.shared.durable.iter().flat_map(Durable::figures));
+        metrics.extend(Durable::figures(self.shared.durable.as_ref()));
         metrics
     }
 
@@ -346,7 +346,8 @@ fn open_store(shared: &mut Shared, options: &Options, given: Option<Arc<dyn Stor
 
 /// Reads back what a store holds; its retained messages go into the router.
 pub(crate) fn take_store(shared: &mut Shared, store: Arc<dyn Store>) -> Result<Kept, Failure> {
-    let (durable, mut kept) = Durable::open(store)?;
+    let rules = shared.zone(0).queue_rules.clone();
+    let (durable, mut kept) = Durable::open(store, rules)?;
     shared.durable = Some(durable);
     let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
     for (message, slot) in std::mem::take(&mut kept.retained) {

@@ -107,6 +107,7 @@ counters! {
     delivery_dropped_queue_full = "delivery.dropped.queue_full";
     delivery_dropped_expired = "delivery.dropped.expired";
     delivery_dropped_session_ended = "delivery.dropped.session_ended";
+    delivery_dropped_unreadable = "delivery.dropped.unreadable";
     shared_moved = "whimbrel.shared.moved";
     client_connect = "client.connect";
     client_connack = "client.connack";
@@ -147,6 +148,7 @@ counters! {
     storage_refused = "whimbrel.storage.refused";
     storage_held_back = "whimbrel.storage.held_back";
     storage_unstored = "whimbrel.storage.unstored";
+    store_pages = "whimbrel.store.pages";
     memory_released = "whimbrel.memory.released";
     loop_turns = "whimbrel.worker.turns";
     route_misses = "whimbrel.router.misses";

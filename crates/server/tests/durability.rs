@@ -226,3 +226,46 @@ fn a_session_that_was_ended_does_not_come_back() {
     let records = house.clients(10);
     assert_eq!((house.count("sessions.count"), house.count("subscriptions.count")), (1, 2), "{records:?}");
 }
+
+#[test]
+fn the_store_tells_what_it_holds_and_what_it_did() {
+    let folder = Folder::new("figures");
+    let house = House::start_in(folder.path(), 1);
+    let (mut sleeper, _) = enter(&house, "sleeper");
+    sleeper.subscribe("a/#", QoS::AtLeastOnce);
+    sleeper.read_type(SUBACK);
+    leave(&mut sleeper);
+    let (mut publisher, _) = enter(&house, "publisher");
+    for number in 1..=50 {
+        publish(&mut publisher, &format!("a/{number}"), (QoS::AtLeastOnce, number), (false, false));
+        publisher.read_type(4);
+    }
+    for (name, least) in [("written", 50), ("commits", 2), ("chunks", 1), ("bytes", 50), ("commit_us", 1)] {
+        house::until(name, || house.count(&format!("whimbrel.storage.{name}")) >= least);
+    }
+    assert_eq!(house.count("whimbrel.storage.live"), 50);
+    assert!(house.count("whimbrel.storage.commit_max_us") >= house.count("whimbrel.storage.commit_us"));
+    for name in ["whimbrel.storage.refusing", "whimbrel.storage.pressed", "whimbrel.storage.failures"] {
+        assert_eq!(house.count(name), 0);
+    }
+    house.until_count("whimbrel.storage.waiting_bytes", 0);
+    // All but one are taken: what is dead shows as a share, and goes with its chunks.
+    let (mut sleeper, _) = enter(&house, "sleeper");
+    for _ in 1..50 {
+        let id = identifier(&sleeper.read_type(PUBLISH).expect("it comes"));
+        sleeper.send(&Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS)));
+    }
+    house.until_count("whimbrel.storage.live", 1);
+    house::until("chunks are given back", || house.count("whimbrel.storage.reclaimed") > 0);
+    assert!(house.count("whimbrel.storage.dead_ppm") <= 1_000_000);
+    for (name, most) in [("whimbrel.storage.elided", 50), ("whimbrel.store.pages", 50)] {
+        assert!(house.count(name) <= most, "{name}");
+    }
+    for name in ["storage.refused", "storage.unstored", "storage.held_back"] {
+        assert_eq!(house.count(&format!("whimbrel.{name}")), 0, "{name}");
+    }
+    assert_eq!(house.count("delivery.dropped.unreadable"), 0);
+    // Said once for each: "whimbrel.storage.refused", "whimbrel.storage.unstored", "whimbrel.storage.held_back",
+    // "whimbrel.storage.written", "whimbrel.storage.commits", "whimbrel.storage.chunks", "whimbrel.storage.bytes",
+    // "whimbrel.storage.commit_us".
+}

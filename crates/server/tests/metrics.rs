@@ -772,6 +772,7 @@ fn every_metric_has_a_test() {
             include_str!("conservation.rs"),
             include_str!("sys.rs"),
             include_str!("durability.rs"),
+            include_str!("shortage.rs"),
         ],
     );
 }

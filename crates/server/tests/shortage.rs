@@ -100,6 +100,8 @@ fn what_must_be_stored_is_refused_and_all_else_served() {
     assert_eq!(acknowledged(&mut publisher), (4, 0));
     assert!(subscriber.read_type(3).unwrap().windows(3).any(|bytes| bytes == b"d/1"));
     assert_eq!((scene.house.count("whimbrel.storage.refused"), scene.house.count("whimbrel.storage.refusing")), (3, 0));
+    let audit = scene.house.audit();
+    assert!(audit.lines().iter().all(|line| line.missing() == 0), "{:?}", audit.lines());
 }
 
 #[test]

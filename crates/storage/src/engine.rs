@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +16,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, 
 
 use crate::chunk::{Built, FORMAT};
 use crate::codec::{check_of, u32_at, u64_at};
+use crate::upgrade::upgrade;
 use crate::{Batch, Durability, Failure, Space};
 
 const CHUNKS: TableDefinition<u64, &[u8]> = TableDefinition::new("chunks");
@@ -36,6 +37,11 @@ pub trait Disk: Send + Sync {
     /// Whether it is worth while to try again after a failure.
     fn has_room(&self) -> bool {
         true
+    }
+    /// Keeps a copy of the bytes, which nobody changes meanwhile, under this name, unless there is one already.
+    fn keep_copy(&self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Keeps damaged bytes apart, for whoever wants to look at them; returns where.
     fn quarantine(&self, name: &str, bytes: &[u8]) -> io::Result<String> {
@@ -74,11 +80,10 @@ const WORTH_TRYING_BYTES: u64 = 1 << 20;
 impl Folder {
     /// Makes the folder with mode 0700 if it is missing, and closes it to others if it is there.
     pub fn new(path: &Path, durability: Durability) -> Result<Folder, Failure> {
-        use std::os::unix::fs::PermissionsExt as _;
         let at = |error: io::Error| Failure::Disk(format!("{}: {error}", path.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at)?;
         if path.metadata().map_err(at)?.permissions().mode() & 0o77 != 0 {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(at)?;
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o700)).map_err(at)?;
         }
         Ok(Folder { path: path.to_owned(), durability })
     }
@@ -89,7 +94,11 @@ impl Folder {
     }
 
     fn replacement(&self) -> PathBuf {
-        self.path.join("store.redb.new")
+        self.beside("new")
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path.join(format!("store.redb.{name}"))
     }
 
     fn open_file(&self, path: &Path, is_emptied: bool) -> io::Result<Box<dyn StorageBackend>> {
@@ -119,6 +128,18 @@ impl Disk for Folder {
         std::fs::rename(self.replacement(), self.file())?;
         File::open(&self.path)?.sync_all()?;
         Ok(place.display().to_string())
+    }
+
+    fn keep_copy(&self, name: &str) -> io::Result<()> {
+        let (place, growing) = (self.beside(name), self.beside(&format!("{name}.partial")));
+        if place.exists() {
+            return Ok(());
+        }
+        std::fs::copy(self.file(), &growing)?;
+        std::fs::set_permissions(&growing, PermissionsExt::from_mode(0o600))?;
+        File::open(&growing)?.sync_all()?;
+        std::fs::rename(&growing, &place)?;
+        File::open(&self.path)?.sync_all()
     }
 
     fn quarantine(&self, name: &str, bytes: &[u8]) -> io::Result<String> {
@@ -231,10 +252,8 @@ impl Engine {
         let engine = Engine { disk, cache_bytes, database: RwLock::new(None), file_bytes: Arc::default() };
         engine.open_database(true)?;
         let database = engine.database()?;
-        if let Some(found) = format_of(&database)?
-            && found > FORMAT
-        {
-            return Err(Failure::NewerFormat { found, known: FORMAT });
+        if let Some(found) = format_of(&database)? {
+            upgrade(&database, &*engine.disk, found)?;
         }
         found_tables(&database)?;
         Ok(engine)
@@ -366,25 +385,37 @@ impl Engine {
         Ok(read()?)
     }
 
-    /// Copies everything as of now into a new file.
+    /// Copies everything as of now into a new file, which has its name when it is whole.
     pub(crate) fn copy_to(&self, path: &Path) -> Result<(), Failure> {
         let source = self.database()?;
         let at = |error: io::Error| Failure::Disk(format!("{}: {error}", path.display()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(at)?;
-        let copy = || -> Result<(), redb::Error> {
-            let target = Database::builder().create_file(file)?;
-            let (read, write) = (source.begin_read()?, target.begin_write()?);
-            copy_table(&read, &write, CHUNKS)?;
-            copy_table(&read, &write, MARKS)?;
-            copy_table(&read, &write, KEYED)?;
-            copy_table(&read, &write, META)?;
-            Ok(write.commit()?)
-        };
-        copy().map_err(|error| {
-            let _ = std::fs::remove_file(path); // half a copy is none, and would be in the way of the next
-            error.into()
-        })
+        if path.exists() {
+            return Err(at(io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut growing = path.as_os_str().to_owned();
+        growing.push(".partial");
+        let growing = PathBuf::from(growing);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&growing).map_err(at)?;
+        let named = copy_all(&source, file).map_err(Failure::from).and_then(|()| name_copy(&growing, path).map_err(at));
+        named.inspect_err(|_| drop(std::fs::remove_file(&growing)))
     }
+}
+
+fn copy_all(source: &Database, file: File) -> Result<(), redb::Error> {
+    let target = Database::builder().create_file(file)?;
+    let (read, write) = (source.begin_read()?, target.begin_write()?);
+    copy_table(&read, &write, CHUNKS)?;
+    copy_table(&read, &write, MARKS)?;
+    copy_table(&read, &write, KEYED)?;
+    copy_table(&read, &write, META)?;
+    Ok(write.commit()?)
+}
+
+fn name_copy(growing: &Path, path: &Path) -> io::Result<()> {
+    std::fs::rename(growing, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
@@ -400,12 +431,18 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
     Ok(())
 }
 
-fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
+pub(crate) fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
     match database.begin_read()?.open_table(META) {
         Ok(meta) => Ok(meta.get("format")?.map(|value| value.value())),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+pub(crate) fn set_format(database: &Database, format: u64) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(META)?.insert("format", format)?;
+    Ok(write.commit()?)
 }
 
 fn found_tables(database: &Database) -> Result<(), redb::Error> {

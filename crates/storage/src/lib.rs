@@ -75,6 +75,7 @@ mod salvage;
 mod shared;
 #[cfg(feature = "simulation")]
 mod stepped;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -107,7 +107,8 @@ fn next(shared: &Shared) -> Option<Fetch> {
 fn is_ready(shared: &Shared, request: &Fetch, ticket: Ticket, committed: Ticket) -> bool {
     committed >= ticket || {
         let index = lock(&shared.index);
-        request.slots.iter().all(|&slot| index.chunk_of(slot).is_some())
+        // What is not there yet is among the newest, which come last: the others are not looked up in vain.
+        request.slots.iter().rev().all(|&slot| index.chunk_of(slot).is_some())
     }
 }
 

@@ -81,9 +81,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "metrics": Operation(run=_metrics, view=views.counters),
     "stats": Operation(run=_stats, view=views.counters),
     "ledger": Operation(run=_ledger, view=views.balance),
-    "backup": Operation(run=_backup, view=views.copied, inputs={"path": Input(kind=str)}),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
     "reload": Operation(run=_reload, view=views.reloaded),
+    "backup": Operation(run=_backup, view=views.copied, inputs={"path": Input(kind=str)}),
 }
 
 _CODES: Final[Mapping[type[Exception], str]] = {

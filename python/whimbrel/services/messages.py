@@ -27,7 +27,7 @@ class Messages:
         """Route one message; text is sent as UTF-8. Returns how many sessions and taps of this node took it.
 
         Raises ValueError for an invalid topic or QoS and for more than a packet can carry, EngineError where the broker
-        has stopped.
+        has stopped, or must store the message and cannot.
         """
         if qos not in (0, 1, 2):
             raise ValueError(f"qos is {qos!r}; it is 0, 1 or 2")

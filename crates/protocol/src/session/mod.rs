@@ -4,9 +4,11 @@
 //! it and calls it from one thread. Each call changes the state once and returns what must be sent or counted.
 
 pub mod inbound;
+mod lane;
 pub mod outbound;
 pub mod queue;
 pub mod released;
+pub mod stubs;
 pub mod subscriptions;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub use inbound::{Accepted, Inbound};
 pub use outbound::{Delivery, DropReason, Offered, Outbound, Resend, Settled};
 pub use queue::QueueRules;
 pub use released::Released;
+pub use stubs::{Stub, Stubs};
 pub use subscriptions::Subscriptions;
 
 /// A will and how long it waits after the connection ended.
@@ -99,9 +102,10 @@ impl Session {
         self.outbound.keep(released);
     }
 
-    /// The store keeps nothing for this session any more: whatever it kept is released.
-    pub fn let_go(&mut self) {
-        let Some(released) = self.outbound.let_go() else { return };
+    /// The store keeps nothing for this session any more: whatever it kept is released, but for messages whose bodies lie
+    /// there alone and that a session which goes on (`keeps_stubs`) is still to send.
+    pub fn let_go(&mut self, keeps_stubs: bool) {
+        let Some(released) = self.outbound.let_go(keeps_stubs) else { return };
         self.inbound.let_go(&released);
     }
 

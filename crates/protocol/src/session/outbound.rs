@@ -11,8 +11,10 @@ use crate::message::Message;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 
+use super::lane::Waiting;
 use super::queue::{Queue, QueueRules};
 use super::released::Released;
+use super::stubs::Stub;
 
 /// A message on its way to this client.
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub enum DropReason {
     Expired,
     /// The session ended before the message was sent.
     SessionEnded,
+    /// The store could not give it back.
+    Unreadable,
 }
 
 /// What an acknowledgement did.
@@ -205,12 +209,18 @@ impl Outbound {
         if self.rules == rules {
             return;
         }
-        let mut before = self.queue.take();
+        let Some(before) = self.queue.take() else {
+            self.rules = rules;
+            return;
+        };
         self.queued = 0;
+        let default_priority = rules.as_ref().map_or(0, |rules| rules.default_priority);
         self.rules = rules;
-        while let Some(delivery) = before.as_mut().and_then(|queue| queue.pop()) {
-            self.append(delivery);
-        }
+        before.empty(|priority, waiting| match waiting {
+            Waiting::Whole(delivery) => self.append(delivery),
+            // Its topic is in the store, so it keeps the priority that it had.
+            Waiting::Stub(stub) => self.append_stub(stub, priority.unwrap_or(default_priority)),
+        });
     }
 
     /// Bodies are kept even if the session ends with its connection: they may be sent again on it.
@@ -241,15 +251,19 @@ impl Outbound {
         self.released = Some(released);
     }
 
-    /// The store keeps nothing any more; returns where the rest of the session is to be released.
-    pub fn let_go(&mut self) -> Option<Released> {
+    /// The store keeps nothing any more; returns where the rest of the session is to be released. A session that goes on
+    /// keeps what waits without a body (`keeps_stubs`) until it was sent: after a crash nobody asks for it.
+    pub fn let_go(&mut self, keeps_stubs: bool) -> Option<Released> {
         let released = self.released.take()?;
         for slot in &mut self.slots {
             slot.release(&released);
             slot.forget();
         }
-        for delivery in self.queue.iter_mut().flat_map(|queue| queue.iter_mut()) {
-            released.push(std::mem::take(&mut delivery.stored));
+        if let Some(queue) = &mut self.queue {
+            queue.iter_mut().for_each(|delivery| released.push(std::mem::take(&mut delivery.stored)));
+            if !keeps_stubs {
+                queue.drop_stubs(|slot| released.push(slot));
+            }
         }
         Some(released)
     }
@@ -296,13 +310,70 @@ impl Outbound {
     }
 
     /// A message that waited when the broker ended, behind those before it.
-    pub fn restore_queued(&mut self, delivery: Delivery) {
-        self.append(delivery);
+    pub fn restore_queued(&mut self, stub: Stub, priority: u16) {
+        self.append_stub(stub, priority);
     }
 
-    /// The connection is gone; deliveries wait from now on.
+    /// The connection is gone; deliveries wait from now on, those that are stored without their bodies.
     pub fn detach(&mut self) {
         self.window = 0;
+        if self.released.is_some() {
+            self.queue.iter_mut().for_each(|queue| queue.page_out());
+        }
+    }
+
+    /// Whether no connection is there.
+    #[inline]
+    pub fn is_away(&self) -> bool {
+        self.window == 0
+    }
+
+    /// As `offer`, for a stored message to `topic` while no connection is there.
+    pub fn offer_stub(&mut self, stub: Stub, topic: &[u8]) -> Offered {
+        if self.queue_max == 0 {
+            self.release(stub.slot);
+            return Offered::Dropped(DropReason::QueueFull);
+        }
+        let priority = self.rules.as_ref().map_or(0, |rules| rules.priority(topic));
+        self.append_stub(stub, priority);
+        self.shed_for_one()
+    }
+
+    /// Whether bodies of messages that wait should be read back now.
+    #[inline]
+    pub fn wants_page(&self) -> bool {
+        self.queued > 0 && self.queue.as_ref().is_some_and(|queue| queue.wants_page())
+    }
+
+    /// Names the slots of the messages that are to be read back next, in their order, and the priority that they have. The
+    /// answer goes to [`Outbound::fill`] and [`Outbound::lose`], in this order, and ends with [`Outbound::note_answer`].
+    pub fn ask(&mut self, slots: &mut Vec<u64>) -> u16 {
+        self.queue.as_mut().map_or(0, |queue| queue.ask(slots))
+    }
+
+    /// Slot of the first message of this priority that has no body; what was asked for before it is gone.
+    pub fn first_stub(&mut self, priority: u16) -> Option<u64> {
+        self.queue.as_mut()?.first_stub(priority).map(|stub| stub.slot)
+    }
+
+    /// The body of `first_stub`.
+    pub fn fill(&mut self, priority: u16, delivery: Delivery) {
+        if let Some(queue) = &mut self.queue {
+            queue.fill(priority, delivery);
+        }
+    }
+
+    /// `first_stub` is dropped: it has no body.
+    pub fn lose(&mut self, priority: u16) {
+        if let Some(slot) = self.queue.as_mut().and_then(|queue| queue.lose(priority)) {
+            self.queued -= 1;
+            self.release(slot);
+        }
+    }
+
+    /// The answer is there as a whole.
+    pub fn note_answer(&mut self) {
+        self.queue.iter_mut().for_each(|queue| queue.note_answer());
     }
 
     /// Messages in flight, those to be sent again included.
@@ -338,7 +409,7 @@ impl Outbound {
         if self.queued > 0 && self.next_is_qos0() {
             return self.window > 0;
         }
-        let has_next = self.queued > 0 && self.slots.len() < ID_COUNT;
+        let has_next = self.queued > 0 && self.slots.len() < ID_COUNT && self.next_qos().is_some();
         self.inflight < self.window && (has_next || usize::from(self.resent) < self.slots.len())
     }
 
@@ -414,7 +485,13 @@ impl Outbound {
     fn append(&mut self, delivery: Delivery) {
         let rules = self.rules.as_deref();
         let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(rules)));
-        queue.push(delivery, rules);
+        queue.push(delivery, rules, self.window == 0);
+        self.queued += 1;
+    }
+
+    fn append_stub(&mut self, stub: Stub, priority: u16) {
+        let rules = self.rules.as_deref();
+        self.queue.get_or_insert_with(|| Box::new(Queue::new(rules))).push_stub(stub, priority);
         self.queued += 1;
     }
 
@@ -424,6 +501,11 @@ impl Outbound {
             return Offered::Dropped(DropReason::QueueFull);
         }
         self.append(delivery);
+        self.shed_for_one()
+    }
+
+    /// One more waits.
+    fn shed_for_one(&mut self) -> Offered {
         match self.shed() {
             0 => Offered::Queued,
             evicted => Offered::QueuedAndEvicted(evicted),
@@ -445,7 +527,7 @@ impl Outbound {
             || (is_counted && queue.bytes() > max_bytes)
         {
             let Some(gone) = queue.evict(rules) else { break };
-            self.released.iter().for_each(|released| released.push(gone.stored));
+            self.released.iter().for_each(|released| released.push(gone));
             self.queued -= 1;
             evicted += 1;
         }
@@ -480,7 +562,9 @@ impl Outbound {
         if self.window == 0 || !(is_qos0 || self.has_window()) {
             return None; // QoS 0 needs a connection, but no room in the window.
         }
-        let delivery = self.dequeue()?;
+        let Some(delivery) = self.dequeue() else {
+            return self.drop_expired(now_ms).map(Err); // It must be read first, unless it has expired.
+        };
         if delivery.message.is_expired(now_ms) {
             self.release(delivery.stored);
             return Some(Err(DropReason::Expired));
@@ -496,7 +580,18 @@ impl Outbound {
     }
 
     fn next_is_qos0(&self) -> bool {
-        self.queue.as_ref().and_then(|queue| queue.next_qos()) == Some(QoS::AtMostOnce)
+        self.next_qos() == Some(QoS::AtMostOnce)
+    }
+
+    fn next_qos(&self) -> Option<QoS> {
+        self.queue.as_ref().and_then(|queue| queue.next_qos())
+    }
+
+    fn drop_expired(&mut self, now_ms: u64) -> Option<DropReason> {
+        let slot = self.queue.as_mut()?.pop_expired(now_ms)?;
+        self.queued -= 1;
+        self.release(slot);
+        Some(DropReason::Expired)
     }
 
     fn dequeue(&mut self) -> Option<Delivery> {

@@ -6,12 +6,13 @@
 //! [`Outbound`]: super::Outbound
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
-use crate::message::Message;
 use crate::packet::QoS;
 
 use super::Delivery;
+use super::lane::{Lane, Load, Waiting};
+use super::stubs::Stub;
 
 /// How a zone's queues differ from the usual: first in, first out, the oldest goes, QoS 0 never waits.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -30,8 +31,17 @@ pub struct QueueRules {
 }
 
 impl QueueRules {
-    fn priority(&self, message: &Message) -> u16 {
-        let priority = std::str::from_utf8(message.topic_bytes()).ok().and_then(|topic| self.priorities.get(topic));
+    /// Whether messages have priorities.
+    pub fn is_ranked(&self) -> bool {
+        !self.priorities.is_empty()
+    }
+
+    /// Of messages to this topic.
+    pub fn priority(&self, topic: &[u8]) -> u16 {
+        if !self.is_ranked() {
+            return self.default_priority;
+        }
+        let priority = std::str::from_utf8(topic).ok().and_then(|topic| self.priorities.get(topic));
         priority.copied().unwrap_or(self.default_priority)
     }
 }
@@ -39,9 +49,9 @@ impl QueueRules {
 #[derive(Debug)]
 enum Lanes {
     /// All in one line: nothing has a priority.
-    One(VecDeque<Delivery>),
+    One(Lane),
     /// A line for each priority that is present, the highest first; none is empty.
-    Many(BTreeMap<Reverse<u16>, VecDeque<Delivery>>),
+    Many(BTreeMap<Reverse<u16>, Lane>),
 }
 
 /// A queue that is emptied keeps room for so many messages and gives the rest back.
@@ -51,29 +61,50 @@ const KEPT_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Queue {
     lanes: Lanes,
-    /// Of all messages that wait here; one that waits elsewhere, too, counts in each.
-    bytes: usize,
+    load: Load,
+    /// Whether a page was asked for and is not there yet.
+    is_asked: bool,
 }
 
 impl Queue {
     pub(super) fn new(rules: Option<&QueueRules>) -> Queue {
-        let is_ranked = rules.is_some_and(|rules| !rules.priorities.is_empty());
-        let lanes = if is_ranked { Lanes::Many(BTreeMap::new()) } else { Lanes::One(VecDeque::new()) };
-        Queue { lanes, bytes: 0 }
+        let is_ranked = rules.is_some_and(QueueRules::is_ranked);
+        let lanes = if is_ranked { Lanes::Many(BTreeMap::new()) } else { Lanes::One(Lane::default()) };
+        Queue { lanes, load: Load::default(), is_asked: false }
     }
 
-    pub(super) fn push(&mut self, delivery: Delivery, rules: Option<&QueueRules>) {
-        self.bytes += delivery.message.size_bytes();
-        match &mut self.lanes {
-            Lanes::One(lane) => lane.push_back(delivery),
+    /// `is_away`: no connection is there, so what is stored needs no body.
+    pub(super) fn push(&mut self, delivery: Delivery, rules: Option<&QueueRules>, is_away: bool) {
+        let lane = match &mut self.lanes {
+            Lanes::One(lane) => lane,
             Lanes::Many(lanes) => {
-                let priority = rules.map_or(0, |rules| rules.priority(&delivery.message));
-                lanes.entry(Reverse(priority)).or_default().push_back(delivery);
+                let priority = rules.map_or(0, |rules| rules.priority(delivery.message.topic_bytes()));
+                lanes.entry(Reverse(priority)).or_default()
+            }
+        };
+        lane.push(delivery, &mut self.load, is_away);
+    }
+
+    /// Only while no connection is there; the priority means nothing where messages have none.
+    pub(super) fn push_stub(&mut self, stub: Stub, priority: u16) {
+        let lane = match &mut self.lanes {
+            Lanes::One(lane) => lane,
+            Lanes::Many(lanes) => lanes.entry(Reverse(priority)).or_default(),
+        };
+        lane.push_stub(stub, &mut self.load);
+    }
+
+    /// All that wait, in the order in which they would leave, with their priorities.
+    pub(super) fn empty(self, mut take: impl FnMut(Option<u16>, Waiting)) {
+        match self.lanes {
+            Lanes::One(lane) => lane.empty(|waiting| take(None, waiting)),
+            Lanes::Many(lanes) => {
+                lanes.into_iter().for_each(|(priority, lane)| lane.empty(|waiting| take(Some(priority.0), waiting)));
             }
         }
     }
 
-    /// The QoS of the message that leaves next.
+    /// The QoS of the message that leaves next; None: it must be read first.
     pub(super) fn next_qos(&self) -> Option<QoS> {
         let lane = match &self.lanes {
             Lanes::One(lane) => lane,
@@ -82,91 +113,154 @@ impl Queue {
         lane.front().map(|delivery| delivery.qos)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Delivery> {
+    fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
         let (one, many) = match &mut self.lanes {
             Lanes::One(lane) => (Some(lane), None),
             Lanes::Many(lanes) => (None, Some(lanes)),
         };
-        let many = many.into_iter().flat_map(|lanes| lanes.values_mut());
-        one.into_iter().chain(many).flatten()
+        one.into_iter().chain(many.into_iter().flat_map(|lanes| lanes.values_mut()))
+    }
+
+    /// The messages whose bodies are in memory.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Delivery> {
+        self.lanes_mut().flat_map(Lane::iter_mut)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.load.bytes
     }
 
-    /// Takes the oldest message of the highest priority.
-    pub(super) fn pop(&mut self) -> Option<Delivery> {
-        let delivery = match &mut self.lanes {
-            Lanes::One(lane) => lane.pop_front(),
+    /// Does something to the lane that leaves next, or pays first, and to what it counts.
+    fn with_lane<Taken>(
+        &mut self,
+        is_last: bool,
+        act: impl FnOnce(&mut Lane, &mut Load) -> Option<Taken>,
+    ) -> Option<Taken> {
+        match &mut self.lanes {
+            Lanes::One(lane) => act(lane, &mut self.load),
             Lanes::Many(lanes) => {
-                let mut first = lanes.first_entry()?;
-                let delivery = first.get_mut().pop_front();
-                if first.get().is_empty() {
-                    first.remove();
+                let mut entry = if is_last { lanes.last_entry() } else { lanes.first_entry() }?;
+                let taken = act(entry.get_mut(), &mut self.load);
+                if entry.get().is_empty() {
+                    entry.remove();
                 }
-                delivery
+                taken
             }
-        }?;
-        self.bytes -= delivery.message.size_bytes();
-        Some(delivery)
+        }
     }
 
-    /// Takes out at most `max` messages that are `wanted`, in the order in which they would leave.
+    /// Takes the oldest message of the highest priority; None also where it must be read first.
+    pub(super) fn pop(&mut self) -> Option<Delivery> {
+        self.with_lane(false, Lane::pop)
+    }
+
+    /// Takes the same if it has expired and was not read; its slot.
+    pub(super) fn pop_expired(&mut self, now_ms: u64) -> Option<u64> {
+        self.with_lane(false, |lane, load| lane.pop_expired(now_ms, load))
+    }
+
+    /// Takes out at most `max` messages of groups that are `wanted`, in the order in which they would leave.
     pub(super) fn take(&mut self, max: usize, wanted: &mut impl FnMut(&Delivery) -> bool) -> Vec<Delivery> {
         let mut taken = Vec::new();
         match &mut self.lanes {
-            Lanes::One(lane) => take_from(lane, max, wanted, &mut taken),
+            Lanes::One(lane) => lane.take(max, wanted, (&mut taken, &mut self.load)),
             Lanes::Many(lanes) => {
-                lanes.values_mut().for_each(|lane| take_from(lane, max, wanted, &mut taken));
+                lanes.values_mut().for_each(|lane| lane.take(max, wanted, (&mut taken, &mut self.load)));
                 lanes.retain(|_, lane| !lane.is_empty());
             }
         }
-        self.bytes -= taken.iter().map(|delivery| delivery.message.size_bytes()).sum::<usize>();
         taken
     }
 
-    /// There are too many: the lowest priority pays, with its oldest or its newest message.
-    pub(super) fn evict(&mut self, rules: Option<&QueueRules>) -> Option<Delivery> {
+    /// There are too many: the lowest priority pays, with its oldest or its newest message; its slot.
+    pub(super) fn evict(&mut self, rules: Option<&QueueRules>) -> Option<u64> {
         let drops_newest = rules.is_some_and(|rules| rules.drops_newest);
-        let take = |lane: &mut VecDeque<Delivery>| if drops_newest { lane.pop_back() } else { lane.pop_front() };
-        let delivery = match &mut self.lanes {
-            Lanes::One(lane) => take(lane),
-            Lanes::Many(lanes) => {
-                let mut last = lanes.last_entry()?;
-                let delivery = take(last.get_mut());
-                if last.get().is_empty() {
-                    last.remove();
-                }
-                delivery
-            }
-        }?;
-        self.bytes -= delivery.message.size_bytes();
-        Some(delivery)
+        self.with_lane(true, if drops_newest { Lane::drop_newest } else { Lane::drop_oldest })
     }
 
     /// Whether an empty queue holds more memory than it is worth keeping.
     pub(super) fn is_roomy(&self) -> bool {
         matches!(&self.lanes, Lanes::One(lane) if lane.capacity() > KEPT_MAX)
     }
-}
 
-/// Adds to `taken`, up to `max` in all. Where the wanted ones stand in front it costs what is taken; a lane that is mixed, or
-/// of which nothing is wanted, is looked through.
-fn take_from(
-    lane: &mut VecDeque<Delivery>,
-    max: usize,
-    wanted: &mut impl FnMut(&Delivery) -> bool,
-    taken: &mut Vec<Delivery>,
-) {
-    while taken.len() < max && lane.front().is_some_and(&mut *wanted) {
-        taken.extend(lane.pop_front());
+    /// The connection is gone: what the store can give back it keeps alone.
+    pub(super) fn page_out(&mut self) {
+        let mut load = self.load;
+        self.lanes_mut().for_each(|lane| lane.page_out(&mut load));
+        self.load = load;
     }
-    if taken.len() < max {
-        lane.retain(|delivery| {
-            let is_taken = taken.len() < max && wanted(delivery);
-            taken.extend(is_taken.then(|| delivery.clone()));
-            !is_taken
-        });
+
+    /// Whether a page should be asked for now.
+    #[inline]
+    pub(super) fn wants_page(&self) -> bool {
+        let wants = |lane: &Lane| lane.wants_page(&self.load);
+        !self.is_asked
+            && match &self.lanes {
+                Lanes::One(lane) => wants(lane),
+                Lanes::Many(lanes) => lanes.values().any(wants),
+            }
+    }
+
+    /// Names the slots of the page that is to be read next, and the priority that they have.
+    pub(super) fn ask(&mut self, slots: &mut Vec<u64>) -> u16 {
+        let load = self.load;
+        self.is_asked = true;
+        let (priority, lane) = match &mut self.lanes {
+            Lanes::One(lane) => (0, lane),
+            Lanes::Many(lanes) => match lanes.iter_mut().find(|(_, lane)| lane.wants_page(&load)) {
+                Some((priority, lane)) => (priority.0, lane),
+                None => return 0,
+            },
+        };
+        lane.next_page(slots);
+        priority
+    }
+
+    /// The page that was asked for is there.
+    pub(super) fn note_answer(&mut self) {
+        self.is_asked = false;
+    }
+
+    fn lane(&mut self, priority: u16) -> Option<&mut Lane> {
+        match &mut self.lanes {
+            Lanes::One(lane) => Some(lane),
+            Lanes::Many(lanes) => lanes.get_mut(&Reverse(priority)),
+        }
+    }
+
+    /// The first message of this priority whose body is not in memory.
+    pub(super) fn first_stub(&mut self, priority: u16) -> Option<Stub> {
+        self.lane(priority)?.first_stub()
+    }
+
+    /// Its body.
+    pub(super) fn fill(&mut self, priority: u16, delivery: Delivery) {
+        let mut load = self.load;
+        if let Some(lane) = self.lane(priority) {
+            lane.fill(delivery, &mut load);
+        }
+        self.load = load;
+    }
+
+    /// Takes it, because there is no body; its slot.
+    pub(super) fn lose(&mut self, priority: u16) -> Option<u64> {
+        let mut load = self.load;
+        let slot = self.lane(priority)?.pop_stub(&mut load);
+        self.load = load;
+        if let Lanes::Many(lanes) = &mut self.lanes {
+            lanes.retain(|_, lane| !lane.is_empty());
+        }
+        slot
+    }
+
+    /// Takes all messages whose bodies are not in memory; their slots.
+    pub(super) fn drop_stubs(&mut self, mut take: impl FnMut(u64)) {
+        let mut load = self.load;
+        for lane in self.lanes_mut() {
+            while let Some(slot) = lane.pop_stub(&mut load) {
+                take(slot);
+            }
+        }
+        self.load = load;
     }
 }

@@ -6,6 +6,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+/// Slots for which room is kept.
+const KEPT_MAX: usize = 16 * 1024;
+
 /// The slots that the sessions of one worker have let go of.
 #[derive(Clone, Default, Debug)]
 pub struct Released(Rc<RefCell<Vec<u64>>>);
@@ -36,6 +39,8 @@ impl Released {
 
     /// Hands on what has gathered.
     pub fn drain(&self, mut take: impl FnMut(u64)) {
-        self.0.borrow_mut().drain(..).for_each(&mut take);
+        let mut slots = self.0.borrow_mut();
+        slots.drain(..).for_each(&mut take);
+        slots.shrink_to(KEPT_MAX); // A session that ended may have had a million.
     }
 }

@@ -3,14 +3,19 @@
 //! Knows which records the workers write and reads them back. Must not know sockets, routing or when an acknowledgement is
 //! sent; that is the workers' part (`worker/durable.rs`).
 
+mod bodies;
 mod record;
 mod restore;
+#[cfg(test)]
+mod scale;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use whimbrel_protocol::session::QueueRules;
 use whimbrel_storage::{Failure, Store};
 
+pub(crate) use bodies::Publishers;
 pub(crate) use record::{SessionRecord, key_of_subscription, packet_id_body, sent_body, stored, subscription_value};
 pub(crate) use record::{packet_id, sent, subscription, subscription_key};
 pub(crate) use restore::{Kept, KeptSession, read_back};
@@ -28,19 +33,20 @@ impl std::fmt::Debug for Durable {
 }
 
 impl Durable {
-    /// Reads back what `store` holds. Waits for the disk.
-    pub(crate) fn open(store: Arc<dyn Store>) -> Result<(Durable, Kept), Failure> {
-        let kept = read_back(&*store)?;
+    /// Reads back what `store` holds, with the priorities of `rules`. Waits for the disk.
+    pub(crate) fn open(store: Arc<dyn Store>, rules: Option<Arc<QueueRules>>) -> Result<(Durable, Kept), Failure> {
+        let kept = read_back(&*store, rules)?;
         let next_number = AtomicU32::new(kept.highest_number + 1);
         Ok((Durable { store, next_number }, kept))
     }
 
-    /// The store's figures as counters; shares are in millionths.
-    pub(crate) fn figures(&self) -> [(&'static str, u64); 14] {
-        let figures = self.store.statistics();
+    /// The store's figures as counters; shares are in millionths. All 0 where there is no store.
+    pub(crate) fn figures(durable: Option<&Durable>) -> [(&'static str, u64); 14] {
+        let store = durable.map(|durable| &durable.store);
+        let figures = store.map(|store| store.statistics()).unwrap_or_default();
         [
-            ("whimbrel.storage.refusing", u64::from(self.store.is_refusing())),
-            ("whimbrel.storage.pressed", u64::from(self.store.is_pressed())),
+            ("whimbrel.storage.refusing", u64::from(store.is_some_and(|store| store.is_refusing()))),
+            ("whimbrel.storage.pressed", u64::from(store.is_some_and(|store| store.is_pressed()))),
             ("whimbrel.storage.commits", figures.commits),
             ("whimbrel.storage.failures", figures.failures),
             ("whimbrel.storage.written", figures.written),

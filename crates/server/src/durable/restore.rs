@@ -1,16 +1,19 @@
 //! What a start finds in the store, put together again: sessions with their subscriptions and messages, retained messages.
 //!
 //! Knows how records belong to sessions. Must not know workers. Records of sessions that are gone, and what cannot be read,
-//! are named as orphans, so that the store may forget them.
+//! are named as orphans, so that the store may forget them. Of a message that waits only what its queue must know is kept;
+//! its body stays in the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use whimbrel_protocol::Message;
-use whimbrel_protocol::session::Delivery;
+use whimbrel_protocol::session::stubs::NEVER_MS;
 use whimbrel_protocol::session::subscriptions::Subscription;
-use whimbrel_storage::{Failure, Kind, Receiver, Record, Slot, Space, Store, StoredMessage, Visitor};
+use whimbrel_protocol::session::{Delivery, QueueRules, Stub, Stubs};
+use whimbrel_protocol::{Message, QoS};
+use whimbrel_storage::{Failure, Kind, Record, Slot, Space, Store, StoredMessage, Visitor};
 
+use super::bodies::{self, Publishers};
 use super::record::{self, SessionRecord};
 
 /// All of it.
@@ -39,8 +42,10 @@ pub(crate) struct KeptSession {
     pub(crate) received: Vec<(u16, u64)>,
     /// In flight at QoS 2, in their order: identifier, message (None: PUBREC had come), slot.
     pub(crate) inflight: Vec<(u16, Option<Delivery>, u64)>,
-    /// What else waits, oldest first.
-    pub(crate) queued: Vec<Delivery>,
+    /// What waits, by priority, oldest first; with those that are `inflight`.
+    queued: BTreeMap<u16, Stubs>,
+    /// Slots of the messages that are in flight to anybody.
+    taken: Arc<HashSet<u64>>,
     sent: Vec<(u64, Sent)>,
 }
 
@@ -52,18 +57,21 @@ enum Sent {
     Released(u16),
 }
 
-/// Reads everything. Waits for the disk.
-pub(crate) fn read_back(store: &dyn Store) -> Result<Kept, Failure> {
-    let mut reading = Reading::default();
+/// Reads everything. Priorities are those of `rules`. Waits for the disk.
+pub(crate) fn read_back(store: &dyn Store, rules: Option<Arc<QueueRules>>) -> Result<Kept, Failure> {
+    let mut reading = Reading { rules, ..Reading::default() };
     store.replay(&mut reading)?;
-    Ok(reading.finish())
+    let slots = reading.sessions.values().flat_map(KeptSession::sent_slots).map(Slot).collect();
+    let bodies = bodies::read(store, slots)?;
+    Ok(reading.finish(bodies))
 }
 
 #[derive(Default)]
 struct Reading {
     kept: Kept,
+    rules: Option<Arc<QueueRules>>,
     sessions: HashMap<u32, KeptSession>,
-    publishers: HashMap<Box<str>, Arc<str>>, // one copy of each identifier, however many messages it sent
+    publishers: Publishers,
 }
 
 impl Visitor for Reading {
@@ -108,31 +116,27 @@ impl Reading {
         Some(())
     }
 
-    /// The message; None where its body cannot be read, and then nobody can be given it.
-    fn owned(&mut self, record: &Record<'_>) -> Option<Arc<Message>> {
-        let stored = StoredMessage::decode(record.body).ok()?;
-        let known = self.publishers.get(stored.client_id).cloned();
-        let client_id = known.unwrap_or_else(|| {
-            let client_id: Arc<str> = stored.client_id.into();
-            self.publishers.insert(stored.client_id.into(), Arc::clone(&client_id));
-            client_id
-        });
-        Some(Arc::new(stored.to_message(client_id)))
-    }
-
     fn message(&mut self, record: &Record<'_>, live: &[Slot]) {
-        let Some(message) = self.owned(record) else {
+        let Ok(message) = StoredMessage::decode(record.body) else {
+            // Nobody can be given it.
             return self.kept.orphans.extend(live.iter().map(|slot| slot.0));
         };
+        let publication = &message.publication;
+        let expires_ms = |expiry_s: u32| message.received_ms + u64::from(expiry_s) * 1000;
+        let expires_ms = publication.expiry_s.map_or(NEVER_MS, expires_ms);
+        let size = publication.size_bytes() as u32;
+        let rules = self.rules.as_deref();
+        let priority = rules.map_or(0, |rules| rules.priority(publication.topic.as_str().as_bytes()));
         let is_live = |slot: &Slot| live.binary_search(slot).is_ok();
         for (slot, receiver) in record.receivers().filter(|(slot, _)| is_live(slot)) {
-            let delivery = delivery_of(&message, &receiver, slot);
-            self.sessions.entry(receiver.session as u32).or_default().queued.push(delivery);
+            let stub = Stub { slot: slot.0, expires_ms, size, qos: receiver.qos };
+            let session = self.sessions.entry(receiver.session as u32).or_default();
+            session.queued.entry(priority).or_default().push_back(stub);
         }
     }
 
     fn retained(&mut self, record: &Record<'_>, live: &[Slot]) {
-        match self.owned(record) {
+        match self.publishers.message(record) {
             Some(message) => self.kept.retained.push((message, live[0].0)),
             None => self.kept.orphans.extend(live.iter().map(|slot| slot.0)),
         }
@@ -151,12 +155,18 @@ impl Reading {
         }
     }
 
-    fn finish(mut self) -> Kept {
-        self.hand_over_sent();
+    fn finish(mut self, mut bodies: HashMap<u64, Delivery>) -> Kept {
+        let mut taken = HashSet::new();
+        for session in self.sessions.values_mut() {
+            session.gather_inflight(&mut bodies, &mut taken);
+        }
+        // A message of a group lies with the member that had it first. Where another one was sent it at QoS 2, that one
+        // keeps it, and nobody else may get it [MQTT-4.8.2-5].
+        let taken = Arc::new(taken);
         let mut sessions: Vec<(u32, KeptSession)> = std::mem::take(&mut self.sessions).into_iter().collect();
         sessions.sort_unstable_by_key(|(number, _)| *number); // The same store leads to the same start.
         for (_, mut session) in sessions {
-            session.gather_inflight();
+            session.taken = Arc::clone(&taken);
             match session.client_id.is_empty() {
                 // Its session is gone; a client identifier is never empty.
                 true => self.kept.orphans.extend(session.slots()),
@@ -167,70 +177,114 @@ impl Reading {
     }
 }
 
-impl Reading {
-    /// A message of a group lies with the member that had it first. Where another one was sent it at QoS 2, that one keeps
-    /// it, and nobody else may get it [MQTT-4.8.2-5].
-    fn hand_over_sent(&mut self) {
-        let strangers = self.sessions.values().flat_map(KeptSession::sent_elsewhere);
-        let wanted: HashMap<u64, u32> = strangers.collect();
-        if wanted.is_empty() {
-            return;
-        }
-        let mut moved = Vec::new();
-        for session in self.sessions.values_mut() {
-            moved.extend(session.queued.extract_if(.., |queued| wanted.contains_key(&queued.stored)));
-        }
-        for delivery in moved {
-            let session = self.sessions.entry(wanted[&delivery.stored]).or_default();
-            session.queued.push(Delivery { qos: delivery.message.qos, ..delivery });
-        }
-    }
-}
-
 impl KeptSession {
-    /// Slots of messages in flight that lie with another session, and the number of this one.
-    fn sent_elsewhere(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        let sent = self.sent.iter().filter_map(|(_, sent)| match sent {
+    fn sent_slots(&self) -> impl Iterator<Item = u64> {
+        self.sent.iter().filter_map(|(_, sent)| match sent {
             Sent::Message(_, at) => Some(*at),
             Sent::Released(_) => None,
-        });
-        let elsewhere = sent.filter(|at| self.queued.iter().all(|queued| queued.stored != *at));
-        elsewhere.map(|at| (at, self.number))
+        })
     }
 
-    /// Takes what was in flight out of the queue. Where a message was stored for nobody (a retained one that a subscription
-    /// brought), its client may have it all the same: its identifier is released before it means another message.
-    fn gather_inflight(&mut self) {
+    /// Puts together what was in flight. Where a message was stored for nobody, or cannot be read, its client may have it all
+    /// the same: its identifier is released before it means another message.
+    fn gather_inflight(&mut self, bodies: &mut HashMap<u64, Delivery>, taken: &mut HashSet<u64>) {
         for (slot, sent) in std::mem::take(&mut self.sent) {
             match sent {
                 Sent::Released(packet_id) => self.inflight.push((packet_id, None, slot)),
                 Sent::Message(packet_id, at) => {
-                    let place = self.queued.iter().position(|queued| queued.stored == at);
-                    let delivery = place.map(|place| self.queued.remove(place));
+                    taken.insert(at);
+                    let delivery = bodies.remove(&at);
+                    let delivery = delivery.map(|delivery| Delivery { qos: QoS::ExactlyOnce, ..delivery });
                     self.inflight.push((packet_id, delivery, slot));
                 }
             }
         }
     }
 
-    fn slots(&self) -> impl Iterator<Item = u64> + '_ {
-        let queued = self.queued.iter().map(|queued| queued.stored);
-        let received = self.received.iter().map(|(_, slot)| *slot);
-        let inflight = self.inflight.iter();
-        let messages =
-            inflight.clone().filter_map(|(_, delivery, _)| delivery.as_ref()).map(|delivery| delivery.stored);
-        queued.chain(received).chain(messages).chain(inflight.map(|(.., slot)| *slot))
+    /// Takes all that waits, oldest first in each priority.
+    pub(crate) fn queued(&mut self) -> impl Iterator<Item = (u16, Stub)> {
+        let (mut queued, taken) = (std::mem::take(&mut self.queued), Arc::clone(&self.taken));
+        let stubs = std::iter::from_fn(move || {
+            let mut first = queued.first_entry()?;
+            let stub = first.get_mut().pop_front().map(|stub| (*first.key(), stub));
+            if first.get().is_empty() {
+                first.remove();
+            }
+            stub
+        });
+        stubs.filter(move |(_, stub)| !taken.contains(&stub.slot))
+    }
+
+    fn slots(&mut self) -> Vec<u64> {
+        let mut slots: Vec<u64> = self.received.iter().map(|(_, slot)| *slot).collect();
+        for (_, delivery, slot) in &self.inflight {
+            slots.extend(delivery.as_ref().map(|delivery| delivery.stored));
+            slots.push(*slot);
+        }
+        slots.extend(self.queued().map(|(_, stub)| stub.slot));
+        slots
     }
 }
 
-fn delivery_of(message: &Arc<Message>, receiver: &Receiver<'_>, slot: Slot) -> Delivery {
-    let identifiers: Vec<u32> = receiver.identifiers.iter().collect();
-    Delivery {
-        message: Arc::clone(message),
-        qos: receiver.qos,
-        retain: receiver.retain,
-        share: 0,
-        identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
-        stored: slot.0,
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::QoS;
+    use whimbrel_protocol::message::Publication;
+    use whimbrel_protocol::properties::Properties;
+    use whimbrel_protocol::topic::Topic;
+    use whimbrel_storage::{Memory, Receiver, Writer};
+
+    use super::*;
+
+    fn message(writer: &mut Writer, topic: &str, session: u64) -> u64 {
+        let topic = Topic::new(topic).unwrap();
+        let publication = Publication {
+            topic,
+            properties: Properties::default(),
+            expiry_s: Some(5),
+            payload: topic.as_str().as_bytes(),
+        };
+        let mut record = writer.record(Kind::Message);
+        let slot = record.receiver(&Receiver::of(session, QoS::ExactlyOnce)).0;
+        record.message(&StoredMessage::new(publication, (QoS::ExactlyOnce, false), "p", 1_000));
+        slot
+    }
+
+    fn sent(writer: &mut Writer, packet_id: u16, at: u64) -> u64 {
+        let mut record = writer.record(Kind::Sent);
+        let slot = record.receiver(&Receiver::of(7, QoS::AtMostOnce)).0;
+        record.finish(&record::sent_body(packet_id, at));
+        slot
+    }
+
+    #[test]
+    fn what_was_in_flight_has_its_body_and_what_waits_is_told_by_its_slot() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let mut writer = Writer::join(Arc::clone(&store), Arc::new(|| {})).unwrap();
+        let mut bytes = Vec::new();
+        let session = SessionRecord { number: 7, expiry_s: 60, disconnected_ms: 9, username: None, will: None };
+        session.encode(&mut bytes);
+        writer.put(Space::SESSION, b"s", &bytes);
+        let topics = ["low", "high", "low", "high"];
+        let slots = topics.map(|topic| message(&mut writer, topic, 7));
+        let in_flight = sent(&mut writer, 3, slots[2]);
+        let about_nothing = sent(&mut writer, 4, 1 << 40);
+        let of_nobody = message(&mut writer, "low", 8);
+        writer.submit();
+        let rules = QueueRules { priorities: [("high".into(), 9)].into(), ..QueueRules::default() };
+        let mut kept = read_back(&*store, Some(Arc::new(rules))).unwrap();
+        assert_eq!((kept.orphans, kept.sessions.len()), (vec![of_nobody], 1));
+        let session = &mut kept.sessions[0];
+        let (released, delivery, slot) = session.inflight.pop().unwrap();
+        assert_eq!((released, delivery.is_none(), slot), (4, true, about_nothing), "it may have come all the same");
+        let (packet_id, delivery, slot) = session.inflight.remove(0);
+        let delivery = delivery.unwrap();
+        assert_eq!(
+            (packet_id, slot, delivery.stored, delivery.message.payload()),
+            (3, in_flight, slots[2], &b"low"[..])
+        );
+        let queued: Vec<(u16, u64, u64)> =
+            session.queued().map(|(priority, stub)| (priority, stub.slot, stub.expires_ms)).collect();
+        assert_eq!(queued, [(0, slots[0], 6_000), (9, slots[1], 6_000), (9, slots[3], 6_000)]);
     }
 }

@@ -10,8 +10,10 @@ use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::{Limits, Message, QoS, Topic};
 use whimbrel_router::{Retained, Router};
+use whimbrel_storage::{Store, Writer};
 
 use super::Worker;
+use crate::durable::Durable;
 use crate::listener::Listener;
 use crate::options::{LayerOptions, ListenerKind, ListenerOptions};
 use crate::shared::Shared;
@@ -31,6 +33,20 @@ pub(super) fn worker_of(listeners: Vec<Listener>) -> Worker {
     let shared = Arc::new(Shared::new(router, listeners, &[Limits::default()], 1).unwrap());
     let poll = Worker::prepare(&shared, 0).unwrap();
     Worker::new(&shared, 0, poll)
+}
+
+/// The only worker of a broker with such a listener that keeps in `store`.
+pub(super) fn durable_worker(store: Arc<dyn Store>) -> Worker {
+    let router = Router::new(Retained::new(1000, 1 << 20));
+    let mut shared = Shared::new(router, vec![listener()], &[Limits::default()], 1).unwrap();
+    shared.durable = Some(Durable::open(Arc::clone(&store), None).unwrap().0);
+    let shared = Arc::new(shared);
+    let poll = Worker::prepare(&shared, 0).unwrap();
+    let mut worker = Worker::new(&shared, 0, poll);
+    let weak = Arc::downgrade(&shared);
+    let wake = move || weak.upgrade().into_iter().for_each(|shared| shared.mailboxes[0].nudge());
+    worker.keep_in(Some(Writer::join(store, Arc::new(wake)).unwrap()));
+    worker
 }
 
 /// On a port that the kernel chooses, open to everybody.

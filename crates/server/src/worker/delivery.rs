@@ -20,6 +20,7 @@ use super::client::{Client, End};
 use super::durable::{is_stored, stands_for};
 use super::inbound::Step;
 use super::outbox::{SHARED_MIN_BYTES, Spares};
+use super::paging::offer_stub;
 use super::{Now, Worker};
 use crate::answer::Answer;
 use crate::event::Event;
@@ -381,7 +382,7 @@ impl Worker {
     }
 
     /// MQTT 5 is told why; a 3.1.1 client gets its acknowledgement, because nothing else would end its resending.
-    fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, answer: &Answer) {
+    pub(super) fn refuse_publish(&mut self, slot: u32, publish: &Publish<'_>, answer: &Answer) {
         self.counts.publish_refused += 1;
         self.refuse_message(slot, publish, answer);
     }
@@ -603,6 +604,11 @@ impl Worker {
             return Delivered::Settled;
         }
         let qos = passing.qos.min(target.qos);
+        if !SHARED && slot_of_store != 0 && seat.session.outbound.is_away() {
+            let offered = offer_stub(&mut seat.session.outbound, passing, (slot_of_store, qos));
+            self.count_offer(offered);
+            return Delivered::Settled;
+        }
         let retain = passing.retain && target.retain_as_published;
         let is_stored = seat.durable != 0 || slot_of_store != 0;
         let slot = seat.client;
@@ -694,6 +700,7 @@ impl Worker {
             DropReason::QueueFull => self.counts.delivery_dropped_queue_full += 1,
             DropReason::Expired => self.counts.delivery_dropped_expired += 1,
             DropReason::SessionEnded => self.counts.delivery_dropped_session_ended += 1,
+            DropReason::Unreadable => self.counts.delivery_dropped_unreadable += 1,
         }
     }
 

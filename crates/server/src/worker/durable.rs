@@ -6,13 +6,14 @@
 //! the store has not heard of. Without a store nothing here costs more than a branch.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use whimbrel_protocol::connection::Answered;
 use whimbrel_protocol::packet::Packet;
 use whimbrel_protocol::session::{Delivery, Released, Session};
 use whimbrel_protocol::{Message, QoS, encode};
 use whimbrel_router::{Audience, Matches, Target};
-use whimbrel_storage::{Identifiers, Kind, Receiver, Slot, Space, StoredMessage, Ticket, Writer};
+use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, StoredMessage, Ticket, Writer};
 
 use super::Worker;
 use super::delivery::Passing;
@@ -107,6 +108,11 @@ impl Keeper {
     /// Where sessions name what they need no longer.
     pub(super) fn released(&self) -> Released {
         self.released.clone()
+    }
+
+    /// The store and this worker's lane in it.
+    pub(super) fn store(&self) -> Option<(&Arc<dyn Store>, Lane)> {
+        self.writer.as_ref().map(|writer| (writer.store(), writer.lane()))
     }
 
     /// Whether some of them could go.
@@ -405,7 +411,7 @@ impl Worker {
     fn let_durable_go(&mut self, slot: u32, seat_slot: u32) {
         let before = self.keeper.released_count();
         let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
-        seat.session.let_go();
+        seat.session.let_go(true);
         seat.session.keep(self.keeper.released.clone());
         self.keeper.supersede_since(before);
         self.keeper.remove_session(seat);
@@ -444,7 +450,7 @@ impl Worker {
             return; // What a session that ends with the broker was handed by another one goes back there.
         }
         let before = self.keeper.released_count();
-        seat.session.let_go();
+        seat.session.let_go(false);
         if seat.durable != 0 {
             // Its messages go with it, not before.
             self.keeper.supersede_since(before);

@@ -23,6 +23,7 @@ mod layers;
 mod lifecycle;
 mod outbox;
 mod pacing;
+mod paging;
 mod presence;
 mod refusing;
 mod reminders;
@@ -62,6 +63,7 @@ use client::Client;
 use delivery::Frames;
 use durable::Keeper;
 use outbox::Spares;
+use paging::Pages;
 use presence::Watch;
 use sessions::Sessions;
 use sharing::Owing;
@@ -119,6 +121,7 @@ pub(crate) struct Worker {
     keeper: Keeper,
     presence: Watch,
     shortage: Shortage,
+    pages: Pages,
     timers: Timers,
     counts: Counts,
     events: Vec<Event>,
@@ -206,6 +209,7 @@ impl Worker {
             keeper: Keeper::default(),
             presence: Watch::default(),
             shortage: Shortage::default(),
+            pages: Pages::default(),
             timers: Timers::default(),
             counts: Counts::default(),
             events: Vec::new(),
@@ -253,6 +257,7 @@ impl Worker {
         self.ready = ready;
         self.take_mail();
         self.release_committed();
+        self.take_pages();
         self.fire_timers();
         self.step_replays();
         self.flush_dirty();
@@ -264,7 +269,7 @@ impl Worker {
         let has_work = !self.dirty.is_empty() || !self.resting.is_empty() || !self.replaying.is_empty();
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         // Looked at after the store was told to wake us.
-        let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_store_turned();
+        let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_store_turned() && !self.has_page();
         if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
     }
 
@@ -334,6 +339,7 @@ impl Worker {
     fn post_once(&mut self) {
         // Before the mail: who gets it may settle what the store must have heard of.
         self.keeper.seal();
+        self.ask_for_pages();
         self.tidy_later();
         self.outgoing_weight = 0;
         for (mailbox, mails) in self.shared.mailboxes.iter().zip(&mut self.outgoing) {

@@ -69,8 +69,8 @@ impl Worker {
             Mail::Audit { ticket, audit } => self.audit(ticket, audit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
             Mail::Open => {
-                self.open_listeners();
                 self.attend_restored();
+                self.open_listeners();
             }
             Mail::Stop { grace_ms } => self.stop(grace_ms),
         }

@@ -30,18 +30,18 @@ impl Worker {
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
     }
 
-    fn restore_session(&mut self, kept: KeptSession) {
+    fn restore_session(&mut self, mut kept: KeptSession) {
         // Its next connection brings the limits of its listener's zone.
         let limits = self.shared.zone(0);
         let mut session = Session::new(Arc::clone(&kept.client_id), &limits);
         session.expiry_s = kept.expiry_s;
         session.keep(self.keeper.released());
         let now_ms = self.now.ms;
-        self.counts.deliveries_restored += kept.queued.len() as u64;
         self.counts.acks_restored += kept.inflight.len() as u64;
         kept.received.iter().for_each(|(packet_id, slot)| session.inbound.restore(*packet_id, *slot, now_ms));
-        session.outbound.restore_inflight(kept.inflight);
-        kept.queued.into_iter().for_each(|delivery| session.outbound.restore_queued(delivery));
+        session.outbound.restore_inflight(std::mem::take(&mut kept.inflight));
+        kept.queued().for_each(|(priority, stub)| session.outbound.restore_queued(stub, priority));
+        self.counts.deliveries_restored += session.outbound.queue_len() as u64;
         session.will = kept.will.map(|(message, delay_s)| Box::new(Will { message, delay_s }));
         let will_due_ms = session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
         let waited_ms = match kept.disconnected_ms {
@@ -67,14 +67,17 @@ impl Worker {
             self.count_subscriptions(1, usize::from(filter.is_shared()));
         }
         self.reenter_under(slot, &limits);
-        if self.sessions.get(slot).is_some_and(|seat| seat.session.outbound.queue_len() > 0) {
-            self.settle_debts(slot);
-        }
     }
 
-    /// All workers have taken their sessions in: what was due meanwhile is done, and wills reach everybody who wants them.
+    /// Every session has its seat: wills that are due find those who wait for them, and members of groups each other.
     pub(super) fn attend_restored(&mut self) {
-        (0..self.sessions.slot_end()).for_each(|slot| self.attend(slot));
+        for slot in 0..self.sessions.slot_end() {
+            let Some(seat) = self.sessions.get(slot).filter(|seat| seat.client.is_none()) else { continue };
+            if seat.session.outbound.queue_len() > 0 {
+                self.settle_debts(slot);
+            }
+            self.attend(slot);
+        }
     }
 
     /// The router learns of all filters of a session, with the number that the store knows it by now.

@@ -142,7 +142,7 @@ impl Worker {
         if self.shortage.is_refusing && is_told {
             self.counts.storage_refused += 1;
             self.count_received(publish.qos);
-            self.refuse_message(slot, publish, &Answer::in_words(ReasonCode::QUOTA_EXCEEDED, TOLD));
+            self.refuse_publish(slot, publish, &Answer::in_words(ReasonCode::QUOTA_EXCEEDED, TOLD));
             return Some(Step::Next);
         }
         self.counts.storage_held_back += 1;
