@@ -522,7 +522,6 @@ class DataPlane:
         """Every metric by its EMQ X 4 name, summed over the workers; at most a turn old."""
     def stats(self) -> dict[str, int]:
         """Every statistic, `.count` and `.max`, by its EMQ X 4 name; exact."""
-        """Every counter and gauge by its EMQ X 4 name, summed over the workers."""
     def backup(self, path: str) -> None:
         """Copy what the store has committed to `path`, which must not exist, while serving; releases the interpreter.
 

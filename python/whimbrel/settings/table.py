@@ -255,8 +255,8 @@ _BROKER: Final = (
         field="durability",
         shape=Choice(("sync", "os", "off")),
         default="off",
-        doc="What an acknowledgement promises. sync: what it says survives the loss of power. os: it survives the end of "
-        "the process, however sudden. off: sessions and retained messages live in memory.",
+        doc="What an acknowledgement promises. sync: what it says survives the loss of power. os: it survives the end "
+        "of the process, however sudden. off: sessions and retained messages live in memory.",
     ),
     Row(
         key="hooks.deadline",
