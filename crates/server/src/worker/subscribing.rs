@@ -73,7 +73,9 @@ impl Worker {
         self.enter_filters(slot, &granted, identifier);
         let properties = Properties::default();
         let suback = SubAck { packet_id: subscribe.packet_id, properties, reasons };
-        self.promise(slot);
+        if !granted.is_empty() {
+            self.promise(slot);
+        }
         self.send_suback(slot, &suback, &refusals);
         self.keeper.begin();
     }
