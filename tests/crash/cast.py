@@ -51,6 +51,11 @@ def key_of(payload: bytes) -> Key:
     return publisher, number
 
 
+def name_of(payload: bytes) -> object:
+    """What the story calls a message: its key, or that it clears its topic."""
+    return key_of(payload) if payload else "nothing"
+
+
 class Testament:
     """The wills of one client, a new one with each connection.
 
@@ -152,7 +157,7 @@ class Actor:
             self._testament.connected()
 
     def name_of(self, payload: bytes) -> object:
-        return key_of(payload) if payload else "nothing"
+        return name_of(payload)
 
     def on_published(self, token: object) -> None:
         assert isinstance(token, Message)
@@ -362,11 +367,12 @@ class Discarder(Subscriber):
 
 
 class Member(Subscriber):
-    """A member of a group that stays one. What the group gets counts for the group."""
+    """A member of a group; the first one stays one. What a member gets counts for the group."""
 
-    def __init__(self, stage: Stage, name: str, group: Receiver) -> None:
+    def __init__(self, stage: Stage, name: str, group: Receiver, *, is_first: bool) -> None:
         super().__init__(stage, name)
         self.group = group
+        self._stays_member = is_first
 
     def on_message(self, publication: Publication) -> None:
         mine, self.receiver = self.receiver, self.group
@@ -379,3 +385,5 @@ class Member(Subscriber):
             mine, self.receiver = self.receiver, self.group
             self._subscribe(whole, 2)
             self.receiver = mine
+        elif not self._stays_member and self.stage.dice.random() < 0.3:
+            self._unsubscribe(whole)

@@ -35,6 +35,7 @@ READ_BYTES = 1 << 18
 # Few identifiers, so that each comes again soon.
 IDENTIFIERS = 400
 EXPIRY_S = 7200
+SERVER_SHUTTING_DOWN = 0x8B
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,8 @@ class ExactClient:
             self._on_connack(packet)
         elif packet.kind == PINGRESP:
             self.pongs += 1
+        elif packet.kind == DISCONNECT and packet.reason == SERVER_SHUTTING_DOWN:
+            self._note("DISCONNECT")
         elif packet.kind == DISCONNECT:
             raise self._fault(f"was sent DISCONNECT with {packet.reason:#x}")
         else:

@@ -7,11 +7,14 @@ mod house;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use house::moody::Moody;
 use house::{House, Wire};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
 use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
+use whimbrel_storage::Kind;
 
 /// A folder that goes with the test.
 struct Scratch(PathBuf);
@@ -93,6 +96,20 @@ fn a_retained_message_of_qos_2_keeps_its_identifier() {
     let (mut wire, is_present) = enter(&house, "receiver");
     assert!(is_present);
     assert_eq!(identifier(&wire.read_type(3).expect("what was not acknowledged")), (sent, true));
+}
+
+#[test]
+fn the_identifier_of_a_message_is_never_stored_without_the_message() {
+    let store = Arc::new(Moody::new());
+    let house = House::start_storing(vec![Limits::default()], Arc::<Moody>::clone(&store));
+    let (mut receiver, _) = enter(&house, "receiver");
+    receiver.subscribe("t", QoS::ExactlyOnce);
+    receiver.read_type(9).expect("SUBACK");
+    publish(&mut enter(&house, "publisher").0, true);
+    let seen = store.seen();
+    let received: Vec<_> = seen.iter().filter(|kinds| kinds.contains(&Kind::Received)).collect();
+    assert!(!received.is_empty());
+    assert!(received.iter().all(|kinds| kinds.contains(&Kind::Message)), "{received:?}");
 }
 
 #[test]

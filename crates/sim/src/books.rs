@@ -266,8 +266,11 @@ impl Books {
         // A retained message comes once more for each subscription, and one of a group may come back to who gave it away.
         let is_counted = !record.draft.retain && !record.is_shared();
         // What is in flight at QoS 1 is not known to have been sent once the broker is another.
-        let again = if letter.qos == QoS::ExactlyOnce { 0 } else { record.unrouted + self.crashes };
-        if is_counted && receipt.fresh > record.routed + again {
+        let most = match letter.qos {
+            QoS::ExactlyOnce => record.routed,
+            _ => record.routed_ever() * (1 + self.crashes),
+        };
+        if is_counted && receipt.fresh > most {
             return Err(format!("message {number} arrived {} times as new", receipt.fresh));
         }
         if is_counted && letter.qos == QoS::ExactlyOnce && receipt.accepted > 1 {

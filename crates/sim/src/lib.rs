@@ -1,10 +1,9 @@
 //! The seeded simulator: the production workers in one thread, with a clock, an order of turns and clients that a seed
 //! decides. For development only; nothing of it is in the product.
 //!
-//! Knows how to run a seed and how to tell of one that failed. What happens in a run is [`takeover`]'s, what must be true
-//! [`sessions`]' and [`books`]'. No threads, no time of the kernel, no random numbers but the seed's: a seed that fails once
-//! fails always. What is to come with storage, a crash and faults of the disk, are further steps of [`world`] and another
-//! scenario beside [`takeover`]: the plane is dropped between two turns and made anew over the same store.
+//! Knows how to run a seed and how to tell of one that failed. What happens in a run is [`takeover`]'s or [`crash`]'s, what must
+//! be true [`sessions`]', [`books`]' and [`aftermath`]'s. No threads, no time of the kernel, no random numbers but the seed's:
+//! a seed that fails once fails always.
 
 pub mod aftermath;
 pub mod books;

@@ -16,7 +16,7 @@ use whimbrel_router::{Audience, Matches, Target};
 use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, StoredMessage, Ticket, Writer};
 
 use super::Worker;
-use super::delivery::Passing;
+use super::passing::Passing;
 use super::sessions::Seat;
 use crate::durable::{self, SessionRecord};
 use crate::event::Event;

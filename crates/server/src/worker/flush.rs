@@ -30,7 +30,9 @@ impl Worker {
         };
         let was_busy = |presence: &Arc<Presence>| presence.bits() != 0;
         let is_replayed = seat.replays.is_some();
-        if seat.session.outbound.can_go_on() || is_replayed || self.sessions.presence(seat).is_some_and(was_busy) {
+        let outbound = &seat.session.outbound;
+        let can_move = outbound.can_go_on() || outbound.wants_page();
+        if can_move || is_replayed || self.sessions.presence(seat).is_some_and(was_busy) {
             self.mark_dirty(slot);
         }
     }

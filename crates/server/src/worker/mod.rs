@@ -24,6 +24,7 @@ mod lifecycle;
 mod outbox;
 mod pacing;
 mod paging;
+mod passing;
 mod presence;
 mod refusing;
 mod reminders;

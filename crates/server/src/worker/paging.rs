@@ -13,7 +13,7 @@ use whimbrel_protocol::session::{DropReason, Offered, Outbound, Stub};
 use whimbrel_storage::{Fetch, Fetched, Slot};
 
 use super::Worker;
-use super::delivery::Passing;
+use super::passing::Passing;
 use crate::durable::Publishers;
 use crate::event::Event;
 
@@ -148,7 +148,10 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
+    use whimbrel_protocol::Message;
+    use whimbrel_protocol::message::Publication;
     use whimbrel_storage::{Memory, Store, Writer};
 
     use super::super::alone;
@@ -214,6 +217,29 @@ mod tests {
         }
         worker.post();
         assert_eq!(store.statistics().live, 0, "nobody needs them any more");
+    }
+
+    #[test]
+    fn a_large_message_that_meets_a_full_window_is_read_back_when_that_opens() {
+        let (mut worker, _store) = sleeping(&[]);
+        let mut client = enter(&mut worker, false);
+        for _ in 0..32 {
+            worker.route_message(&alone::message(None, 0), None);
+        }
+        heard(&mut worker, &mut client, 32 * 8);
+        let small = alone::message(None, 0);
+        let publication = Publication { payload: &vec![b'x'; 300_000], ..small.publication(0) };
+        let large = Arc::new(Message::new(&publication, small.qos, false, small.origin.clone()));
+        worker.route_message(&large, None);
+        worker.turn();
+        assert_eq!(waiting(&worker), 1);
+        client.write_all(&[0x40, 2, 0, 1]).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while waiting(&worker) > 0 {
+            assert!(Instant::now() < end, "nobody asked for it");
+            worker.wait(Some(Duration::from_millis(1)));
+            worker.act();
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use whimbrel_router::share::{Choice, Wish};
 use whimbrel_router::{Entry, Member, Place, Presence, Share, Target};
 
 use super::Worker;
-use super::delivery::{Delivered, Passing};
+use super::delivery::Delivered;
+use super::passing::Passing;
 use super::sessions::Seat;
 use crate::ledger::Counts;
 use crate::mailbox::Mail;

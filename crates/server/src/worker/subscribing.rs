@@ -72,8 +72,10 @@ impl Worker {
         self.keeper.begin();
         self.enter_filters(slot, &granted, identifier);
         let properties = Properties::default();
+        // Where all is refused, because the store takes nothing perhaps, nothing is promised.
+        let is_granted = reasons.iter().any(|reason| !reason.is_error());
         let suback = SubAck { packet_id: subscribe.packet_id, properties, reasons };
-        if !granted.is_empty() {
+        if is_granted {
             self.promise(slot);
         }
         self.send_suback(slot, &suback, &refusals);

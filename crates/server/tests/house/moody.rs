@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use whimbrel_storage::{
-    Batch, Failure, Fetch, Fetched, Lane, Memory, Slot, State, Statistics, Store, Ticket, Visitor, Wake,
+    Batch, Failure, Fetch, Fetched, Kind, Lane, Memory, Record, Slot, Space, State, Statistics, Store, Ticket, Visitor,
+    Wake,
 };
 
 /// A store in memory whose commits stand still while it is told to refuse.
@@ -18,6 +19,19 @@ pub struct Moody {
     /// What is committed at most.
     standing: AtomicU64,
     wakes: Mutex<Vec<Wake>>,
+    seen: Mutex<Vec<Vec<Kind>>>,
+}
+
+/// What kinds of records are there.
+#[derive(Default)]
+struct Kinds(Vec<Kind>);
+
+impl Visitor for Kinds {
+    fn record(&mut self, record: &Record<'_>, _: &[Slot]) {
+        self.0.push(record.kind);
+    }
+
+    fn keyed(&mut self, _: Space, _: &[u8], _: &[u8]) {}
 }
 
 impl Moody {
@@ -29,7 +43,13 @@ impl Moody {
             is_pressed: AtomicBool::new(false),
             standing: AtomicU64::new(u64::MAX),
             wakes: Mutex::default(),
+            seen: Mutex::default(),
         }
+    }
+
+    /// The kinds of all records that a crash would have left behind each submission.
+    pub fn seen(&self) -> Vec<Vec<Kind>> {
+        self.seen.lock().unwrap().clone()
     }
 
     /// From now on nothing is committed; nobody is told.
@@ -61,7 +81,11 @@ impl Store for Moody {
     }
 
     fn submit(&self, batch: &mut Batch) -> Ticket {
-        self.inner.submit(batch)
+        let ticket = self.inner.submit(batch);
+        let mut kinds = Kinds::default();
+        self.inner.replay(&mut kinds).unwrap();
+        self.seen.lock().unwrap().push(kinds.0);
+        ticket
     }
 
     fn committed(&self) -> Ticket {
