@@ -322,7 +322,9 @@ impl Worker {
 
     /// A packet of an exchange at QoS 2: of a durable session it leaves with the commit.
     pub(super) fn send_stored(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
-        match self.seat_of(slot).is_some_and(|seat| seat.durable != 0) {
+        // Behind what waits already: a PUBREL that overtakes its PUBLISH would make that a new message.
+        let has_held = self.clients[slot as usize].held > 0;
+        match has_held || self.seat_of(slot).is_some_and(|seat| seat.durable != 0) {
             true => self.send_held(slot, packet),
             false => self.send(slot, packet),
         }
