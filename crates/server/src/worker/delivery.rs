@@ -288,7 +288,7 @@ impl Worker {
         let version = client.connection.version();
         let ack = Ack::new(publish.packet_id, reason);
         if (self.keeper.has_written() && client.connection.limits().is_durable) || client.held > 0 {
-            // Behind those before it, also where it promises nothing: their order is kept [MQTT-4.6.0-2].
+            // Behind those before it, also where it promises nothing: their order is kept (section 4.6).
             return self.hold(slot, |held| encode::ack(held, version, first, &ack));
         }
         encode::ack(client.outbox.tail(&mut self.spares), version, first, &ack);

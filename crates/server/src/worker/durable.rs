@@ -217,7 +217,9 @@ impl Worker {
     /// Writes a retained message and hands it over at once, because the next worker that replaces it settles it. Its slot,
     /// 0 without a store.
     pub(super) fn store_retained(&mut self, message: &Message) -> u64 {
-        let Some(writer) = &mut self.keeper.writer else { return 0 };
+        let Some(writer) = self.keeper.writer.as_mut().filter(|_| !message.topic().is_sys()) else {
+            return 0; // What the broker says of itself is made anew at each start.
+        };
         if self.shortage.is_refusing() {
             self.counts.storage_unstored += u64::from(!message.payload().is_empty());
             return 0;
