@@ -171,26 +171,6 @@ def test_persistent_subscribers_leave_no_session_behind(broker: BackgroundBroker
     wait_until(lambda: broker.counters()["sessions.count"] == 0)
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls") / "authority")
-
-
-@pytest.fixture(scope="module")
-def secret(authority: Authority) -> Iterator[BackgroundBroker]:
-    server = authority.issue("server")
-    settings = {
-        "listeners.tcp.default.bind": "off",
-        "listeners.tls.default.bind": "127.0.0.1:0",
-        "listeners.tls.default.cert_file": str(server.cert),
-        "listeners.tls.default.key_file": str(server.key),
-        "listeners.tls.default.ca_file": str(authority.ca),
-        "listeners.tls.default.verify": "optional",
-    }
-    with BackgroundBroker(settings) as started:
-        yield started
-
-
 @pytest.mark.parametrize(
     "command", [("flow", "-c", "3", "--payload", "40000", "--count", "300"), ("connect", "-c", "20")]
 )

@@ -37,24 +37,6 @@ def test_the_guide_shows_every_kind_of_load() -> None:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls") / "authority")
-
-
-@pytest.fixture(scope="module")
-def secret(authority: Authority) -> Iterator[BackgroundBroker]:
-    server = authority.issue("server")
-    settings = {
-        "listeners.tcp.default.bind": "off",
-        "listeners.tls.default.bind": "127.0.0.1:0",
-        "listeners.tls.default.cert_file": str(server.cert),
-        "listeners.tls.default.key_file": str(server.key),
-    }
-    with BackgroundBroker(settings) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def web() -> Iterator[BackgroundBroker]:
     with BackgroundBroker({"listeners.tcp.default.bind": "off", "listeners.ws.default.bind": "127.0.0.1:0"}) as started:
         yield started

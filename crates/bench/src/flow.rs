@@ -17,7 +17,7 @@ use crate::clients::{Clients, Player, Stay};
 use crate::failure::Outcome;
 use crate::group::Group;
 use crate::histogram::Histogram;
-use crate::live::{Live, Phase, Snapshot};
+use crate::live::{Cadence, Live, Phase, Snapshot};
 use crate::options::{FlowOptions, Options, Pattern};
 use crate::publisher::{Habit, Publisher, read_header};
 use crate::report::Report;
@@ -28,7 +28,6 @@ use crate::stays;
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(30);
 /// Unsent bytes of a publisher, beyond which the broker is the slow one.
 const OUTBOX_MAX_BYTES: usize = 1 << 20;
-const TELL_EVERY_NS: u64 = 100_000_000;
 
 /// Clients 0 to `subscribers` listen, those behind them publish.
 struct Flow<'a> {
@@ -50,7 +49,7 @@ struct Flow<'a> {
     stalled_ns: u64,
     stalls: u64,
     stalls_in_a_row: u64,
-    told_ns: u64,
+    cadence: Cadence,
 }
 
 /// What happened, over the whole run.
@@ -133,7 +132,7 @@ impl<'a> Flow<'a> {
             stalled_ns: 0,
             stalls: 0,
             stalls_in_a_row: 0,
-            told_ns: 0,
+            cadence: Cadence::default(),
         })
     }
 
@@ -426,10 +425,9 @@ impl<'a> Flow<'a> {
     }
 
     fn tell(&mut self, clients: &Clients) {
-        if clients.now_ns().saturating_sub(self.told_ns) < TELL_EVERY_NS {
+        if !self.cadence.is_due(clients.now_ns()) {
             return;
         }
-        self.told_ns = clients.now_ns();
         self.live.tell(&Snapshot {
             connected: clients.greeted as u64,
             sent: self.books.sent,

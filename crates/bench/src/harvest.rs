@@ -6,13 +6,11 @@ use whimbrel_protocol::{Packet, QoS, ReasonCode};
 
 use crate::clients::{Clients, Player};
 use crate::failure::Outcome;
-use crate::live::{Live, Phase, Snapshot};
+use crate::live::{Cadence, Live, Phase, Snapshot};
 use crate::options::{FillOptions, Options};
 use crate::publisher::read_header;
 use crate::report::{Meter, Report};
 use crate::tally::Tally;
-
-const TELL_EVERY_NS: u64 = 100_000_000;
 
 /// Clients from `first` on, each of whom should get every message once.
 pub struct Harvest<'a> {
@@ -24,7 +22,7 @@ pub struct Harvest<'a> {
     /// Of the messages that came, repeats not counted.
     arrived: u64,
     came_ns: u64,
-    told_ns: u64,
+    cadence: Cadence,
     subscribed: usize,
     /// Messages that are not of this run.
     pub foreign: u64,
@@ -43,7 +41,7 @@ impl<'a> Harvest<'a> {
             messages: plan.messages,
             arrived: 0,
             came_ns: 0,
-            told_ns: 0,
+            cadence: Cadence::default(),
             subscribed: 0,
             foreign: 0,
             refused: 0,
@@ -152,10 +150,9 @@ impl<'a> Harvest<'a> {
     }
 
     fn tell(&mut self, clients: &Clients) {
-        if clients.now_ns().saturating_sub(self.told_ns) < TELL_EVERY_NS {
+        if !self.cadence.is_due(clients.now_ns()) {
             return;
         }
-        self.told_ns = clients.now_ns();
         self.live.tell(&Snapshot {
             connected: clients.greeted as u64,
             sent: self.messages,

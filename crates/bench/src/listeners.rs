@@ -14,7 +14,7 @@ use crate::clients::{Bystander, Clients, Player, Stay};
 use crate::failure::Outcome;
 use crate::flow;
 use crate::histogram::Histogram;
-use crate::live::{Live, Phase, Snapshot};
+use crate::live::{Cadence, Live, Phase, Snapshot};
 use crate::options::{FlowOptions, Options, Pattern, Scenario, SubscribeOptions};
 use crate::report::{Report, version_name};
 use crate::schedule::Schedule;
@@ -22,7 +22,6 @@ use crate::stays;
 use crate::supply::SETTLE;
 use crate::window::Window;
 
-const TELL_EVERY_NS: u64 = 100_000_000;
 /// The longest message that can be listened to, besides what small ones need.
 const MESSAGE_MAX_BYTES: usize = 16 << 20;
 /// Of the flow past the filters: as many as `flow` and `make bench` have.
@@ -40,7 +39,7 @@ struct Listeners<'a> {
     refused: u64,
     received: u64,
     received_bytes: u64,
-    told_ns: u64,
+    cadence: Cadence,
     moved_ns: u64,
 }
 
@@ -87,7 +86,7 @@ impl<'a> Listeners<'a> {
             refused: 0,
             received: 0,
             received_bytes: 0,
-            told_ns: 0,
+            cadence: Cadence::default(),
             moved_ns: 0,
         }
     }
@@ -268,10 +267,9 @@ impl<'a> Listeners<'a> {
     }
 
     fn tell(&mut self, clients: &Clients) {
-        if clients.now_ns().saturating_sub(self.told_ns) < TELL_EVERY_NS {
+        if !self.cadence.is_due(clients.now_ns()) {
             return;
         }
-        self.told_ns = clients.now_ns();
         self.live.tell(&Snapshot {
             connected: clients.greeted as u64,
             sent: self.sent,

@@ -44,6 +44,25 @@ pub struct Snapshot {
     pub p99_ns: u64,
 }
 
+/// When a watcher is told the next time: ten times a second at most.
+#[derive(Default, Debug)]
+pub(crate) struct Cadence {
+    told_ns: u64,
+}
+
+impl Cadence {
+    const EVERY_NS: u64 = 100_000_000;
+
+    /// Whether it is time; then it counts from `now_ns` on.
+    pub(crate) fn is_due(&mut self, now_ns: u64) -> bool {
+        let is_due = now_ns.saturating_sub(self.told_ns) >= Cadence::EVERY_NS;
+        if is_due {
+            self.told_ns = now_ns;
+        }
+        is_due
+    }
+}
+
 /// Shared between the run and whoever watches it.
 #[derive(Default)]
 pub struct Live {

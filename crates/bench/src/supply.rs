@@ -11,14 +11,13 @@ use whimbrel_protocol::{Packet, QoS};
 use crate::clients::{Clients, Player};
 use crate::failure::Outcome;
 use crate::histogram::Histogram;
-use crate::live::{Live, Snapshot};
+use crate::live::{Cadence, Live, Snapshot};
 use crate::options::{FillOptions, Options};
 use crate::publisher::{Habit, Publisher};
 use crate::report::{Meter, Report};
 
 /// Unsent bytes, beyond which the broker is the slow one.
 const OUTBOX_MAX_BYTES: usize = 1 << 20;
-const TELL_EVERY_NS: u64 = 100_000_000;
 
 /// Before memory is read: late frees and the broker's own housekeeping are over.
 pub const SETTLE: Duration = Duration::from_millis(500);
@@ -47,7 +46,7 @@ pub struct Supply<'a> {
     client: usize,
     publisher: Publisher,
     pongs: u64,
-    told_ns: u64,
+    cadence: Cadence,
     /// Messages that the broker took: acknowledged, or at QoS 0 written.
     pub taken: u64,
     /// Packets that the broker answered with an error.
@@ -71,7 +70,17 @@ impl<'a> Supply<'a> {
         };
         let publisher = Publisher::new(habit, 0, &(load.topic)(0), load.count)?;
         let latency = Histogram::new();
-        Ok(Supply { load, live, client, publisher, pongs: 0, told_ns: 0, taken: 0, refused: 0, latency })
+        Ok(Supply {
+            load,
+            live,
+            client,
+            publisher,
+            pongs: 0,
+            cadence: Cadence::default(),
+            taken: 0,
+            refused: 0,
+            latency,
+        })
     }
 
     /// Publishes everything, and waits until the broker has it; as long as something moves and nobody stops it.
@@ -174,10 +183,9 @@ impl<'a> Supply<'a> {
     }
 
     fn tell(&mut self, clients: &Clients) {
-        if clients.now_ns().saturating_sub(self.told_ns) < TELL_EVERY_NS {
+        if !self.cadence.is_due(clients.now_ns()) {
             return;
         }
-        self.told_ns = clients.now_ns();
         self.live.tell(&Snapshot {
             connected: clients.greeted as u64,
             sent: self.publisher.sent,

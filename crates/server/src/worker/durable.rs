@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use whimbrel_protocol::connection::Answered;
+use whimbrel_protocol::connection::{Answered, Connection};
 use whimbrel_protocol::packet::Packet;
 use whimbrel_protocol::session::{Delivery, Released, Session};
 use whimbrel_protocol::{Message, QoS, encode};
@@ -253,11 +253,10 @@ impl Worker {
 
     /// The identifier of a QoS 2 message is known before PUBREC says so.
     pub(super) fn store_received(&mut self, slot: u32, packet_id: u16) {
-        let Some(number) = self.seat_of(slot).map(|seat| seat.durable).filter(|number| *number != 0) else {
-            return;
-        };
-        let stored = self.keeper.note(Kind::Received, number, &durable::packet_id_body(packet_id));
-        self.seat_of(slot).into_iter().for_each(|seat| seat.session.inbound.note_stored(packet_id, stored));
+        let Some(seat_slot) = self.clients[slot as usize].session else { return };
+        let Some(seat) = self.sessions.get_mut(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        let stored = self.keeper.note(Kind::Received, seat.durable, &durable::packet_id_body(packet_id));
+        seat.session.inbound.note_stored(packet_id, stored);
     }
 
     /// The identifier of a QoS 2 delivery is known before the client gets it, or the client could not tell it from another
@@ -270,11 +269,10 @@ impl Worker {
 
     /// PUBREC is known before PUBREL answers it.
     pub(super) fn store_released(&mut self, slot: u32, packet_id: u16) {
-        let Some(number) = self.seat_of(slot).map(|seat| seat.durable).filter(|number| *number != 0) else {
-            return;
-        };
-        let stored = self.keeper.note(Kind::Released, number, &durable::packet_id_body(packet_id));
-        self.seat_of(slot).into_iter().for_each(|seat| seat.session.outbound.note_released(packet_id, stored));
+        let Some(seat_slot) = self.clients[slot as usize].session else { return };
+        let Some(seat) = self.sessions.get_mut(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        let stored = self.keeper.note(Kind::Released, seat.durable, &durable::packet_id_body(packet_id));
+        seat.session.outbound.note_released(packet_id, stored);
     }
 
     /// What is answered now repeats an answer, or builds on one, whose commit may still be on its way: to the client of a
@@ -295,25 +293,23 @@ impl Worker {
 
     /// As `send`, once everything that was gathered so far is stored.
     pub(super) fn send_held(&mut self, slot: u32, packet: &Packet<'_>) -> bool {
-        let client = &self.clients[slot as usize];
-        let (version, limit) = (client.connection.version(), client.connection.peer_max_packet_bytes() as usize);
-        let mut scratch = std::mem::take(&mut self.keeper.scratch);
-        scratch.clear();
-        encode::encode(&mut scratch, version, packet);
-        let fits = scratch.len() <= limit; // One that the client does not take is discarded [MQTT-3.1.2-24].
-        if fits {
-            self.counts.packets_sent += 1;
-            self.hold(slot, |held| held.extend_from_slice(&scratch));
-        }
-        self.keeper.scratch = scratch;
-        fits
+        self.hold_if_it_fits(slot, |connection, bytes| {
+            encode::encode(bytes, connection.version(), packet);
+            bytes.len() <= connection.peer_max_packet_bytes() as usize
+        })
     }
 
     /// An answer behind what waits already, or with the commit of what was written for it.
     pub(super) fn answer_held(&mut self, slot: u32, answered: &Answered<'_>, words: &str) -> bool {
+        self.hold_if_it_fits(slot, |connection, bytes| connection.put_answer(bytes, answered, words))
+    }
+
+    /// Holds the packet that `put` writes; where it says that the client does not take it, the packet is discarded
+    /// [MQTT-3.1.2-24]. Returns what it says.
+    fn hold_if_it_fits(&mut self, slot: u32, put: impl FnOnce(&Connection, &mut Vec<u8>) -> bool) -> bool {
         let mut scratch = std::mem::take(&mut self.keeper.scratch);
         scratch.clear();
-        let fits = self.clients[slot as usize].connection.put_answer(&mut scratch, answered, words);
+        let fits = put(&self.clients[slot as usize].connection, &mut scratch);
         if fits {
             self.counts.packets_sent += 1;
             self.hold(slot, |held| held.extend_from_slice(&scratch));
