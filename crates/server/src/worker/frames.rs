@@ -85,29 +85,26 @@ impl Frames {
         publication: &Publication<'_>,
         identifiers: Option<&[u32]>,
     ) -> Option<Fitting> {
-        if client.connection.takes_aliases()
-            && !self.is_plain
-            && let Some(fitting) = self.fit_aliased(client, shape, publication, identifiers)
-        {
-            return Some(fitting);
+        if client.connection.takes_aliases() && !self.is_plain {
+            let alias = client.connection.alias(publication.topic, self.fingerprint(publication));
+            // The packet may be too long with an alias that is set, and fit without.
+            if alias.naming != Naming::Topic
+                && let Some(fitting) = self.fit_named(client, (shape, alias), publication, identifiers)
+            {
+                return Some(fitting);
+            }
         }
-        let limit = client.connection.peer_max_packet_bytes() as usize;
-        let (range, layout) = self.find(shape, publication, identifiers)?;
-        (layout.len <= limit).then_some((range, layout, Alias::NONE))
+        self.fit_named(client, (shape, Alias::NONE), publication, identifiers)
     }
 
-    /// None also where the topic has no alias, or where the packet with it would be too long.
-    fn fit_aliased(
+    #[inline]
+    fn fit_named(
         &mut self,
-        client: &mut Client,
-        shape: Shape,
+        client: &Client,
+        (shape, alias): (Shape, Alias),
         publication: &Publication<'_>,
         identifiers: Option<&[u32]>,
     ) -> Option<Fitting> {
-        let alias = client.connection.alias(publication.topic, self.fingerprint(publication));
-        if alias.naming == Naming::Topic {
-            return None;
-        }
         let limit = client.connection.peer_max_packet_bytes() as usize;
         let (range, layout) = self.find(Shape { naming: alias.naming, ..shape }, publication, identifiers)?;
         (layout.len <= limit).then_some((range, layout, alias))
