@@ -101,6 +101,7 @@ impl Plane {
             worker.set_clock(Clock::Set(Rc::clone(&clock)));
             worker.keep_in(duty.writer);
             worker.restore(duty.sessions, &duty.orphans);
+            worker.inherit(duty.estates);
             workers.push(Driven { worker, state: State::Awake, clock, acted_ms: 0, zero_ms });
         }
         let broker = Broker::unthreaded(Arc::clone(&shared));

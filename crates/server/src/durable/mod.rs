@@ -17,8 +17,8 @@ use whimbrel_storage::{Failure, Store};
 
 pub(crate) use bodies::Publishers;
 pub(crate) use record::{SessionRecord, key_of_subscription, packet_id_body, sent_body, stored, subscription_value};
-pub(crate) use record::{packet_id, sent, subscription, subscription_key};
-pub(crate) use restore::{Kept, KeptSession, read_back};
+pub(crate) use record::{membership_value, packet_id, sent, subscription, subscription_key};
+pub(crate) use restore::{Kept, KeptFilter, KeptSession, read_back};
 
 /// The store as all workers share it.
 pub(crate) struct Durable {

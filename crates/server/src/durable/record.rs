@@ -4,7 +4,8 @@
 //! what the store does with them.
 //!
 //! A session: `1 u8 | number u32 | expiry u32 | flags u8 | disconnected u64 | username u16 + bytes | delay u32 + will`, the last
-//! two where the flags say so. A subscription: `1 u8 | options u8 | identifier u32`, under `number u32 + filter`.
+//! two where the flags say so. A subscription: `1 u8 | options u8 | identifier u32`, under `number u32 + filter`; a shared one
+//! has `group u32` behind that.
 
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::session::subscriptions::Subscription;
@@ -100,6 +101,19 @@ pub(crate) fn subscription_value(subscription: &Subscription) -> [u8; 6] {
         | options.retain_handling << 4;
     let [a, b, c, d] = subscription.identifier.to_le_bytes();
     [VERSION, bits, a, b, c, d]
+}
+
+/// As `subscription_value`, of a shared subscription whose group has this number.
+pub(crate) fn membership_value(subscription: &Subscription, group: u32) -> [u8; 10] {
+    let mut value = [0; 10];
+    value[..6].copy_from_slice(&subscription_value(subscription));
+    value[6..].copy_from_slice(&group.to_le_bytes());
+    value
+}
+
+/// The number of the group, of a shared subscription's value; 0: it does not say.
+pub(crate) fn group_of(value: &[u8]) -> u32 {
+    u32_at(value, 6).unwrap_or_default()
 }
 
 pub(crate) fn subscription(value: &[u8]) -> Option<Subscription> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use whimbrel_protocol::connection::{Answered, Connection};
 use whimbrel_protocol::packet::Packet;
 use whimbrel_protocol::session::{Delivery, Released, Session};
-use whimbrel_protocol::{Message, QoS, encode};
+use whimbrel_protocol::{Filter, Message, QoS, encode};
 use whimbrel_router::{Audience, Matches, Target};
 use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, StoredMessage, Ticket, Writer};
 
@@ -202,11 +202,12 @@ impl Worker {
     /// Writes a message of a group for the member that was chosen, in place of what is stored for another one: two members
     /// would have it after a crash, or none where that one's session has ended. For one whose session ends with its
     /// connection it stays as it is.
-    pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target) {
+    pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target, group: u32) {
         let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
             return;
         };
         let Some(receiver) = receiver_of(passing, target) else { return };
+        let receiver = Receiver { group, ..receiver };
         let mut record = writer.record(Kind::Message);
         let slot = record.receiver(&receiver).0;
         record.message(&passing.stored_message());
@@ -262,7 +263,12 @@ impl Worker {
     /// The identifier of a QoS 2 delivery is known before the client gets it, or the client could not tell it from another
     /// message after a crash.
     pub(super) fn store_sent(&mut self, seat_slot: u32, packet_id: u16, message_slot: u64) {
-        let Some(seat) = self.sessions.get_mut(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
+        if seat.durable == 0 {
+            // Its session ends with the broker, and then nobody else may have the message [MQTT-4.8.2-5].
+            let slot = seat.session.outbound.forget_stored(packet_id);
+            return self.keeper.supersede(slot);
+        }
         let stored = self.keeper.note(Kind::Sent, seat.durable, &durable::sent_body(packet_id, message_slot));
         seat.session.outbound.note_sent(packet_id, stored);
     }
@@ -393,7 +399,10 @@ impl Worker {
         }
         let is_durable = self.clients[slot as usize].connection.limits().is_durable;
         match (is_durable && seat.session.expiry_s > 0, seat.durable) {
-            (true, 0) if is_new => seat.durable = number().unwrap_or_default(),
+            (true, 0) if is_new => {
+                seat.durable = number().unwrap_or_default();
+                seat.session.outbound.keep_groups();
+            }
             (false, 1..) => return self.let_durable_go(slot, seat_slot),
             _ => {}
         }
@@ -472,22 +481,27 @@ impl Keeper {
         self.forgot = OPEN;
     }
 
-    /// The store learns which of these filters the session has and how, or that it has them no more.
-    pub(super) fn put_filters<'a>(
-        &mut self,
-        number: u32,
-        session: &Session,
-        filters: impl Iterator<Item = whimbrel_protocol::Filter<'a>>,
-    ) {
+    /// The store learns how a session has this filter, with the number of its group; or that it has it no more.
+    fn put_filter(&mut self, (number, session): (u32, &Session), filter: Filter<'_>, group: u32) {
         let Some(writer) = self.writer.as_mut().filter(|_| number != 0) else { return };
-        for filter in filters {
-            durable::key_of_subscription(number, filter.as_str(), &mut self.scratch);
-            match session.subscriptions.get(filter) {
-                Some(held) => writer.put(Space::SUBSCRIPTION, &self.scratch, &durable::subscription_value(held)),
-                None => writer.remove(Space::SUBSCRIPTION, &self.scratch),
-            }
-            self.has_written = true;
+        durable::key_of_subscription(number, filter.as_str(), &mut self.scratch);
+        let key = &self.scratch;
+        match session.subscriptions.get(filter) {
+            Some(held) if group != 0 => writer.put(Space::SUBSCRIPTION, key, &durable::membership_value(held, group)),
+            Some(held) => writer.put(Space::SUBSCRIPTION, key, &durable::subscription_value(held)),
+            None => writer.remove(Space::SUBSCRIPTION, key),
         }
+        self.has_written = true;
+    }
+}
+
+impl Worker {
+    /// The store learns how the session has this filter, or that it has it no more. Behind its entry into the group.
+    pub(super) fn put_filter(&mut self, seat_slot: u32, filter: Filter<'_>) {
+        let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        let share = if filter.is_shared() { self.shared.router.share(filter) } else { None };
+        let group = share.map_or(0, |share| share.number);
+        self.keeper.put_filter((seat.durable, &seat.session), filter, group);
     }
 }
 

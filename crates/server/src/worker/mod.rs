@@ -13,6 +13,7 @@ mod client;
 mod delivery;
 mod durable;
 mod enhanced;
+mod estates;
 mod exchanges;
 mod flapping;
 mod flush;
@@ -63,6 +64,7 @@ use crate::shared::Shared;
 use crate::timers::Timers;
 use client::Client;
 use durable::Keeper;
+use estates::Estates;
 use frames::Frames;
 use outbox::Spares;
 use paging::Pages;
@@ -120,6 +122,7 @@ pub(crate) struct Worker {
     /// What the connection being handled has cost in this turn; see `inbound`.
     effort: usize,
     owing: Owing,
+    estates: Estates,
     keeper: Keeper,
     presence: Watch,
     shortage: Shortage,
@@ -208,6 +211,7 @@ impl Worker {
             resting: Vec::new(),
             effort: 0,
             owing: Owing::default(),
+            estates: Estates::default(),
             keeper: Keeper::default(),
             presence: Watch::default(),
             shortage: Shortage::default(),

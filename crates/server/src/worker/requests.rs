@@ -105,6 +105,7 @@ impl Worker {
         audit.counts.add(&self.counts);
         let held = self.sessions.iter().map(|seat| &seat.session.outbound);
         held.for_each(|outbound| audit.add_held(outbound.queue_len(), outbound.inflight_count()));
+        audit.add_held(self.estates.len(), 0);
         match self.shared.mailboxes.get(usize::from(self.index) + 1) {
             Some(next) => next.post([Mail::Audit { ticket, audit }]),
             None => self.events.push(Event::Audited { ticket, audit }),

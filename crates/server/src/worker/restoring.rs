@@ -12,7 +12,7 @@ use whimbrel_router::{Entry, Place};
 
 use super::Worker;
 use super::sessions::Away;
-use crate::durable::KeptSession;
+use crate::durable::{KeptFilter, KeptSession};
 
 impl Worker {
     /// Takes the sessions in, and lets the store forget `orphans`.
@@ -40,7 +40,8 @@ impl Worker {
         self.counts.acks_restored += kept.inflight.len() as u64;
         kept.received.iter().for_each(|(packet_id, slot)| session.inbound.restore(*packet_id, *slot, now_ms));
         session.outbound.restore_inflight(std::mem::take(&mut kept.inflight));
-        kept.queued().for_each(|(priority, stub)| session.outbound.restore_queued(stub, priority));
+        session.outbound.keep_groups();
+        kept.queued().for_each(|(priority, share, stub)| session.outbound.restore_queued(stub, priority, share));
         self.counts.deliveries_restored += session.outbound.queue_len() as u64;
         session.will = kept.will.map(|(message, delay_s)| Box::new(Will { message, delay_s }));
         let will_due_ms = session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
@@ -59,7 +60,7 @@ impl Worker {
         seat.away = Some(Box::new(Away { last_seen: None, will_due_ms, expires_ms }));
         self.shared.gauges.sessions.add(1);
         self.shared.gauges.persistent.add(1);
-        for (filter, subscription) in &kept.subscriptions {
+        for KeptFilter { filter, subscription, .. } in &kept.subscriptions {
             let Ok(filter) = Filter::new(filter) else { continue };
             self.sessions.get_mut(slot).into_iter().for_each(|seat| {
                 seat.session.subscriptions.insert(filter, *subscription);
@@ -67,6 +68,13 @@ impl Worker {
             self.count_subscriptions(1, usize::from(filter.is_shared()));
         }
         self.reenter_under(slot, &limits);
+        for held in &kept.subscriptions {
+            let Ok(whole) = Filter::new(&held.filter) else { continue };
+            // Two names for one group, or none, were only good until now.
+            if whole.is_shared() && self.shared.router.share(whole).is_some_and(|share| share.number != held.group) {
+                self.put_filter(slot, whole);
+            }
+        }
     }
 
     /// Every session has its seat: wills that are due find those who wait for them, and members of groups each other.
@@ -78,6 +86,7 @@ impl Worker {
             }
             self.attend(slot);
         }
+        self.offer_estates();
     }
 
     /// The router learns of all filters of a session, with the number that the store knows it by now.
