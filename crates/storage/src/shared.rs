@@ -138,9 +138,11 @@ impl Shared {
             inbox.spare.extend(batches.drain(..count).take(room));
         }
         self.committed.store(ticket.0, Ordering::Release);
-        drop(lock(&self.fetches)); // a reader that found nothing a moment ago is asleep by now
-        self.asked.notify_all();
         self.wake(|lane| lanes[lane]);
+        // A reader that found nothing a moment ago is asleep by now.
+        if !lock(&self.fetches).waiting.is_empty() {
+            self.asked.notify_all();
+        }
     }
 
     pub(crate) fn committed(&self) -> Ticket {
