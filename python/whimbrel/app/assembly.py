@@ -16,7 +16,7 @@ from whimbrel.hooks.registry import Registry
 from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
 from whimbrel.services.sys_topics import SysTopics
-from whimbrel.settings import Changes, Settings, changes
+from whimbrel.settings import Changes, Mqtt, Settings, changes
 
 _CHOOSE = "choose another with --set listeners.{dotted}.bind="
 _PORT_ADVICE: Mapping[int, str] = {
@@ -64,9 +64,10 @@ class Assembly:
         """Let `settings` hold as far as that goes without a restart; returns what changed and what waits."""
         found = changes(self.settings, settings)
         started = self.settings
-        zones = {name: settings.zones.get(name, zone) for name, zone in started.zones.items()}
+        zones = {name: _reloaded(zone, settings.zones.get(name, zone)) for name, zone in started.zones.items()}
+        mqtt = _reloaded(started.mqtt, settings.mqtt)
         # What needs a restart stays as it was started, so that the next reload names it again.
-        self.settings = replace(started, mqtt=settings.mqtt, zones=zones, hooks=settings.hooks, log=settings.log)
+        self.settings = replace(started, mqtt=mqtt, zones=zones, hooks=settings.hooks, log=settings.log)
         self.engine.reload(from_settings(self.settings))
         self._runner.set_deadline(settings.hooks.deadline_ms)
         return found
@@ -78,6 +79,10 @@ class Assembly:
             await self.engine.stop(grace_ms=grace_ms)
         finally:
             await self._runner.stop()
+
+
+def _reloaded(started: Mqtt, now: Mqtt) -> Mqtt:
+    return replace(now, durability=started.durability)
 
 
 def _advised(error: ListenFailure) -> str:

@@ -29,7 +29,7 @@ from whimbrel.settings.model import (
     UnixBind,
 )
 from whimbrel.settings.problems import SettingsError, dotted, printable
-from whimbrel.settings.rules import broken_rules, data_dir_is_known, open_listeners, socket_path
+from whimbrel.settings.rules import broken_rules, data_dir_is_known, open_listeners, socket_path, store_has_a_place
 from whimbrel.settings.sources import Key, Layer
 from whimbrel.settings.table import ROWS, STANDING_LISTENERS, TLS_KINDS, fields_of
 
@@ -100,8 +100,7 @@ def _layers(
 def _checked(layers: Sequence[Layer], environment: Mapping[str, str], *, needs_data_dir: bool) -> Merged:
     merged = merge(layers, environment)
     problems = [*merged.problems, *broken_rules(merged)]
-    if needs_data_dir:
-        problems.extend(data_dir_is_known(merged))
+    problems.extend(data_dir_is_known(merged) if needs_data_dir else store_has_a_place(merged))
     if problems:
         raise SettingsError(problems)
     return merged

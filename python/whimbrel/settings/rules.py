@@ -48,6 +48,24 @@ def data_dir_is_known(merged: Merged) -> Iterator[Problem]:
     )
 
 
+def store_has_a_place(merged: Merged) -> Iterator[Problem]:
+    """A promise that somebody wrote needs a disk; where nobody did, an embedded broker is in memory."""
+    data_dir = ("node", "data_dir")
+    if data_dir in merged.values or data_dir in merged.broken:
+        return
+    zones = ((*zone, "mqtt", "durability") for zone in merged.instances_of("zones"))
+    for key in (("storage", "durability"), ("mqtt", "durability"), *zones):
+        is_written = merged.origin(*key) != "default" and not merged.origin(*key).startswith("inherited")
+        if is_written and merged.value(*key) in ("sync", "os"):
+            yield Problem(
+                origin=merged.origin(*key),
+                key=dotted(key),
+                found=f"{quoted(merged.value(*key))}, and no directory to keep anything in",
+                allowed='"off", or a data directory',
+                hint='node.data_dir = "/var/lib/whimbrel"',
+            )
+
+
 def socket_path(path: Path, data_dir: Path | None) -> Path | None:
     """Where a socket is: absolute, or in the data directory; None where it is relative and there is none."""
     if path.is_absolute():

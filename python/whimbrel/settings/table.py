@@ -254,9 +254,10 @@ _BROKER: Final = (
         key="storage.durability",
         field="durability",
         shape=Choice(("sync", "os", "off")),
-        default="off",
+        default="sync",
         doc="What an acknowledgement promises. sync: what it says survives the loss of power. os: it survives the end "
-        "of the process, however sudden. off: sessions and retained messages live in memory.",
+        "of the process, however sudden. off: sessions and retained messages live in memory. Without a data directory "
+        "(brokers inside programs) everything does.",
     ),
     Row(
         key="hooks.deadline",
@@ -346,8 +347,6 @@ _BROKER: Final = (
         needs_restart=False,
     ),
 )
-
-_ONE_STORE: Final = "all zones share one store and its mode, storage.durability"
 
 _MQTT: Final = (
     Row(
@@ -582,10 +581,11 @@ _MQTT: Final = (
     Row(
         key="mqtt.durability",
         field="durability",
-        shape=Choice(("broker", "off"), later=(("sync", _ONE_STORE), ("os", _ONE_STORE))),
+        shape=Choice(("broker", "sync", "os", "off")),
         default="broker",
-        doc="broker: as `storage.durability` says. off: sessions of this zone live in memory, and its publishers' "
-        "acknowledgements wait for nothing. Other modes than the broker's own are not possible: there is one store.",
+        doc="broker: as `storage.durability` says. sync, os: at least that; there is one store, so the strongest mode "
+        "that anything asks for is everybody's. off: sessions of this zone live in memory, and its publishers' "
+        "acknowledgements wait for nothing.",
     ),
     Row(
         key="mqtt.shared_subscription_strategy",
@@ -597,8 +597,8 @@ _MQTT: Final = (
     ),
 )
 
-# A connection keeps the limits with which it began; the next one gets those that hold then.
-_LIMITS: Final = tuple(replace(row, needs_restart=False) for row in _MQTT)
+# A connection keeps the limits with which it began; the next one gets those that hold then. The store is opened once.
+_LIMITS: Final = tuple(replace(row, needs_restart=row.field == "durability") for row in _MQTT)
 
 _ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) for row in _LIMITS)
 
