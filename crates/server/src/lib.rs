@@ -21,6 +21,7 @@ pub mod options;
 pub mod outlet;
 mod pace;
 mod placement;
+pub mod rows;
 mod shared;
 #[cfg(feature = "simulation")]
 pub mod simulation;

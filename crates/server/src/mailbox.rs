@@ -15,6 +15,7 @@ use whimbrel_router::Target;
 
 use crate::answer::Answer;
 use crate::audit::Audit;
+use crate::rows::RowChange;
 use crate::worker::{Handoff, Parcel};
 
 /// Weight of the waiting mails beyond which senders of deliveries hold back: so many small messages, or 64 MiB.
@@ -45,6 +46,8 @@ pub(crate) enum Mail {
     Audit { ticket: u64, audit: Box<Audit> },
     /// End a client and its session.
     Kick { ticket: u64, client_id: Arc<str> },
+    /// Change rows of the control plane, all or none; the first worker alone gets this.
+    ChangeRows { ticket: u64, changes: Vec<RowChange> },
     /// Take connections from the listeners from now on.
     Open,
     /// End, within so many milliseconds.

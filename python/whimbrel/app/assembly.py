@@ -17,6 +17,7 @@ from whimbrel.hooks.runner import Runner
 from whimbrel.services import Services
 from whimbrel.services.sys_topics import SysTopics
 from whimbrel.settings import Changes, Settings, changes
+from whimbrel.tables import Tables
 
 _CHOOSE = "choose another with --set listeners.{dotted}.bind="
 _PORT_ADVICE: Mapping[int, str] = {
@@ -34,6 +35,7 @@ class Assembly:
     def __init__(self, engine: Engine, runner: Runner, settings: Settings) -> None:
         self.engine = engine
         self.settings = settings
+        self.tables = Tables(engine.rows)
         self.services = Services.over(engine, runner.counters)
         self._runner = runner
         self._sys = SysTopics(

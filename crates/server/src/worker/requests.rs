@@ -68,6 +68,7 @@ impl Worker {
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
             Mail::Audit { ticket, audit } => self.audit(ticket, audit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
+            Mail::ChangeRows { ticket, changes } => self.change_rows(ticket, changes),
             Mail::Open => {
                 self.attend_restored();
                 self.open_listeners();
