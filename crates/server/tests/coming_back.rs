@@ -57,10 +57,12 @@ fn with_will(house: &House, client_id: &str) -> Wire {
     Wire::over(stream, Version::V311)
 }
 
-/// What a crash would leave: the store's file as it is now.
+/// What a crash would leave: the store's files as they are now; the journal first, because it is emptied into the other.
 fn copy_store(from: &Scratch, to: &Scratch) {
     std::fs::create_dir(&to.0).unwrap();
-    std::fs::copy(from.0.join("store.redb"), to.0.join("store.redb")).unwrap();
+    for name in ["store.journal", "store.redb"] {
+        std::fs::copy(from.0.join(name), to.0.join(name)).unwrap();
+    }
 }
 
 fn publish(wire: &mut Wire, retain: bool) {

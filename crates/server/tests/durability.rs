@@ -22,13 +22,12 @@ impl Folder {
         Folder(folder)
     }
 
-    /// What a crash at this moment would leave.
+    /// What a crash at this moment would leave; the journal first, because it is emptied into the other.
     fn crash(&self, name: &str) -> Folder {
         let copy = Folder::new(name);
         std::fs::create_dir_all(&copy.0).unwrap();
-        for file in std::fs::read_dir(&self.0).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), copy.0.join(file.file_name())).unwrap();
+        for file in ["store.journal", "store.redb"] {
+            std::fs::copy(self.0.join(file), copy.0.join(file)).unwrap();
         }
         copy
     }

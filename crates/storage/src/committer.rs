@@ -2,7 +2,6 @@
 //!
 //! Knows the pace, failures and their repetition, when space recovery may work. Must not know records' contents.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -195,10 +194,10 @@ impl<'a> Committer<'a> {
         }
     }
 
-    /// A panic of the engine (damaged pages) is a failure like others.
+    /// Space recovery alone goes to the engine at once.
     fn try_commit(&self, change: &Change<'_>) -> Result<(), Failure> {
-        catch_unwind(AssertUnwindSafe(|| self.shared.engine.commit(change)))
-            .unwrap_or_else(|_| Err(Failure::Engine("it panicked; see standard error".to_owned())))
+        let engine = &self.shared.engine;
+        if change.batches.is_empty() { engine.commit_to_engine(change) } else { engine.commit(change) }
     }
 
     fn apply(&mut self, gathered: &Gathered, step: &Step) {
@@ -235,8 +234,7 @@ impl<'a> Committer<'a> {
             looks += 1;
             let engine = &self.shared.engine;
             let is_worth_it = looks % LOOKS_BEFORE_A_TRY == 0 || engine.disk().has_room();
-            let reopened = || catch_unwind(AssertUnwindSafe(|| engine.reopen())).is_ok_and(|result| result.is_ok());
-            if is_worth_it && reopened() {
+            if is_worth_it && engine.reopen().is_ok() {
                 return true;
             }
         }
@@ -244,6 +242,9 @@ impl<'a> Committer<'a> {
 
     /// A commit of nothing but space recovery.
     fn reclaim(&mut self) {
+        if self.shared.engine.begin_to_settle().unwrap_or(true) {
+            return; // only in the engine itself can room be given back
+        }
         let step = self.plan(true);
         if step.is_empty() {
             self.may_reclaim = !self.reclaimer.is_round() || self.trim();

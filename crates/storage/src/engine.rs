@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt};
@@ -14,9 +15,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
 
-use crate::chunk::{Built, FORMAT};
+use crate::chunk::Built;
 use crate::codec::{check_of, u32_at, u64_at};
-use crate::upgrade::upgrade;
+use crate::overlay::Overlay;
+use crate::upgrade::{FORMAT, upgrade};
 use crate::{Batch, Durability, Failure, Space};
 
 const CHUNKS: TableDefinition<u64, &[u8]> = TableDefinition::new("chunks");
@@ -30,6 +32,8 @@ pub(crate) const KEYED_HEAD: usize = 24;
 pub trait Disk: Send + Sync {
     /// The bytes, exclusively ours; called again after each failure, when the one before is dropped.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+    /// The bytes of the journal that stands before them, exclusively ours; empty at first.
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>>;
     /// Empty bytes beside them, for what is saved from damaged ones.
     fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>>;
     /// Puts the replacement, which is closed, in their place, at once or not at all; returns where the old ones are kept.
@@ -56,6 +60,10 @@ pub(crate) struct Replacement(pub(crate) Arc<dyn Disk>);
 impl Disk for Replacement {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         self.0.open_replacement()
+    }
+
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
@@ -115,6 +123,10 @@ impl Folder {
 impl Disk for Folder {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         self.open_file(&self.file(), false)
+    }
+
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        self.open_file(&self.path.join("store.journal"), false)
     }
 
     fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
@@ -310,9 +322,24 @@ impl Engine {
         place.clone().ok_or(Failure::Closed)
     }
 
-    /// Makes a change durable, whole or not at all.
-    pub(crate) fn commit(&self, change: &Change<'_>) -> Result<(), Failure> {
-        Ok(apply(&*self.database()?, change)?)
+    /// Makes changes durable, the later ones over the earlier ones, whole or not at all.
+    pub(crate) fn write(&self, changes: &[&Overlay]) -> Result<(), Failure> {
+        Ok(apply(&*self.database()?, changes)?)
+    }
+
+    /// The highest number of a chunk; 0: there is none.
+    pub(crate) fn last_chunk(&self) -> Result<u64, Failure> {
+        let database = self.database()?;
+        let read = || -> Result<u64, redb::Error> {
+            Ok(database.begin_read()?.open_table(CHUNKS)?.last()?.map_or(0, |(number, _)| number.value()))
+        };
+        Ok(read()?)
+    }
+
+    /// Puts a number of the store's own.
+    pub(crate) fn put_number(&self, name: &str, number: u64) -> Result<(), Failure> {
+        let database = self.database()?;
+        Ok(put_number(&database, name, number)?)
     }
 
     /// Puts back what was saved from a damaged store: chunks and wrapped values as they were.
@@ -409,6 +436,7 @@ fn copy_all(source: &Database, file: File) -> Result<(), redb::Error> {
     copy_table(&read, &write, MARKS)?;
     copy_table(&read, &write, KEYED)?;
     copy_table(&read, &write, META)?;
+    write.open_table(META)?.insert("identity", new_identity())?;
     Ok(write.commit()?)
 }
 
@@ -440,9 +468,7 @@ pub(crate) fn format_of(database: &Database) -> Result<Option<u64>, redb::Error>
 }
 
 pub(crate) fn set_format(database: &Database, format: u64) -> Result<(), redb::Error> {
-    let write = database.begin_write()?;
-    write.open_table(META)?.insert("format", format)?;
-    Ok(write.commit()?)
+    put_number(database, "format", format)
 }
 
 fn found_tables(database: &Database) -> Result<(), redb::Error> {
@@ -453,43 +479,55 @@ fn found_tables(database: &Database) -> Result<(), redb::Error> {
     write.open_table(CHUNKS)?;
     write.open_table(MARKS)?;
     write.open_table(KEYED)?;
-    write.open_table(META)?.insert("format", FORMAT)?;
+    let mut meta = write.open_table(META)?;
+    meta.insert("format", FORMAT)?;
+    meta.insert("identity", new_identity())?;
+    drop(meta);
     Ok(write.commit()?)
 }
 
-fn apply(database: &Database, change: &Change<'_>) -> Result<(), redb::Error> {
+fn put_number(database: &Database, name: &str, number: u64) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
-    if !change.chunks.is_empty() || !change.removed.is_empty() {
-        let mut chunks = write.open_table(CHUNKS)?;
-        change.removed.iter().try_for_each(|number| chunks.remove(number).map(drop))?;
-        change.chunks.iter().try_for_each(|built| chunks.insert(built.number, &built.bytes[..]).map(drop))?;
-    }
-    if !change.marks.is_empty() || !change.removed.is_empty() {
-        let mut marks = write.open_table(MARKS)?;
-        change.removed.iter().try_for_each(|number| marks.remove(number).map(drop))?;
-        change.marks.iter().try_for_each(|(number, mark)| marks.insert(number, &mark[..]).map(drop))?;
-    }
-    if change.batches.iter().any(|batch| !batch.keyed.is_empty()) {
-        let mut keyed = write.open_table(KEYED)?;
-        for batch in change.batches {
-            batch.keyed_changes().try_for_each(|row| apply_keyed(&mut keyed, change.commit, row))?;
+    write.open_table(META)?.insert(name, number)?;
+    Ok(write.commit()?)
+}
+
+/// Stores of the format before had no journal and so no name that one could carry.
+pub(crate) fn give_identity(database: &Database) -> Result<(), redb::Error> {
+    put_number(database, "identity", new_identity())
+}
+
+/// A number that no other store has, so that a journal is never taken for that of a store which was put in its place.
+fn new_identity() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn apply(database: &Database, changes: &[&Overlay]) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    for change in changes {
+        apply_to(&mut write.open_table(CHUNKS)?, change.chunks.iter().map(|(key, value)| (*key, value.as_deref())))?;
+        apply_to(&mut write.open_table(MARKS)?, change.marks.iter().map(|(key, value)| (*key, value.as_deref())))?;
+        let keyed = change.keyed.iter().map(|(key, value)| (&key[..], value.as_deref()));
+        apply_to(&mut write.open_table(KEYED)?, keyed)?;
+        let mut meta = write.open_table(META)?;
+        meta.insert("applied", change.sequence)?;
+        if let Some(reserved) = change.reserved {
+            let known = meta.get("reserved")?.map_or(0, |known| known.value());
+            meta.insert("reserved", reserved.max(known))?; // what was saved from damage may be beyond the journal's
         }
     }
-    if let Some(reserved) = change.reserved {
-        write.open_table(META)?.insert("reserved", reserved)?;
-    }
     Ok(write.commit()?)
 }
 
-fn apply_keyed(
-    keyed: &mut redb::Table<'_, &[u8], &[u8]>,
-    commit: u64,
-    (space, name, value): (Space, &[u8], Option<&[u8]>),
+fn apply_to<'k, 'v, K: redb::Key + 'static>(
+    table: &mut redb::Table<'_, K, &'static [u8]>,
+    rows: impl Iterator<Item = (K::SelfType<'k>, Option<&'v [u8]>)>,
 ) -> Result<(), redb::Error> {
-    let key = [&[space.0], name].concat();
-    match value {
-        Some(value) => drop(keyed.insert(&key[..], &wrap_keyed(commit, &key, value)[..])?),
-        None => drop(keyed.remove(&key[..])?),
+    for (key, value) in rows {
+        match value {
+            Some(value) => drop(table.insert(key, value)?),
+            None => drop(table.remove(key)?),
+        }
     }
     Ok(())
 }

@@ -53,6 +53,12 @@
 //! another thread, and arrive as references into shared chunks. A slot may be fetched as soon as it is submitted: the
 //! answer comes after the commit.
 //!
+//! # On the disk
+//!
+//! A commit is one frame of a short journal, written and synced. What is still needed of many frames goes into the engine in
+//! one change, on a thread of its own; a record that came and went meanwhile never does. Opening carries over what a crash
+//! left in the journal, so everybody else sees one store.
+//!
 //! # When the disk is full
 //!
 //! [`Store::state`] becomes [`State::Refusing`]; the group that could not be written stays, its tickets do not complete, and
@@ -66,9 +72,12 @@ mod engine;
 mod failure;
 mod group;
 mod index;
+mod journal;
+mod journaled;
 mod memory;
 mod message;
 mod open;
+mod overlay;
 mod reader;
 mod reclaim;
 mod salvage;
@@ -147,6 +156,8 @@ pub struct Options {
     pub group_bytes: usize,
     /// Bytes of chunks that are kept in memory for reading, and as much again for the engine's pages.
     pub cache_bytes: usize,
+    /// What the journal may grow to; up to as much again is held in memory until the engine has it.
+    pub journal_bytes: usize,
     /// How long after a failed commit the disk is looked at again.
     pub retry: Duration,
     /// Space recovery.
@@ -175,7 +186,7 @@ impl Default for Reclaiming {
             sweep_from: 32,
             young: 64,
             slack_bytes: 32 << 20,
-            idle_after: Duration::from_millis(20),
+            idle_after: Duration::from_millis(200),
         }
     }
 }
@@ -189,6 +200,7 @@ impl Options {
             pace: Duration::from_millis(2),
             group_bytes: 4 << 20,
             cache_bytes: 16 << 20,
+            journal_bytes: 16 << 20,
             retry: Duration::from_millis(100),
             reclaiming: Reclaiming::default(),
         }

@@ -1,4 +1,4 @@
-//! Opens a store: checks what is there, builds the index, starts the two threads; and is the store from then on.
+//! Opens a store: checks what is there, builds the index, starts the threads; and is the store from then on.
 //!
 //! Knows the order of opening and what is reported. Must not know how commits and reads work.
 
@@ -12,6 +12,8 @@ use crate::codec::{check_of, frame_slots, slot_runs, u32_at};
 use crate::committer::{Committer, RESERVED_BLOCK, Start};
 use crate::engine::{Change, Disk, Engine, Folder, Replacement};
 use crate::index::Index;
+use crate::journal::Journal;
+use crate::journaled::Journaled;
 use crate::shared::{Shared, lock};
 use crate::{
     Batch, Failure, Fetch, Fetched, Kind, Lane, Options, Slot, Space, State, Statistics, Store, Ticket, Visitor, Wake,
@@ -53,17 +55,18 @@ pub fn open_on(options: Options, disk: Arc<dyn Disk>) -> Result<(DiskStore, Repo
     let first_slot = engine.number("reserved")?.max(1);
     let reserved = first_slot + RESERVED_BLOCK;
     let start = Start { next_chunk: index.next_number(), commits: first_slot, reserved };
-    engine.commit(&Change { reserved: Some(reserved), ..Change::default() })?;
+    engine.commit_to_engine(&Change { reserved: Some(reserved), ..Change::default() })?;
     let shared = Arc::new(Shared::new(options, engine, index, first_slot));
     let threads = Mutex::new(vec![
         spawn("store-commit", &shared, move |shared| Committer::new(shared, start).run())?,
         spawn("store-read", &shared, reader::run)?,
+        spawn("store-carry", &shared, |shared| shared.engine.run())?,
     ]);
     Ok((DiskStore { shared, threads }, report))
 }
 
 struct Loaded {
-    engine: Engine,
+    engine: Journaled,
     index: Index,
     report: Report,
 }
@@ -75,8 +78,8 @@ fn guarded(load: impl FnOnce() -> Result<Loaded, Failure>) -> Result<Loaded, Fai
 }
 
 fn load(options: &Options, disk: &Arc<dyn Disk>) -> Result<Loaded, Failure> {
-    let engine = Engine::open(Arc::clone(disk), options.cache_bytes)?;
-    let (mut index, mut report) = (Index::default(), Report::default());
+    let (engine, damaged) = Journaled::open(Arc::clone(disk), options)?;
+    let (mut index, mut report) = (Index::default(), Report { damaged, ..Report::default() });
     engine.chunks(|number, bytes| {
         take_chunk(&mut index, &mut report, (number, bytes), engine.disk());
         Ok(())
@@ -96,7 +99,11 @@ fn rescue(options: &Options, disk: &Arc<dyn Disk>, failure: &Failure) -> Result<
     let mut saved = salvage::search(&*source)?;
     let engine = Engine::open(Arc::new(Replacement(Arc::clone(disk))), options.cache_bytes)?;
     let counts = saved.copy_into(&*source, &engine)?;
-    engine.commit(&Change { reserved: Some(saved.highest + 2 * RESERVED_BLOCK), ..Change::default() })?;
+    engine.put_number("reserved", saved.highest + 2 * RESERVED_BLOCK)?;
+    if let Some((identity, applied)) = Journal::owner(&*disk.open_journal()?)? {
+        engine.put_number("identity", identity)?;
+        engine.put_number("applied", applied)?;
+    }
     drop(engine);
     source.close()?;
     drop(source);
@@ -147,7 +154,7 @@ fn take_chunk(index: &mut Index, report: &mut Report, (number, bytes): (u64, &[u
     index.sparse.insert(number); // written anew, it holds only what is whole
 }
 
-fn apply_marks(engine: &Engine, index: &mut Index, report: &mut Report) -> Result<(), Failure> {
+fn apply_marks(engine: &Journaled, index: &mut Index, report: &mut Report) -> Result<(), Failure> {
     for (number, mark) in engine.marks()? {
         match mark.split_last_chunk::<4>() {
             Some((runs, check)) if check_of(runs) == u32_at(check, 0) => index.restrict(number, slot_runs(runs)),
@@ -225,6 +232,7 @@ impl Store for DiskStore {
         let mut threads = lock(&self.threads).drain(..).collect::<Vec<_>>().into_iter();
         drop(threads.next().map(JoinHandle::join)); // the committer; then nobody waits for it any more
         self.shared.end_reading();
+        self.shared.engine.end();
         threads.for_each(|thread| drop(thread.join()));
         self.shared.set_state(State::Closed);
         self.shared.engine.shut();

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use crate::chunk::{Builder, Built, Chunk, Name, TARGET_BYTES};
 use crate::codec::{frame_slots, put_slots};
-use crate::engine::Engine;
 use crate::index::{Entry, Index};
+use crate::journaled::Journaled;
 use crate::shared::lock;
 use crate::{Failure, Reclaiming, Slot};
 
@@ -75,7 +75,7 @@ impl Reclaimer {
     /// Plans a step; `next` is the number that the next new chunk will have. `is_idle`: nothing else is to be committed.
     pub(crate) fn plan(
         &mut self,
-        (index, engine): (&Mutex<Index>, &Engine),
+        (index, engine): (&Mutex<Index>, &Journaled),
         (next, commit): (u64, u64),
         is_idle: bool,
     ) -> Result<Step, Failure> {
@@ -190,7 +190,7 @@ impl Reclaimer {
 
     fn rewrite(
         &mut self,
-        (index, engine): (&Mutex<Index>, &Engine),
+        (index, engine): (&Mutex<Index>, &Journaled),
         run: &[u64],
         (commit, floor): (u64, u64),
         step: &mut Step,

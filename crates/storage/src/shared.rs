@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::Engine;
 use crate::index::Index;
+use crate::journaled::Journaled;
 use crate::{Batch, Failure, Fetch, Fetched, Lane, Options, Slot, State, Statistics, Ticket, Wake};
 
 /// Lanes are numbered from 0; 255 would make slots that look like none.
@@ -18,7 +18,7 @@ const SPARE_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: Options,
-    pub(crate) engine: Engine,
+    pub(crate) engine: Journaled,
     pub(crate) index: Mutex<Index>,
     pub(crate) inbox: Mutex<Inbox>,
     pub(crate) work: Condvar, // with `inbox`: something was submitted, or the store closes
@@ -68,7 +68,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(options: Options, engine: Engine, index: Index, first_slot: u64) -> Shared {
+    pub(crate) fn new(options: Options, engine: Journaled, index: Index, first_slot: u64) -> Shared {
         let inbox = Inbox { batches: Vec::new(), spare: Vec::new(), bytes: 0, ticket: Ticket(0), is_closing: false };
         Shared {
             options,

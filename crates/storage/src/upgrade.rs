@@ -1,19 +1,21 @@
 //! From the format of an older version to ours: a copy first, then one step after the other.
 //!
 //! Knows which step leads from which format. Must not know what a step changes: each belongs to the code whose layout it
-//! leaves behind. There is no older format yet, so the list is empty, and its tests bring their own.
+//! leaves behind. Format 2 has a journal before the engine.
 
 use redb::Database;
 
 use crate::Failure;
-use crate::chunk::FORMAT;
-use crate::engine::{Disk, set_format};
+use crate::engine::{Disk, give_identity, set_format};
+
+/// The newest format of a store that this program knows.
+pub(crate) const FORMAT: u64 = 2;
 
 /// From one format to the next, in transactions of its own. One that was cut off is begun again at the next start.
 pub(crate) type Step = fn(&Database) -> Result<(), redb::Error>;
 
 /// `STEPS[n]` leads from format `n + 1` to format `n + 2`.
-const STEPS: [Step; FORMAT as usize - 1] = [];
+const STEPS: [Step; FORMAT as usize - 1] = [give_identity];
 
 /// Brings a store of format `found` to ours, if it is older. A newer one is refused and left as it is.
 pub(crate) fn upgrade(database: &Database, disk: &dyn Disk, found: u64) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use kit::{Contents, Dice, Hand, MemoryDisk, Op, apply, hash_of, options};
+use kit::{Contents, Dice, Hand, Image, MemoryDisk, Op, Which, apply, hash_of, options};
 use whimbrel_storage::{Kind, Options, Slot, Store, Ticket, open_on};
 
 /// A pace at which groups are gathered, judged and carried over.
@@ -101,7 +101,7 @@ struct Life {
 
 #[derive(Default)]
 struct Story {
-    diary: Vec<Op>,
+    diary: Vec<(Which, Op)>,
     begins: usize,
     lives: BTreeMap<u64, Life>, // by hash of the body
     seen: Vec<(usize, Ticket)>, // length of the diary, committed before
@@ -145,28 +145,31 @@ fn tell(seed: u64) -> Story {
 #[test]
 fn tickets_keep_their_promise_wherever_the_power_goes() {
     let mut cuts = 0;
-    for seed in 1..4 {
+    for seed in 1..6 {
         let story = tell(seed);
-        let (mut synced, mut from) = (Vec::new(), 0);
-        for place in 0..story.diary.len() {
+        let (mut synced, mut unsynced) = (Image::default(), Vec::<&(Which, Op)>::new());
+        for (place, now) in story.diary.iter().enumerate() {
             if place > story.begins {
-                let mut bytes = synced.clone();
+                let mut image = synced.clone();
                 let mut dice = Dice((seed << 32) | place as u64);
-                story.diary[from..place].iter().filter(|_| dice.below(2) == 0).for_each(|op| apply(&mut bytes, op));
-                check(&story, place, bytes, seed);
+                let kept = unsynced.iter().filter(|_| dice.below(2) == 0);
+                kept.for_each(|(which, op)| apply(&mut image[*which], op));
+                check(&story, place, image, seed);
                 cuts += 1;
             }
-            if let Op::Sync = story.diary[place] {
-                story.diary[from..=place].iter().for_each(|op| apply(&mut synced, op));
-                from = place + 1;
+            unsynced.push(now);
+            let (file, op) = now;
+            if matches!(op, Op::Sync) {
+                unsynced.iter().filter(|(which, _)| which == file).for_each(|(_, op)| apply(&mut synced[*file], op));
+                unsynced.retain(|(which, _)| which != file);
             }
         }
     }
     assert!(cuts > 500, "only {cuts} cuts");
 }
 
-fn check(story: &Story, place: usize, bytes: Vec<u8>, seed: u64) {
-    let (store, report) = open_on(options(), Arc::new(MemoryDisk::of(bytes))).unwrap();
+fn check(story: &Story, place: usize, image: Image, seed: u64) {
+    let (store, report) = open_on(options(), Arc::new(MemoryDisk::of(image))).unwrap();
     assert_eq!(report.damaged, Vec::<String>::new());
     let found: BTreeSet<u64> = Contents::of(&store).records.iter().map(|(_, hash, _)| *hash).collect();
     let committed =

@@ -7,15 +7,15 @@ mod kit;
 
 use std::sync::Arc;
 
-use kit::{Contents, Dice, Hand, MemoryDisk, Op, apply, options};
-use whimbrel_storage::{Kind, Slot, Space, Store, open_on};
+use kit::{Contents, Dice, Hand, Image, MemoryDisk, Op, Which, apply, options};
+use whimbrel_storage::{Kind, Memory, Slot, Space, Store, open_on};
 
 const SUBMISSIONS: u64 = 120;
 const SECTOR: usize = 512;
 
 /// What happened: the disk's diary, and what the store held after each submission that was acknowledged.
 struct Story {
-    diary: Vec<Op>,
+    diary: Vec<(Which, Op)>,
     /// Length of the diary at the acknowledgement, and what the store held then.
     acknowledged: Vec<(usize, Contents)>,
 }
@@ -28,22 +28,34 @@ fn tell(seed: u64) -> Story {
     let disk = MemoryDisk::default();
     disk.inside().keeps_diary = true;
     let (store, _) = open_on(options(), Arc::new(disk.clone())).unwrap();
-    let store: Arc<dyn Store> = Arc::new(store);
-    let mut hand = Hand::of(Arc::clone(&store));
-    let mut dice = Dice(seed);
-    let mut live = Vec::new();
+    // To ask the store itself would carry its journal over; its twin is asked, to which the same happens.
+    let mut sides = [Side::of(Arc::new(store)), Side::of(Arc::new(Memory::new()))];
     let mut story = Story { diary: Vec::new(), acknowledged: vec![(disk.inside().diary.len(), Contents::default())] };
-    for _ in 0..SUBMISSIONS {
-        take_turn(&mut hand, &mut dice, &mut live);
-        hand.commit();
+    for turn in 0..SUBMISSIONS {
+        for side in &mut sides {
+            take_turn(side, &mut Dice(seed << 32 | turn));
+            side.hand.commit();
+        }
         let length = disk.inside().diary.len();
-        story.acknowledged.push((length, Contents::of(&*store)));
+        story.acknowledged.push((length, Contents::of(&**sides[1].hand.writer.store())));
     }
     story.diary = disk.inside().diary.clone();
     story
 }
 
-fn take_turn(hand: &mut Hand, dice: &mut Dice, live: &mut Vec<Slot>) {
+/// A store with what is live in it.
+struct Side {
+    hand: Hand,
+    live: Vec<Slot>,
+}
+
+impl Side {
+    fn of(store: Arc<dyn Store>) -> Side {
+        Side { hand: Hand::of(store), live: Vec::new() }
+    }
+}
+
+fn take_turn(Side { hand, live }: &mut Side, dice: &mut Dice) {
     for _ in 0..dice.below(6) {
         let body = vec![dice.next() as u8; dice.below(400) as usize];
         let sessions: Vec<u64> = (0..1 + dice.below(3)).collect();
@@ -63,20 +75,20 @@ fn take_turn(hand: &mut Hand, dice: &mut Dice, live: &mut Vec<Slot>) {
 }
 
 /// What the disk may hold after a cut: all that was synced, and of the rest whatever it likes.
-fn survivors(synced: &[u8], unsynced: &[Op], dice: &mut Dice) -> Vec<u8> {
-    let mut bytes = synced.to_vec();
-    let mut order: Vec<&Op> = unsynced.iter().collect();
+fn survivors(synced: &Image, unsynced: &[&(Which, Op)], dice: &mut Dice) -> Image {
+    let mut image = synced.clone();
+    let mut order = unsynced.to_vec();
     for place in (1..order.len()).rev() {
         order.swap(place, dice.below(place as u64 + 1) as usize);
     }
-    for op in order {
+    for (which, op) in order {
         match (op, dice.below(3)) {
-            (Op::Write(at, data), 1) => tear(&mut bytes, *at, data, dice),
-            (op, 2) => apply(&mut bytes, op),
+            (Op::Write(at, data), 1) => tear(&mut image[*which], *at, data, dice),
+            (op, 2) => apply(&mut image[*which], op),
             _ => {}
         }
     }
-    bytes
+    image
 }
 
 fn tear(bytes: &mut Vec<u8>, at: u64, data: &[u8], dice: &mut Dice) {
@@ -91,26 +103,29 @@ fn tear(bytes: &mut Vec<u8>, at: u64, data: &[u8], dice: &mut Dice) {
 fn cut_everywhere(story: &Story, cuts: u64, seed: u64) -> (u64, Vec<String>) {
     let first = story.acknowledged[0].0; // before that, there is no store yet
     let per_place = cuts.div_ceil((story.diary.len() - first) as u64);
-    let (mut synced, mut unsynced_from) = (Vec::new(), 0);
+    let (mut synced, mut unsynced) = (Image::default(), Vec::<&(Which, Op)>::new());
     let (mut done, mut wrong) = (0, Vec::new());
     for place in 0..=story.diary.len() {
         for variant in 0..if place > first { per_place } else { 0 } {
             let mut dice = Dice((seed << 32) ^ ((place as u64) << 8) ^ variant);
-            let bytes = survivors(&synced, &story.diary[unsynced_from..place], &mut dice);
-            wrong.extend(check(story, place, bytes).map(|what| format!("cut {place}, variant {variant}: {what}")));
+            let image = survivors(&synced, &unsynced, &mut dice);
+            wrong.extend(check(story, place, image).map(|what| format!("cut {place}, variant {variant}: {what}")));
             done += 1;
         }
-        if let Some(Op::Sync) = story.diary.get(place) {
-            story.diary[unsynced_from..=place].iter().for_each(|op| apply(&mut synced, op));
-            unsynced_from = place + 1;
+        let Some(now @ (file, op)) = story.diary.get(place) else { break };
+        unsynced.push(now);
+        if matches!(op, Op::Sync) {
+            // A sync is one file's.
+            unsynced.iter().filter(|(which, _)| which == file).for_each(|(_, op)| apply(&mut synced[*file], op));
+            unsynced.retain(|(which, _)| which != file);
         }
     }
     (done, wrong)
 }
 
 /// What is wrong: the store must be what it was at the last acknowledgement before the cut, or one whole submission further.
-fn check(story: &Story, place: usize, bytes: Vec<u8>) -> Option<String> {
-    let (store, report) = match open_on(options(), Arc::new(MemoryDisk::of(bytes))) {
+fn check(story: &Story, place: usize, image: Image) -> Option<String> {
+    let (store, report) = match open_on(options(), Arc::new(MemoryDisk::of(image))) {
         Ok(opened) => opened,
         Err(failure) => return Some(failure.to_string()),
     };
@@ -137,8 +152,8 @@ fn nothing_acknowledged_is_lost_wherever_the_power_goes() {
 fn a_disk_that_does_not_sync_is_found_out() {
     let mut story = tell(7);
     let first = story.acknowledged[0].0; // until then the engine's file is made; without it there is nothing to open
-    let syncs = story.diary.iter_mut().skip(first).filter(|op| matches!(op, Op::Sync));
-    syncs.for_each(|op| *op = Op::Write(0, Vec::new()));
+    let syncs = story.diary.iter_mut().skip(first).filter(|(_, op)| matches!(op, Op::Sync));
+    syncs.for_each(|(_, op)| *op = Op::Write(0, Vec::new()));
     let (done, wrong) = cut_everywhere(&story, 200, 7);
     assert!(wrong.len() as u64 > done / 2, "only {} of {done} cuts showed that nothing was synced", wrong.len());
 }

@@ -4,17 +4,25 @@ mod kit;
 
 use std::sync::Arc;
 
-use kit::{Contents, Dice, Hand, MemoryDisk, options};
+use kit::{Contents, Dice, Hand, Image, MemoryDisk, Which, options};
 use whimbrel_storage::{Kind, Options, Reclaiming, Report, Space, Store, open_on};
 
 /// Nothing is rewritten while a test looks.
 fn still() -> Options {
     let idle_after = std::time::Duration::from_secs(3600);
-    Options { reclaiming: Reclaiming { idle_after, ..Reclaiming::default() }, ..options() }
+    let journal_bytes = 1 << 20; // all of it fits
+    Options { reclaiming: Reclaiming { idle_after, ..Reclaiming::default() }, journal_bytes, ..options() }
 }
 
-/// A store with every kind of record, settlements, and keyed values; the bytes of its disk.
-fn image() -> (Vec<u8>, Contents) {
+/// A store with every kind of record, settlements, and keyed values, of which all is in the engine's file; its bytes.
+fn image() -> (Image, Contents) {
+    let (_, mut image, contents) = images();
+    image[Which::Journal].clear(); // it would mend what is damaged
+    (image, contents)
+}
+
+/// The same as a crash leaves it, all in the journal, and after an orderly end.
+fn images() -> (Image, Image, Contents) {
     let disk = MemoryDisk::default();
     let store: Arc<dyn Store> = Arc::new(open_on(still(), Arc::new(disk.clone())).unwrap().0);
     let mut hand = Hand::of(Arc::clone(&store));
@@ -28,16 +36,17 @@ fn image() -> (Vec<u8>, Contents) {
         slots.drain(..3).for_each(|slot| hand.writer.settle(slot));
         hand.commit();
     }
+    let crashed = disk.inside().image.clone();
     let contents = Contents::of(&*store);
     store.close();
-    let bytes = disk.inside().bytes.clone();
-    (bytes, contents)
+    let closed = disk.inside().image.clone();
+    (crashed, closed, contents)
 }
 
-fn open_flipped(image: &[u8], at: usize, mask: u8) -> (Contents, Report) {
-    let mut bytes = image.to_vec();
-    bytes[at] ^= mask;
-    let (store, report) = open_on(still(), Arc::new(MemoryDisk::of(bytes)))
+fn open_flipped(image: &Image, (which, at): (Which, usize), mask: u8) -> (Contents, Report) {
+    let mut image = image.clone();
+    image[which][at] ^= mask;
+    let (store, report) = open_on(still(), Arc::new(MemoryDisk::of(image)))
         .unwrap_or_else(|failure| panic!("byte {at} ^ {mask}: {failure}"));
     (Contents::of(&store), report)
 }
@@ -69,11 +78,12 @@ fn is_settled_one(report: &Report) -> bool {
 #[test]
 fn any_flipped_byte_is_survived_and_reported() {
     let (image, original) = image();
-    let used: Vec<usize> = (0..image.len()).filter(|&at| image[at] != 0).collect();
+    let bytes = &image[Which::Engine];
+    let used: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] != 0).collect();
     let mut dice = Dice(3);
     for _ in 0..3_000 {
         let at = used[dice.below(used.len() as u64) as usize];
-        let found = open_flipped(&image, at, 1 << dice.below(8));
+        let found = open_flipped(&image, (Which::Engine, at), 1 << dice.below(8));
         judge(at, &original, &found);
     }
 }
@@ -84,9 +94,9 @@ fn every_byte_of_every_kind_of_record_is_guarded() {
     for kind in Kind::ALL {
         // Its body, as the second turn wrote it, is found once in the file, the head 28 + 18 bytes before it.
         let body = [kind as u8 + 16; 60];
-        let at = image.windows(60).position(|window| window == body).unwrap();
+        let at = image[Which::Engine].windows(60).position(|window| window == body).unwrap();
         for place in at - 46..at + 60 {
-            let (found, report) = open_flipped(&image, place, 0x41);
+            let (found, report) = open_flipped(&image, (Which::Engine, place), 0x41);
             judge(place, &original, &(found.clone(), report.clone()));
             let lost: Vec<_> = original.records.iter().filter(|record| !found.records.contains(record)).collect();
             assert!(
@@ -95,4 +105,64 @@ fn every_byte_of_every_kind_of_record_is_guarded() {
             );
         }
     }
+}
+
+/// The frames of a journal, each at a multiple of 4,096 bytes.
+fn frames(journal: &[u8]) -> Vec<usize> {
+    (0..journal.len()).step_by(4096).filter(|&at| journal[at..].starts_with(b"WHMBJRNL")).collect()
+}
+
+#[test]
+fn any_flipped_byte_of_a_journal_that_was_not_carried_over_is_survived_and_reported() {
+    let (image, _, original) = images();
+    let journal = &image[Which::Journal];
+    let newest = *frames(journal).last().unwrap();
+    let used: Vec<usize> = (0..newest).filter(|&at| journal[at] != 0).collect();
+    assert!(used.len() > 2_000, "{}", used.len());
+    for at in used {
+        judge(at, &original, &open_flipped(&image, (Which::Journal, at), 0x41));
+    }
+}
+
+#[test]
+fn a_record_of_every_kind_that_is_damaged_in_the_journal_is_named() {
+    let (image, _, original) = images();
+    for kind in Kind::ALL {
+        let body = [kind as u8 + 16; 60];
+        let at = image[Which::Journal].windows(60).position(|window| window == body).unwrap();
+        let (found, report) = open_flipped(&image, (Which::Journal, at + 7), 0x41);
+        let lost: Vec<_> = original.records.iter().filter(|record| !found.records.contains(record)).collect();
+        assert!(lost.len() == 1 && lost[0].0 == kind, "lost {lost:?} instead of one {kind:?}");
+        let sentence = report.damaged.iter().find(|sentence| sentence.contains(&format!("a record {kind:?}")));
+        assert!(sentence.is_some(), "{:?}", report.damaged);
+    }
+}
+
+#[test]
+fn what_is_torn_at_the_end_of_the_journal_is_cut_silently() {
+    let (mut image, _, original) = images();
+    let newest = *frames(&image[Which::Journal]).last().unwrap();
+    image[Which::Journal].truncate(newest + 60);
+    let (store, report) = open_on(still(), Arc::new(MemoryDisk::of(image))).unwrap();
+    assert_eq!(report.damaged, Vec::<String>::new());
+    // Its last submission settled three slots, which are there again.
+    let live = |contents: &Contents| contents.records.iter().map(|(_, _, sessions)| sessions.len()).sum::<usize>();
+    assert_eq!(live(&Contents::of(&store)), live(&original) + 3);
+}
+
+#[test]
+fn a_journal_mends_an_engine_whose_pages_are_damaged() {
+    let (_, mut image, original) = images();
+    image[Which::Engine][..4096].fill(0xA5);
+    let (store, report) = open_on(still(), Arc::new(MemoryDisk::of(image))).unwrap();
+    assert!(!report.damaged.is_empty());
+    assert_eq!(Contents::of(&store), original);
+}
+
+#[test]
+fn a_journal_of_another_store_is_left_alone() {
+    let ((stranger, ..), (_, mut image, original)) = (images(), images());
+    image[Which::Journal] = stranger[Which::Journal].clone();
+    let (store, report) = open_on(still(), Arc::new(MemoryDisk::of(image))).unwrap();
+    assert_eq!((Contents::of(&store), report.damaged), (original, Vec::new()));
 }

@@ -95,6 +95,32 @@ fn a_newer_format_is_refused_in_a_clear_sentence_and_left_alone() {
 }
 
 #[test]
+fn a_store_of_format_1_is_copied_and_goes_on_with_a_journal() {
+    let scratch = Scratch::new("older");
+    let contents = fill(scratch.open().unwrap().0);
+    std::fs::remove_file(scratch.0.join("store.journal")).unwrap();
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let database = redb::Database::open(scratch.0.join("store.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut numbers = write.open_table(meta).unwrap();
+        numbers.insert("format", 1).unwrap();
+        numbers.remove("identity").unwrap();
+        numbers.remove("applied").unwrap();
+    }
+    write.commit().unwrap();
+    drop(database);
+    let (store, report) = scratch.open().unwrap();
+    assert_eq!((Contents::of(&store), report.damaged), (contents.clone(), Vec::new()));
+    let mut hand = Hand::of(Arc::new(store));
+    hand.put(Kind::Message, b"after the upgrade", &[1]);
+    hand.commit();
+    drop(hand);
+    assert_eq!(Contents::of(&scratch.open().unwrap().0).records.len(), contents.records.len() + 1);
+    assert!(scratch.0.join("store.redb.format-1").exists());
+}
+
+#[test]
 fn a_backup_is_a_store_of_its_own() {
     let (scratch, copy) = (Scratch::new("original"), Scratch::new("copy"));
     let contents = fill(scratch.open().unwrap().0);
@@ -103,6 +129,8 @@ fn a_backup_is_a_store_of_its_own() {
     let path = copy.0.join("store.redb");
     store.backup(&path).unwrap();
     assert!(store.backup(&path).unwrap_err().to_string().contains("store.redb"), "it must not overwrite");
+    // The journal that is found beside it belongs to the store that was there before.
+    std::fs::copy(scratch.0.join("store.journal"), copy.0.join("store.journal")).unwrap();
     assert_eq!(Contents::of(&copy.open().unwrap().0), contents);
 }
 

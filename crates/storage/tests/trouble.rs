@@ -5,7 +5,7 @@ mod kit;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kit::{Contents, Hand, MemoryDisk, options};
+use kit::{Contents, Hand, MemoryDisk, Which, options};
 use whimbrel_storage::{Fetch, Kind, Slot, Space, State, Store, open_on};
 
 /// Some turns of a worker, each committed; the disk fails after `changes` changes and heals once the store has said so.
@@ -32,11 +32,11 @@ fn live_through(changes: u64, syncs_fail: bool) -> bool {
             store.committed() >= ticket && store.state() == State::Serving
         });
     }
+    disk.inside().fails_after = None; // a failure that nobody met, because all was committed before
     let before = Contents::of(&*store);
     assert_eq!(before.keyed.len(), 12);
     assert_eq!(before.records.iter().map(|(_, _, sessions)| sessions.len()).sum::<usize>(), live.len());
     store.close();
-    disk.inside().fails_after = None; // a failure that nobody met, because all was committed before
     let (again, report) = open_on(options(), Arc::new(disk)).unwrap();
     assert_eq!((Contents::of(&again), report.damaged), (before, Vec::new()));
     has_failed
@@ -160,7 +160,7 @@ fn a_file_that_holds_little_becomes_small_again_by_itself() {
     hand.bell.until(|| store.statistics().file_bytes < full / 3);
     assert_eq!(Contents::of(&*store).records.len(), 50);
     store.close();
-    assert!((disk.inside().bytes.len() as u64) < full / 3);
+    assert!((disk.inside().image[Which::Engine].len() as u64) < full / 3);
     let (again, report) = open_on(options(), Arc::new(disk)).unwrap();
     assert_eq!((Contents::of(&again).records.len(), report.damaged), (50, Vec::new()));
 }

@@ -4,12 +4,10 @@
 //! there; only the packet identifier is personal. Nothing is allocated for a message that every receiver can take at
 //! once; an owned copy is made, once, when it must wait, travel to another worker, or reach a tap.
 
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use whimbrel_protocol::connection::outgoing::{Alias, Fingerprint};
-use whimbrel_protocol::encode::{Layout, Naming, Shape, publish_head};
+use whimbrel_protocol::encode::{Naming, Shape};
 use whimbrel_protocol::message::{Publication, forwarded_properties};
 use whimbrel_protocol::packet::{Ack, Publish};
 use whimbrel_protocol::session::{Accepted, Delivery, DropReason, Offered, Outbound, Resend};
@@ -19,8 +17,9 @@ use whimbrel_router::{Audience, Group, Matches, StoreOutcome, Target};
 use super::Worker;
 use super::client::{Client, End};
 use super::durable::{is_stored, stands_for};
+use super::frames::{Fitting, count_first, count_sent};
 use super::inbound::Step;
-use super::outbox::{SHARED_MIN_BYTES, Spares};
+use super::outbox::SHARED_MIN_BYTES;
 use super::paging::offer_stub;
 use super::passing::Passing;
 use crate::answer::Answer;
@@ -29,152 +28,6 @@ use crate::ledger::Counts;
 use crate::mailbox::{Mail, Stored};
 use crate::shared::Interest;
 use crate::tap::TAPS;
-
-/// The encodings of the publication that is being delivered.
-#[derive(Default, Debug)]
-pub(super) struct Frames {
-    bytes: Vec<u8>,
-    known: Vec<(Shape, Range<usize>, Layout)>,
-    fingerprint: Option<Fingerprint>,
-    /// Whether aliases are not to be used.
-    is_plain: bool,
-}
-
-/// An encoding that one client takes, and the alias to write into it.
-type Fitting = (Range<usize>, Layout, Alias);
-
-impl Frames {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.known.clear();
-        self.fingerprint = None;
-    }
-
-    /// Finds or makes the encoding: its place in `bytes` and its layout. None: longer than the wire allows.
-    #[inline]
-    fn find(
-        &mut self,
-        shape: Shape,
-        publication: &Publication<'_>,
-        identifiers: Option<&[u32]>,
-    ) -> Option<(Range<usize>, Layout)> {
-        if identifiers.is_none() {
-            let known = self.known.iter().find(|(known, ..)| *known == shape);
-            if let Some((_, range, layout)) = known {
-                return Some((range.clone(), *layout));
-            }
-        }
-        // What lies behind the last known shape was personal to one receiver and is done with.
-        let start = self.known.last().map_or(0, |(_, range, _)| range.end);
-        self.bytes.truncate(start);
-        let layout = publish_head(&mut self.bytes, shape, publication, identifiers.unwrap_or_default())?;
-        if publication.payload.len() < SHARED_MIN_BYTES {
-            self.bytes.extend_from_slice(publication.payload);
-        }
-        let range = start..self.bytes.len();
-        if identifiers.is_none() {
-            self.known.push((shape, range.clone(), layout));
-        }
-        Some((range, layout))
-    }
-
-    /// The encoding for one client that subscribed; None: longer than it takes.
-    #[inline]
-    fn fit_target(
-        &mut self,
-        client: &mut Client,
-        target: &Target,
-        passing: &Passing<'_>,
-        (qos, retain): (QoS, bool),
-    ) -> Option<Fitting> {
-        let shape = Shape { version: client.connection.version(), qos, retain, naming: Naming::Topic };
-        self.fit(client, shape, &passing.publication, identifiers_for(target, shape.version))
-    }
-
-    /// The encoding for one client; None: longer than it takes [MQTT-3.1.2-24].
-    #[inline]
-    fn fit(
-        &mut self,
-        client: &mut Client,
-        shape: Shape,
-        publication: &Publication<'_>,
-        identifiers: Option<&[u32]>,
-    ) -> Option<Fitting> {
-        if client.connection.takes_aliases()
-            && !self.is_plain
-            && let Some(fitting) = self.fit_aliased(client, shape, publication, identifiers)
-        {
-            return Some(fitting);
-        }
-        let limit = client.connection.peer_max_packet_bytes() as usize;
-        let (range, layout) = self.find(shape, publication, identifiers)?;
-        (layout.len <= limit).then_some((range, layout, Alias::NONE))
-    }
-
-    /// None also where the topic has no alias, or where the packet with it would be too long.
-    fn fit_aliased(
-        &mut self,
-        client: &mut Client,
-        shape: Shape,
-        publication: &Publication<'_>,
-        identifiers: Option<&[u32]>,
-    ) -> Option<Fitting> {
-        let alias = client.connection.alias(publication.topic, self.fingerprint(publication));
-        if alias.naming == Naming::Topic {
-            return None;
-        }
-        let limit = client.connection.peer_max_packet_bytes() as usize;
-        let (range, layout) = self.find(Shape { naming: alias.naming, ..shape }, publication, identifiers)?;
-        (layout.len <= limit).then_some((range, layout, alias))
-    }
-
-    fn fingerprint(&mut self, publication: &Publication<'_>) -> Fingerprint {
-        *self.fingerprint.get_or_insert_with(|| Fingerprint::of(publication.topic))
-    }
-
-    /// Copies an encoding into the client's outbox, with what is personal; an alias that it sets is known from now on.
-    #[inline]
-    fn put(
-        &mut self,
-        (client, spares): (&mut Client, &mut Spares),
-        publication: &Publication<'_>,
-        (range, layout, alias): Fitting,
-        packet_id: u16,
-    ) {
-        let tail = client.outbox.tail(spares);
-        let start = tail.len();
-        tail.extend_from_slice(&self.bytes[range]);
-        if layout.packet_id_at != 0 {
-            let at = start + layout.packet_id_at;
-            tail[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
-        }
-        if layout.alias_at != 0 {
-            let at = start + layout.alias_at;
-            tail[at..at + 2].copy_from_slice(&alias.number.to_be_bytes());
-            let fingerprint = self.fingerprint(publication);
-            client.connection.commit_alias(publication.topic, fingerprint, alias);
-        }
-    }
-
-    /// A message leaves for a client that has room.
-    #[inline]
-    fn send(
-        &mut self,
-        client: &mut Client,
-        (spares, counts): (&mut Spares, &mut Counts),
-        passing: &mut Passing<'_>,
-        (fitting, qos, packet_id): (Fitting, QoS, u16),
-    ) {
-        let is_shared = passing.publication.payload.len() >= SHARED_MIN_BYTES;
-        self.put((client, spares), &passing.publication, fitting, packet_id);
-        if is_shared {
-            client.outbox.share(&passing.owned());
-        }
-        count_sent(counts, qos, passing.is_sys);
-        count_first(counts, qos);
-        client.flush_early(spares, counts);
-    }
-}
 
 /// What came of a delivery to one target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -717,36 +570,10 @@ fn is_for(passing: &Passing<'_>, target: &Target, counts: &mut Counts) -> bool {
     stands_for(target, passing.publisher)
 }
 
-fn identifiers_for(target: &Target, version: Version) -> Option<&[u32]> {
-    target.identifiers.as_deref().filter(|_| version == Version::V5)
-}
-
 /// Larger than its receiver takes [MQTT-3.1.2-25].
 fn count_too_large(counts: &mut Counts) {
     counts.delivery_dropped += 1;
     counts.delivery_dropped_too_large += 1;
-}
-
-/// Notes a message that its session's client is sent for the first time.
-#[inline]
-fn count_first(counts: &mut Counts, qos: QoS) {
-    counts.messages_delivered += 1;
-    counts.acks_awaited += u64::from(qos != QoS::AtMostOnce);
-}
-
-#[inline]
-fn count_sent(counts: &mut Counts, qos: QoS, is_sys: bool) {
-    if is_sys {
-        return;
-    }
-    counts.packets_sent += 1;
-    counts.publish_sent += 1;
-    counts.messages_sent += 1;
-    match qos {
-        QoS::AtMostOnce => counts.qos0_sent += 1,
-        QoS::AtLeastOnce => counts.qos1_sent += 1,
-        QoS::ExactlyOnce => counts.qos2_sent += 1,
-    }
 }
 
 #[cfg(test)]

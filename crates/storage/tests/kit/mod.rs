@@ -13,7 +13,32 @@ use whimbrel_storage::{
     Disk, Kind, Options, Receiver, Reclaiming, Record, Slot, Space, Store, Ticket, Visitor, Wake, Writer,
 };
 
-/// One thing that was asked of the disk.
+/// Files of a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    Engine,
+    Journal,
+}
+
+/// The bytes of both files.
+#[derive(Clone, Default, Debug)]
+pub struct Image([Vec<u8>; 2]);
+
+impl std::ops::Index<Which> for Image {
+    type Output = Vec<u8>;
+
+    fn index(&self, which: Which) -> &Vec<u8> {
+        &self.0[which as usize]
+    }
+}
+
+impl std::ops::IndexMut<Which> for Image {
+    fn index_mut(&mut self, which: Which) -> &mut Vec<u8> {
+        &mut self.0[which as usize]
+    }
+}
+
+/// One thing that was asked of a file.
 #[derive(Clone, Debug)]
 pub enum Op {
     Write(u64, Vec<u8>),
@@ -23,8 +48,8 @@ pub enum Op {
 
 #[derive(Debug, Default)]
 pub struct Inside {
-    pub bytes: Vec<u8>,
-    pub diary: Vec<Op>,
+    pub image: Image,
+    pub diary: Vec<(Which, Op)>,
     pub keeps_diary: bool,
     pub replacement: Option<MemoryDisk>,
     /// How many changes were asked for.
@@ -35,7 +60,7 @@ pub struct Inside {
     pub syncs_fail: bool,
     /// No block is free: what was written once can be overwritten, everything else fails.
     pub is_full: bool,
-    blocks: HashSet<u64>,
+    blocks: HashSet<(bool, u64)>,
     pub sync_takes: Duration,
 }
 
@@ -44,8 +69,12 @@ pub struct Inside {
 pub struct MemoryDisk(pub Arc<Mutex<Inside>>);
 
 impl MemoryDisk {
-    pub fn of(bytes: Vec<u8>) -> MemoryDisk {
-        MemoryDisk(Arc::new(Mutex::new(Inside { bytes, ..Inside::default() })))
+    pub fn of(image: Image) -> MemoryDisk {
+        MemoryDisk(Arc::new(Mutex::new(Inside { image, ..Inside::default() })))
+    }
+
+    fn file(&self, which: Which) -> Box<dyn StorageBackend> {
+        Box::new(MemoryFile { disk: self.clone(), which })
     }
 
     pub fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
@@ -55,25 +84,29 @@ impl MemoryDisk {
 
 impl Disk for MemoryDisk {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(self.clone()))
+        Ok(self.file(Which::Engine))
+    }
+
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(self.file(Which::Journal))
     }
 
     fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
         let replacement = MemoryDisk::default();
         self.inside().replacement = Some(replacement.clone());
-        Ok(Box::new(replacement))
+        Ok(replacement.file(Which::Engine))
     }
 
     fn replace(&self) -> io::Result<String> {
         let replacement = self.inside().replacement.take().expect("it was opened");
-        let bytes = std::mem::take(&mut replacement.inside().bytes);
-        self.inside().bytes = bytes;
+        let bytes = std::mem::take(&mut replacement.inside().image[Which::Engine]);
+        self.inside().image[Which::Engine] = bytes;
         Ok("nowhere".to_owned())
     }
 }
 
 impl Inside {
-    fn change(&mut self, op: Op) -> io::Result<()> {
+    fn change(&mut self, which: Which, op: Op) -> io::Result<()> {
         self.changes += 1;
         if let Some(left) = &mut self.fails_after {
             let is_sync = matches!(op, Op::Sync);
@@ -83,15 +116,16 @@ impl Inside {
             *left = left.saturating_sub(1);
         }
         if let Op::Write(at, data) = &op {
-            let blocks = at / 4096..=(at + data.len() as u64).saturating_sub(1) / 4096;
+            let numbers = at / 4096..=(at + data.len() as u64).saturating_sub(1) / 4096;
+            let blocks = numbers.map(|number| (which == Which::Journal, number));
             if self.is_full && blocks.clone().any(|block| !self.blocks.contains(&block)) {
                 return Err(io::Error::from_raw_os_error(28));
             }
             self.blocks.extend(blocks);
         }
-        apply(&mut self.bytes, &op);
+        apply(&mut self.image[which], &op);
         if self.keeps_diary {
-            self.diary.push(op);
+            self.diary.push((which, op));
         }
         Ok(())
     }
@@ -111,33 +145,39 @@ pub fn apply(bytes: &mut Vec<u8>, op: &Op) {
     }
 }
 
-impl StorageBackend for MemoryDisk {
+#[derive(Debug)]
+struct MemoryFile {
+    disk: MemoryDisk,
+    which: Which,
+}
+
+impl StorageBackend for MemoryFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.inside().bytes.len() as u64)
+        Ok(self.disk.inside().image[self.which].len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let inside = self.inside();
+        let inside = self.disk.inside();
         let range = offset as usize..offset as usize + out.len();
-        let found = inside.bytes.get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let found = inside.image[self.which].get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(found);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inside().change(Op::SetLen(len))
+        self.disk.inside().change(self.which, Op::SetLen(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let takes = self.inside().sync_takes;
+        let takes = self.disk.inside().sync_takes;
         if !takes.is_zero() {
             std::thread::sleep(takes); // the slow disk itself, not a wait of the test
         }
-        self.inside().change(Op::Sync)
+        self.disk.inside().change(self.which, Op::Sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.inside().change(Op::Write(offset, data.to_vec()))
+        self.disk.inside().change(self.which, Op::Write(offset, data.to_vec()))
     }
 }
 
@@ -147,6 +187,7 @@ pub fn options() -> Options {
         pace: Duration::ZERO,
         retry: Duration::from_millis(1),
         cache_bytes: 1 << 20,
+        journal_bytes: 64 << 10,
         reclaiming: Reclaiming {
             bytes: 64 << 10,
             sweep_from: 1,
