@@ -530,6 +530,11 @@ class DataPlane:
     def close_tap(self, tap: int) -> None: ...
     def request_clients(self, ticket: int, cursor: int, limit: int) -> None:
         """Ask for a page of clients, from cursor 0; `ClientPage` answers. `limit` is 1 .. 10_000."""
+    def request_congested(self, ticket: int, cursor: int, bytes: int, messages: int, limit: int) -> None:
+        """The same of connected clients with at least so many unsent bytes, or messages that wait; answered so, too.
+
+        A page may be empty and have a next one, because a request looks at 65,536 sessions.
+        """
     def kick(self, ticket: int, client_id: str) -> None:
         """End a client's connection (0x98) and its session; `Kicked` answers."""
     def take_rows(self) -> list[tuple[bytes, bytes]]:

@@ -290,6 +290,12 @@ class DataPlane:
         next_cursor = end if end < len(records) else None
         self._reply(ClientPage(ticket=ticket, records=records[cursor:end], next_cursor=next_cursor))
 
+    def request_congested(self, ticket: int, cursor: int, bytes: int, messages: int, limit: int) -> None:
+        found = [one for one in self.sessions.values() if one.outbox_bytes >= bytes or one.mqueue_len >= messages]
+        end = cursor + limit
+        next_cursor = end if end < len(found) else None
+        self._reply(ClientPage(ticket=ticket, records=found[cursor:end], next_cursor=next_cursor))
+
     def backup(self, path: str) -> None:
         raise StorageError(f"{path}: there is no store to copy")
 

@@ -43,7 +43,9 @@ SECOND_VALUES: dict[type[Shape], object] = {Size: "99KB", Duration: "31s", Line:
 IN_BASE = ("flapping.enable", "listeners.<tcp|tls|ws|wss|unix>.<name>.proxy_protocol")
 
 # Read by the process around the data plane, each with tests of its own there; durability has a single value so far.
-ELSEWHERE = {"node.data_dir", "log.level", "storage.durability", "sys.interval", "sys.heartbeat"}
+ELSEWHERE = {"node.data_dir", "log.level", "storage.durability", "sys.interval", "sys.heartbeat"} | {
+    row.key for row in ROWS if row.section in ("alarm", "sysmon")
+}
 
 
 _DEFAULTS = {row.key: row.default for row in ROWS}

@@ -14,7 +14,7 @@ use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Limits, Message, QoS, ReasonCode, Topic};
 use whimbrel_server::clock::steady_ms;
 use whimbrel_server::rows::{self, RowChange};
-use whimbrel_server::{Answer, Broker, Interest};
+use whimbrel_server::{Answer, Backlog, Broker, Interest};
 
 use crate::errors;
 use crate::events;
@@ -145,6 +145,14 @@ impl DataPlane {
             return Err(PyValueError::new_err("limit: 1 to 10,000"));
         }
         self.0.request_clients(ticket, cursor, limit);
+        Ok(())
+    }
+
+    fn request_congested(&self, ticket: u64, cursor: u64, bytes: usize, messages: usize, limit: usize) -> PyResult<()> {
+        if limit == 0 || limit > 10_000 {
+            return Err(PyValueError::new_err("limit: 1 to 10,000"));
+        }
+        self.0.request_congested(ticket, cursor, Backlog { bytes, messages }, limit);
         Ok(())
     }
 

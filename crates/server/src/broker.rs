@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::gauges;
 use crate::ledger;
 use crate::listener::Listener;
-use crate::mailbox::Mail;
+use crate::mailbox::{Backlog, Mail};
 use crate::options::{Options, StorageOptions};
 use crate::rows::{KeptRow, RowChange};
 use crate::shared::{Interest, Shared};
@@ -229,9 +229,18 @@ impl Broker {
 
     /// Asks for a page of clients; `cursor` is 0 or what the page before named. `ClientPage` answers.
     pub fn request_clients(&self, ticket: u64, cursor: u64, limit: usize) {
+        self.ask_at(ticket, cursor, |from| Mail::Clients { ticket, from, limit: limit.max(1) });
+    }
+
+    /// The same, of connected clients for which so much waits; `cursor` as there. A page may be empty and have a next one.
+    pub fn request_congested(&self, ticket: u64, cursor: u64, backlog: Backlog, limit: usize) {
+        self.ask_at(ticket, cursor, |from| Mail::Congested { ticket, from, limit: limit.max(1), backlog });
+    }
+
+    fn ask_at(&self, ticket: u64, cursor: u64, mail: impl FnOnce(u32) -> Mail) {
         let (worker, from) = ((cursor >> 32) as usize, cursor as u32);
         match self.shared.mailboxes.get(worker) {
-            Some(mailbox) => mailbox.post([Mail::Clients { ticket, from, limit: limit.max(1) }]),
+            Some(mailbox) => mailbox.post([mail(from)]),
             None => {
                 let page = Event::ClientPage { ticket, records: Vec::new(), next_cursor: None };
                 self.shared.outlet.post(&mut vec![page]);

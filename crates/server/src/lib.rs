@@ -36,6 +36,7 @@ mod worker;
 pub use answer::Answer;
 pub use broker::{Broker, StartError};
 pub use event::Event;
+pub use mailbox::Backlog;
 pub use options::{
     Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions, TlsOptions, Verify,
 };

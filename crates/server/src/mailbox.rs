@@ -42,6 +42,8 @@ pub(crate) enum Mail {
     Authorized { ticket: u64, answers: Vec<Answer> },
     /// A page of clients from a slot on.
     Clients { ticket: u64, from: u32, limit: usize },
+    /// The same of connected clients for which so much waits: bytes, or messages.
+    Congested { ticket: u64, from: u32, limit: usize, backlog: Backlog },
     /// Add what this worker holds and pass it on; the last one answers.
     Audit { ticket: u64, audit: Box<Audit> },
     /// End a client and its session.
@@ -52,6 +54,15 @@ pub(crate) enum Mail {
     Open,
     /// End, within so many milliseconds.
     Stop { grace_ms: u64 },
+}
+
+/// What makes a connection a congested one: as many unsent bytes, or as many messages that wait behind its window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backlog {
+    /// Unsent bytes.
+    pub bytes: usize,
+    /// Messages.
+    pub messages: usize,
 }
 
 /// What the store knows of a message on its way.

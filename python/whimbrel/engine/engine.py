@@ -251,6 +251,16 @@ class Engine:
         page: ClientPage = await self._request(lambda ticket: self._plane.request_clients(ticket, cursor, limit))
         return page
 
+    async def congested_page(self, *, cursor: int, limit: int, at_least: tuple[int, int]) -> "ClientPage":
+        """As `clients_page`, of connected clients with `at_least` so many unsent bytes, or messages that wait.
+
+        A page may be empty and have a next one. Raises like `publish`.
+        """
+        page: ClientPage = await self._request(
+            lambda ticket: self._plane.request_congested(ticket, cursor, *at_least, limit)
+        )
+        return page
+
     async def audit(self) -> "Audited":
         """What became of every delivery; costs each worker a look at all of its sessions. Raises EngineError."""
         found: Audited = await self._request(self._plane.request_audit)

@@ -11,6 +11,12 @@ from typing import Final
 from whimbrel.engine.records import METRICS, STATS
 
 PYTHON_SIDE: Final[Mapping[str, str]] = {
+    "whimbrel.alarms.activated": "An alarm was raised.",
+    "whimbrel.alarms.active": "Gauge: alarms that hold.",
+    "whimbrel.alarms.deactivated": "An alarm ended.",
+    "whimbrel.alarms.refused": "An alarm was not raised, because 1,000 are active.",
+    "whimbrel.alarms.topics.dropped": "An alarm that somebody subscribes to could not be published.",
+    "whimbrel.alarms.unsaved": "Gauge: changes of alarms that are not stored yet.",
     "whimbrel.control.connections": "Gauge: open connections of `whimbrel ctl`.",
     "whimbrel.control.connections.refused": "A connection of `whimbrel ctl` was one too many.",
     "whimbrel.control.requests": "`whimbrel ctl` asked for something.",

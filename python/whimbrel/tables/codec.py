@@ -104,7 +104,7 @@ def _from_plain(kind: Any, value: Any, where: str) -> Any:
         return _object(cast(type, kind), value, where)
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return None if value is None else _from_plain(_without_none(inner), value, where)
+        return _one_of(inner, value, where)
     if origin is tuple:
         return tuple(_from_plain(inner[0], one, where) for one in _of(list, value, where))
     if origin is not None:
@@ -149,8 +149,12 @@ def _fields(kind: type) -> dict[str, Any]:
     return {one.name: hints[one.name] for one in dataclasses.fields(kind)}
 
 
-def _without_none(kinds: tuple[Any, ...]) -> Any:
-    return next(kind for kind in kinds if kind is not type(None))
+def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    rest = [kind for kind in kinds if kind is not type(None)]
+    # Several are told apart by what JSON calls them, so only plain ones can be several.
+    return _from_plain(next((kind for kind in rest if type(value) is kind), rest[0]), value, where)
 
 
 def _check(kind: Any) -> None:
@@ -160,8 +164,8 @@ def _check(kind: Any) -> None:
         inner = tuple(_fields(cast(type, kind)).values())
     elif origin in (Union, types.UnionType):
         inner = tuple(one for one in inner if one is not type(None))
-        if len(inner) != 1:
-            raise TypeError(f"a row cannot hold {kind}: of several types one is None and one is not")
+        if len(inner) != 1 and not set(inner) <= {*_PLAIN, float}:
+            raise TypeError(f"a row cannot hold {kind}: of several types, all are str, int, float, bool or None")
     elif origin is tuple and len(inner) == 2 and inner[1] is Ellipsis:
         inner = inner[:1]
     elif origin is not None and issubclass(origin, Mapping) and inner[0] is str:
