@@ -23,6 +23,8 @@ use crate::engine::{Change, unwrap_keyed, wrap_keyed};
 use crate::overlay::Overlay;
 
 const BLOCK: usize = 4096;
+/// The file grows by so much at a time.
+const STEP_BYTES: u64 = 1 << 20;
 const MAGIC: [u8; 8] = *b"WHMBJRNL";
 const HEAD: usize = 48;
 const HEAD_CHECK: usize = HEAD - 8;
@@ -45,7 +47,8 @@ pub(crate) struct Journal {
     sequence: u64, // of the last frame
     half_bytes: u64,
     half: u64,
-    used: u64, // bytes of the half
+    used: u64,   // bytes of the half
+    length: u64, // of the file
     frame: Vec<u8>,
 }
 
@@ -77,7 +80,8 @@ impl Journal {
         let newest = places.keys().next_back().copied().unwrap_or(0);
         let sequence = newest.max(applied);
         let half_bytes = (length / 2).next_multiple_of(BLOCK) as u64;
-        Ok((Journal { bytes, identity, sequence, half_bytes, half: 0, used: 0, frame: Vec::new() }, replay))
+        let length = bytes.len()?;
+        Ok((Journal { bytes, identity, sequence, half_bytes, half: 0, used: 0, length, frame: Vec::new() }, replay))
     }
 
     /// Which store's the newest frame is, and up to which change its engine had everything; for an engine that lost both.
@@ -108,10 +112,24 @@ impl Journal {
 
     /// Writes and syncs the frame; returns its number. One that failed is written again at the same place.
     pub(crate) fn write(&mut self) -> io::Result<u64> {
-        self.bytes.write(self.half * self.half_bytes + self.used, &self.frame)?;
+        let at = self.half * self.half_bytes + self.used;
+        self.bytes.write(at, &self.frame)?;
+        self.grow_beyond(at + self.frame.len() as u64);
         self.bytes.sync_data()?;
         self.used += self.frame.len() as u64;
         Ok(self.count())
+    }
+
+    /// A sync that finds the file longer than before also writes the file system's own journal: 60 us of CPU instead of 40. So
+    /// it grows in steps. Where there is no room for a step, there may be for the frame.
+    fn grow_beyond(&mut self, end: u64) {
+        if end <= self.length {
+            return;
+        }
+        let half_end = (self.half + 1) * self.half_bytes;
+        let length = (end + STEP_BYTES).min(half_end);
+        let is_there = self.bytes.write(end, &vec![0; (length - end) as usize]).is_ok();
+        self.length = if is_there { length } else { end };
     }
 
     /// The engine has all of the other half: the next frames may be written over it.

@@ -15,6 +15,7 @@ use whimbrel_storage::{Failure, Kind, Record, Slot, Space, Store, StoredMessage,
 
 use super::bodies::{self, Publishers};
 use super::record::{self, SessionRecord};
+use crate::rows::KeptRow;
 
 /// All of it.
 #[derive(Default, Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Kept {
     /// Of sessions, and of groups; what is only named by a record counts, too.
     pub(crate) highest_number: u32,
     pub(crate) highest_group: u32,
+    /// Of the control plane: name and value, by name.
+    pub(crate) rows: Vec<KeptRow>,
 }
 
 /// A subscription as it was.
@@ -103,6 +106,7 @@ impl Visitor for Reading {
         match space {
             Space::SESSION => drop(self.session(key, value)),
             Space::SUBSCRIPTION => drop(self.subscription(key, value)),
+            Space::CONTROL => self.kept.rows.push((key.into(), value.into())),
             _ => {}
         }
     }

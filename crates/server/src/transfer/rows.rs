@@ -10,6 +10,10 @@ use whimbrel_protocol::{QoS, Topic};
 use whimbrel_storage::{Failure, Identifiers, Kind, Receiver, StoredMessage};
 
 use crate::durable::{self, SessionRecord};
+use crate::rows;
+
+/// Of a subscription's value, before what is not for all of them.
+const SUBSCRIPTION_BYTES: usize = 6;
 
 /// One row.
 #[derive(Clone, PartialEq, Debug)]
@@ -18,7 +22,9 @@ pub enum Row {
     Session(SessionRow),
     /// A subscription of one.
     Subscription(SubscriptionRow),
-    /// A value of the control plane, or one that cannot be read.
+    /// A row of the control plane.
+    Control(ControlRow),
+    /// A value of a family of keys that this version does not know, or one that cannot be read.
     Keyed(KeyedRow),
     /// A message that waits for its receivers.
     Message(RecordRow),
@@ -64,6 +70,19 @@ pub struct SubscriptionRow {
     pub retain_handling: u8,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
+    /// What the store says besides: the number of the group of a shared one.
+    pub more: Vec<u8>,
+}
+
+/// A row of the control plane.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ControlRow {
+    /// What it belongs to: accounts, bans, alarms.
+    pub family: String,
+    /// Names it there.
+    pub key: String,
+    /// Version of its format, a blank, and what it says in JSON.
+    pub value: String,
 }
 
 /// A value by its key.
@@ -235,6 +254,7 @@ impl SubscriptionRow {
     pub(super) fn read(key: &[u8], value: &[u8]) -> Option<SubscriptionRow> {
         let (session, filter) = durable::subscription_key(key)?;
         let Subscription { options, identifier } = durable::subscription(value)?;
+        let more = value.get(SUBSCRIPTION_BYTES..)?.to_vec();
         let row = SubscriptionRow {
             session,
             filter: filter.to_owned(),
@@ -243,12 +263,13 @@ impl SubscriptionRow {
             retain_as_published: options.retain_as_published,
             retain_handling: options.retain_handling,
             identifier,
+            more,
         };
         (row.entry().ok()?.1 == value).then_some(row)
     }
 
     /// Key and value.
-    pub(super) fn entry(&self) -> Result<(Vec<u8>, [u8; 6]), Failure> {
+    pub(super) fn entry(&self) -> Result<(Vec<u8>, Vec<u8>), Failure> {
         if self.retain_handling > 2 {
             return Err(UNKNOWN);
         }
@@ -260,7 +281,27 @@ impl SubscriptionRow {
         };
         let mut key = Vec::new();
         durable::key_of_subscription(self.session, &self.filter, &mut key);
-        Ok((key, durable::subscription_value(&Subscription { options, identifier: self.identifier })))
+        let mut value = durable::subscription_value(&Subscription { options, identifier: self.identifier }).to_vec();
+        value.extend_from_slice(&self.more);
+        Ok((key, value))
+    }
+}
+
+impl ControlRow {
+    /// None where it would not be written again as it is.
+    pub(super) fn read(name: &[u8], value: &[u8]) -> Option<ControlRow> {
+        let (family, key) = rows::split_name(name)?;
+        let value = rows::text_of(value)?;
+        Some(ControlRow { family: family.to_owned(), key: key.to_owned(), value: value.to_owned() })
+    }
+
+    /// Name and value.
+    pub(super) fn entry(&self) -> Result<(Vec<u8>, &[u8]), Failure> {
+        let name = [self.family.as_bytes(), b"/", self.key.as_bytes()].concat();
+        match (rows::split_name(&name), rows::text_of(self.value.as_bytes())) {
+            (Some((family, _)), Some(_)) if family == self.family => Ok((name, self.value.as_bytes())),
+            _ => Err(Failure::Malformed("a row of the control plane: family, key, and a value with its version")),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ mod pacing;
 mod paging;
 mod passing;
 mod presence;
+mod recording;
 mod refusing;
 mod reminders;
 mod replay;
@@ -69,6 +70,7 @@ use frames::Frames;
 use outbox::Spares;
 use paging::Pages;
 use presence::Watch;
+use recording::Recorder;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
@@ -124,6 +126,7 @@ pub(crate) struct Worker {
     owing: Owing,
     estates: Estates,
     keeper: Keeper,
+    recorder: Recorder,
     presence: Watch,
     shortage: Shortage,
     pages: Pages,
@@ -213,6 +216,7 @@ impl Worker {
             owing: Owing::default(),
             estates: Estates::default(),
             keeper: Keeper::default(),
+            recorder: Recorder::default(),
             presence: Watch::default(),
             shortage: Shortage::default(),
             pages: Pages::default(),
@@ -263,6 +267,7 @@ impl Worker {
         self.ready = ready;
         self.take_mail();
         self.release_committed();
+        self.answer_recorded();
         self.take_pages();
         self.fire_timers();
         self.step_replays();
@@ -276,6 +281,7 @@ impl Worker {
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         // Looked at after the store was told to wake us.
         let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_store_turned() && !self.has_page();
+        let is_sleepy = is_sleepy && !self.recorder.has_committed();
         if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
     }
 
