@@ -23,7 +23,7 @@ pub(crate) struct SessionRecord<'a> {
     pub(crate) number: u32,
     /// How long it outlives its connection; seconds.
     pub(crate) expiry_s: u32,
-    /// When its connection ended, Unix milliseconds; 0: it had one.
+    /// When its connection ended, by the kept clock (`mark.rs`), milliseconds; 0: it had one.
     pub(crate) disconnected_ms: u64,
     pub(crate) username: Option<&'a str>,
     /// The will and its delay in seconds, while it may still be published.

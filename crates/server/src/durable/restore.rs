@@ -14,6 +14,7 @@ use whimbrel_protocol::{Filter, Message, QoS};
 use whimbrel_storage::{Failure, Kind, Record, Slot, Space, Store, StoredMessage, Visitor};
 
 use super::bodies::{self, Publishers};
+use super::mark::{Mark, SPACE as MARK_SPACE};
 use super::record::{self, SessionRecord};
 use crate::rows::KeptRow;
 
@@ -32,6 +33,8 @@ pub(crate) struct Kept {
     /// Of sessions, and of groups; what is only named by a record counts, too.
     pub(crate) highest_number: u32,
     pub(crate) highest_group: u32,
+    /// The last sign of life.
+    pub(crate) mark: Option<Mark>,
     /// Of the control plane: name and value, by name.
     pub(crate) rows: Vec<KeptRow>,
 }
@@ -51,7 +54,7 @@ pub(crate) struct KeptSession {
     pub(crate) client_id: Arc<str>,
     pub(crate) number: u32,
     pub(crate) expiry_s: u32,
-    /// Unix milliseconds; 0: it had a connection.
+    /// By the kept clock (`mark.rs`), milliseconds; 0: it had a connection.
     pub(crate) disconnected_ms: u64,
     pub(crate) username: Option<Box<str>>,
     pub(crate) will: Option<(Arc<Message>, u32)>,
@@ -106,6 +109,7 @@ impl Visitor for Reading {
         match space {
             Space::SESSION => drop(self.session(key, value)),
             Space::SUBSCRIPTION => drop(self.subscription(key, value)),
+            MARK_SPACE => self.kept.mark = Mark::decode(value),
             Space::CONTROL => self.kept.rows.push((key.into(), value.into())),
             _ => {}
         }

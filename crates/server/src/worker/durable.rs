@@ -18,7 +18,7 @@ use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, St
 use super::Worker;
 use super::passing::Passing;
 use super::sessions::Seat;
-use crate::durable::{self, SessionRecord};
+use crate::durable::{self, Mark, SessionRecord};
 use crate::event::Event;
 
 /// A worker's part of the store.
@@ -119,6 +119,13 @@ impl Keeper {
     pub(super) fn has_committed(&self) -> bool {
         let committed = self.writer.as_ref().map(|writer| writer.store().committed());
         self.sealed.front().is_some_and(|(ticket, _)| committed.is_some_and(|committed| *ticket <= committed))
+    }
+
+    /// Says that the broker is alive. Nobody waits for it.
+    pub(super) fn put_mark(&mut self, mark: Mark) {
+        if let Some(writer) = &mut self.writer {
+            writer.put(durable::MARK_SPACE, durable::MARK_KEY, &mark.encode());
+        }
     }
 
     /// Writes a small record for a session; its slot, 0 without a store.
@@ -428,7 +435,7 @@ impl Worker {
         self.bar(slot);
     }
 
-    /// Writes what the store knows of a session. `disconnected_ms`: Unix time; 0 while it has a connection.
+    /// Writes what the store knows of a session. `disconnected_ms`: by the kept clock; 0 while it has a connection.
     pub(super) fn put_session(&mut self, seat_slot: u32, disconnected_ms: u64) {
         let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
         if self.shortage.postpones(seat_slot, seat.epoch) {
@@ -450,7 +457,7 @@ impl Worker {
         let expires_ms = seat.away.as_ref().and_then(|away| away.expires_ms);
         let whole_ms = u64::from(seat.session.expiry_s) * 1000;
         let away_ms = expires_ms.map_or(0, |expires_ms| (self.now.ms + whole_ms).saturating_sub(expires_ms));
-        self.put_session(seat_slot, self.now.unix_ms.saturating_sub(away_ms).max(1));
+        self.put_session(seat_slot, self.kept_ms().saturating_sub(away_ms).max(1));
     }
 
     /// The store forgets a session that has ended.
