@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use house::{House, Wire};
 use whimbrel_protocol::packet::{Ack, Disconnect, Packet, Publish};
 use whimbrel_protocol::properties::Properties;
-use whimbrel_protocol::{QoS, ReasonCode, Topic, Version};
+use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
 
 /// A folder for one test, gone with it.
 struct Folder(PathBuf);
@@ -267,4 +267,33 @@ fn the_store_tells_what_it_holds_and_what_it_did() {
     // Said once for each: "whimbrel.storage.refused", "whimbrel.storage.unstored", "whimbrel.storage.held_back",
     // "whimbrel.storage.written", "whimbrel.storage.commits", "whimbrel.storage.chunks", "whimbrel.storage.bytes",
     // "whimbrel.storage.commit_us".
+}
+
+#[test]
+fn a_queue_that_is_longer_than_is_allowed_now_drops_its_oldest_at_the_start() {
+    let folder = Folder::new("longer");
+    let house = House::start_in(folder.path(), 1);
+    let (mut sleeper, _) = enter(&house, "sleeper");
+    sleeper.subscribe("a/#", QoS::AtLeastOnce);
+    assert!(sleeper.read_type(SUBACK).is_some());
+    leave(&mut sleeper);
+    let (mut publisher, _) = enter(&house, "publisher");
+    for number in 1..=60 {
+        publish(&mut publisher, &format!("a/{number}"), (QoS::AtLeastOnce, number), (false, false));
+        publisher.read().expect("it is acknowledged");
+    }
+    let crashed = folder.crash("longer-crashed");
+    let limits = Limits { max_mqueue_len: 10, max_inflight: 5, ..Limits::default() };
+    let mut house = House::start_keeping(1, limits, crashed.path().to_owned());
+    // Five may have been in flight when the broker died.
+    house.until_count("delivery.dropped.queue_full", 45);
+    house.until_count("whimbrel.deliveries.restored", 60);
+    assert!(house.audit().lines().iter().all(|line| line.missing() == 0));
+    house.until_count("whimbrel.storage.live", 15);
+    let (mut sleeper, _) = enter(&house, "sleeper");
+    for number in 46..=60 {
+        let frame = sleeper.read_type(PUBLISH).expect("it comes");
+        assert_eq!(number_of(&frame), number);
+        sleeper.send(&Packet::PubAck(Ack::new(identifier(&frame), ReasonCode::SUCCESS)));
+    }
 }

@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError};
 
 use whimbrel_protocol::connection::handshake::NEVER_EXPIRES_S;
-use whimbrel_protocol::session::{Session, Will};
+use whimbrel_protocol::session::{DropReason, Session, Will};
 use whimbrel_protocol::{Filter, Limits};
 use whimbrel_router::{Entry, Place};
 
@@ -45,6 +45,12 @@ impl Worker {
         session.outbound.keep_groups();
         kept.queued().for_each(|(priority, share, stub)| session.outbound.restore_queued(stub, priority, share));
         self.counts.deliveries_restored += session.outbound.queue_len() as u64;
+        // Whose limits it had is not stored, and what was in flight at QoS 1 waits again: nothing goes that was allowed.
+        let (queue_max, queue_max_bytes) = self.shared.longest_queue();
+        session.outbound.limit(queue_max, queue_max_bytes, limits.queue_rules.clone());
+        for _ in 0..session.outbound.shed() {
+            self.count_drop(DropReason::QueueFull);
+        }
         session.will = kept.will.map(|(message, delay_s)| Box::new(Will { message, delay_s }));
         let will_due_ms = session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
         let left_at_ms = if kept.disconnected_ms == 0 { self.lost_ms() } else { kept.disconnected_ms };
