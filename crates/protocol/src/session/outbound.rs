@@ -394,6 +394,16 @@ impl Outbound {
         self.queue.iter_mut().for_each(|queue| queue.note_answer());
     }
 
+    /// The identifier that the next message gets; for [`Outbound::has_settled`].
+    pub fn next_id(&self) -> u16 {
+        wrap(self.first, self.slots.len())
+    }
+
+    /// Whether everything is settled that was in flight when [`Outbound::next_id`] was this.
+    pub fn has_settled(&self, next_id: u16) -> bool {
+        !(1..=self.slots.len()).contains(&distance(self.first, next_id))
+    }
+
     /// Messages in flight, those to be sent again included.
     pub fn inflight_count(&self) -> usize {
         usize::from(self.unsettled)
@@ -753,6 +763,23 @@ mod tests {
             expected.sort_unstable_by_key(|id| distance(first, *id));
             assert_eq!(sent, expected);
         }
+    }
+
+    #[test]
+    fn what_was_in_flight_is_settled_when_its_first_and_its_last_are_also_around_the_ring() {
+        let mut outbound = Outbound::new(10, None);
+        outbound.first = 65_534;
+        outbound.attach(10, false);
+        assert!(outbound.has_settled(outbound.next_id()));
+        let ids: Vec<u16> = (0..3).map(|_| outbound.push(QoS::AtLeastOnce, None)).collect();
+        let next_id = outbound.next_id();
+        assert_eq!((ids, next_id), (vec![65_534, 65_535, 1], 2));
+        outbound.push(QoS::AtLeastOnce, None);
+        for id in [1, 65_534, 65_535] {
+            assert!(!outbound.has_settled(next_id));
+            outbound.on_puback(id);
+        }
+        assert!(outbound.has_settled(next_id));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use whimbrel_storage::{Failure, Store};
 pub(crate) use bodies::Publishers;
 pub(crate) use mark::{KEY as MARK_KEY, Mark, SPACE as MARK_SPACE};
 pub(crate) use record::{SessionRecord, key_of_subscription, packet_id_body, sent_body, stored, subscription_value};
-pub(crate) use record::{membership_value, packet_id, sent, subscription, subscription_key};
+pub(crate) use record::{membership_value, packet_id, replaying_value, sent, subscription, subscription_key};
 pub(crate) use restore::{Kept, KeptFilter, KeptSession, read_back};
 
 /// The store as all workers share it.

@@ -5,7 +5,7 @@
 //!
 //! A session: `1 u8 | number u32 | expiry u32 | flags u8 | disconnected u64 | username u16 + bytes | delay u32 + will`, the last
 //! two where the flags say so. A subscription: `1 u8 | options u8 | identifier u32`, under `number u32 + filter`; a shared one
-//! has `group u32` behind that.
+//! has `group u32` behind that, one whose replay of retained messages is not finished `1 u8` and the topic after which it goes on.
 
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::session::subscriptions::Subscription;
@@ -15,6 +15,7 @@ use whimbrel_storage::StoredMessage;
 const VERSION: u8 = 1;
 const HAS_USERNAME: u8 = 1;
 const HAS_WILL: u8 = 2;
+const REPLAYS: u8 = 1;
 
 /// What the store knows of a session besides its messages and subscriptions.
 #[derive(Debug)]
@@ -109,6 +110,16 @@ pub(crate) fn membership_value(subscription: &Subscription, group: u32) -> [u8; 
     value[..6].copy_from_slice(&subscription_value(subscription));
     value[6..].copy_from_slice(&group.to_le_bytes());
     value
+}
+
+/// As `subscription_value`, of one that is still to be sent the retained messages behind the topic `after` (empty: all).
+pub(crate) fn replaying_value(subscription: &Subscription, after: &[u8]) -> Vec<u8> {
+    [&subscription_value(subscription)[..], &[REPLAYS], after].concat()
+}
+
+/// Behind which topic retained messages are still to be sent, of a value of a subscription that is not shared.
+pub(crate) fn replay_of(value: &[u8]) -> Option<&[u8]> {
+    value.get(7..).filter(|_| value[6] == REPLAYS)
 }
 
 /// The number of the group, of a shared subscription's value; 0: it does not say.

@@ -46,6 +46,8 @@ pub(crate) struct KeptFilter {
     pub(crate) subscription: Subscription,
     /// Number of the group, where it is shared; 0: not known.
     pub(crate) group: u32,
+    /// The topic (empty: none) behind which retained messages are still to be sent.
+    pub(crate) replay: Option<Box<[u8]>>,
 }
 
 /// A session as it was.
@@ -137,8 +139,9 @@ impl Reading {
         let subscription = record::subscription(value)?;
         let is_shared = Filter::new(filter).is_ok_and(|filter| filter.is_shared());
         let group = if is_shared { record::group_of(value) } else { 0 };
-        let filter: Box<str> = filter.into();
-        self.sessions.entry(number).or_default().subscriptions.push(KeptFilter { filter, subscription, group });
+        let replay = record::replay_of(value).filter(|_| !is_shared).map(Into::into);
+        let held = KeptFilter { filter: filter.into(), subscription, group, replay };
+        self.sessions.entry(number).or_default().subscriptions.push(held);
         Some(())
     }
 

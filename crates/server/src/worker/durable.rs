@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use whimbrel_protocol::connection::{Answered, Connection};
 use whimbrel_protocol::packet::Packet;
-use whimbrel_protocol::session::{Delivery, Released, Session};
+use whimbrel_protocol::session::{Delivery, Released};
 use whimbrel_protocol::{Filter, Message, QoS, encode};
 use whimbrel_router::{Audience, Matches, Target};
 use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, StoredMessage, Ticket, Writer};
@@ -75,7 +75,8 @@ impl Keeper {
         self.has_written
     }
 
-    /// What was promised is promised again, on another connection perhaps, and may not be stored yet.
+    /// What was promised of a message is promised again, on another connection perhaps, and may not be stored yet. Wider than
+    /// [`Worker::promise`]: the message may concern other sessions alone.
     pub(super) fn repeat(&mut self) {
         self.has_written = self.writer.is_some();
     }
@@ -245,11 +246,12 @@ impl Worker {
         slot.0
     }
 
-    /// Writes a retained message of QoS 2 for the session that it is about to be sent to, because its identifier must not
-    /// be given to another one after a crash. Its slot; 0: it is not stored.
-    pub(super) fn store_replayed(&mut self, seat_slot: u32, delivery: &Delivery) -> u64 {
+    /// Writes a retained message for the session that it is about to be sent to through a subscription of QoS 2: how far that
+    /// has come is stored with it, so that after a crash nothing is sent a second time under another identifier. Its slot;
+    /// 0: it is not stored.
+    pub(super) fn store_replayed(&mut self, seat_slot: u32, delivery: &Delivery, subscribed: QoS) -> u64 {
         let number = self.sessions.get(seat_slot).map_or(0, |seat| seat.durable);
-        let is_stored = number != 0 && delivery.qos == QoS::ExactlyOnce;
+        let is_stored = number != 0 && subscribed == QoS::ExactlyOnce && delivery.qos != QoS::AtMostOnce;
         let Some(writer) = self.keeper.writer.as_mut().filter(|_| is_stored) else { return 0 };
         let identifiers = Identifiers::Numbers(delivery.identifiers.as_deref().unwrap_or_default());
         let mut record = writer.record(Kind::Message);
@@ -488,15 +490,19 @@ impl Keeper {
         self.forgot = OPEN;
     }
 
-    /// The store learns how a session has this filter, with the number of its group; or that it has it no more.
-    fn put_filter(&mut self, (number, session): (u32, &Session), filter: Filter<'_>, group: u32) {
-        let Some(writer) = self.writer.as_mut().filter(|_| number != 0) else { return };
-        durable::key_of_subscription(number, filter.as_str(), &mut self.scratch);
+    /// The store learns how a session has this filter, with the number of its group and how far the replay has come that it is
+    /// owed; or that it has it no more.
+    fn put_filter(&mut self, seat: &Seat, filter: Filter<'_>, (group, replay): (u32, Option<&[u8]>)) {
+        let Some(writer) = self.writer.as_mut().filter(|_| seat.durable != 0) else { return };
+        durable::key_of_subscription(seat.durable, filter.as_str(), &mut self.scratch);
         let key = &self.scratch;
-        match session.subscriptions.get(filter) {
-            Some(held) if group != 0 => writer.put(Space::SUBSCRIPTION, key, &durable::membership_value(held, group)),
-            Some(held) => writer.put(Space::SUBSCRIPTION, key, &durable::subscription_value(held)),
-            None => writer.remove(Space::SUBSCRIPTION, key),
+        match (seat.session.subscriptions.get(filter), replay) {
+            (Some(held), Some(after)) => writer.put(Space::SUBSCRIPTION, key, &durable::replaying_value(held, after)),
+            (Some(held), None) if group != 0 => {
+                writer.put(Space::SUBSCRIPTION, key, &durable::membership_value(held, group))
+            }
+            (Some(held), None) => writer.put(Space::SUBSCRIPTION, key, &durable::subscription_value(held)),
+            (None, _) => writer.remove(Space::SUBSCRIPTION, key),
         }
         self.has_written = true;
     }
@@ -508,7 +514,9 @@ impl Worker {
         let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
         let share = if filter.is_shared() { self.shared.router.share(filter) } else { None };
         let group = share.map_or(0, |share| share.number);
-        self.keeper.put_filter((seat.durable, &seat.session), filter, group);
+        let qos = seat.session.subscriptions.get(filter).map_or(QoS::AtMostOnce, |held| held.options.qos);
+        let replay = seat.replays.as_ref().and_then(|replays| replays.owed(filter, qos));
+        self.keeper.put_filter(seat, filter, (group, replay));
     }
 }
 

@@ -65,10 +65,12 @@ impl Worker {
         seat.away = Some(Box::new(Away { last_seen: None, will_due_ms, expires_ms }));
         self.shared.gauges.sessions.add(1);
         self.shared.gauges.persistent.add(1);
-        for KeptFilter { filter, subscription, .. } in &kept.subscriptions {
+        for KeptFilter { filter, subscription, replay, .. } in &kept.subscriptions {
             let Ok(filter) = Filter::new(filter) else { continue };
             self.sessions.get_mut(slot).into_iter().for_each(|seat| {
                 seat.session.subscriptions.insert(filter, *subscription);
+                let after = replay.as_deref();
+                after.into_iter().for_each(|after| seat.replays.get_or_insert_default().restore(filter, after));
             });
             self.count_subscriptions(1, usize::from(filter.is_shared()));
         }
