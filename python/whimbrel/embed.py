@@ -21,6 +21,8 @@ from whimbrel.services.ledger import Balance
 from whimbrel.settings import Changes, from_mapping
 
 if TYPE_CHECKING:
+    from whimbrel.alarms import Alarm
+    from whimbrel.alarms.registry import Detail
     from whimbrel.engine.records import ClientRecord
 
 
@@ -218,6 +220,19 @@ class Broker:
     def counters(self) -> dict[str, int]:
         """Metrics and statistics together."""
         return self._running.services.metrics.counters()
+
+    def alarms(self, *, history: bool = False) -> "list[Alarm]":
+        """What is wrong now, or with `history` what was; the oldest first."""
+        alarms = self._running.services.alarms
+        return alarms.history() if history else alarms.present()
+
+    def activate_alarm(self, name: str, message: str, details: "Mapping[str, Detail] | None" = None) -> bool:
+        """Raise an alarm of this program's own; whether it was not active. Raises ValueError for what cannot be kept."""
+        return self._running.services.alarms.activate(name, message, details)
+
+    def deactivate_alarm(self, name: str) -> bool:
+        """End an alarm; whether it was active."""
+        return self._running.services.alarms.deactivate(name)
 
     async def ledger(self) -> Balance:
         """What became of every message and delivery; `.is_even` says that nothing is missing."""

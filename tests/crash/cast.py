@@ -20,6 +20,8 @@ _KEY = struct.Struct("!HI")
 # Octets behind the key; the large ones are sent without a copy by the broker.
 FILLERS = (0, 0, 10, 60, 200, 1000, 40_000)
 FILLER_WEIGHTS = (4, 4, 8, 8, 4, 2, 0.05)
+# Some MiB a life, so that what the store writes behind its journal and gives back is cut off, too.
+HEAVY_WEIGHTS = (4, 4, 4, 4, 4, 4, 8)
 PLAIN_TOPICS = ("t/a", "t/b", "t/c/d", "t/c/e", "t/f/g/h")
 GROUP_TOPICS = ("s/a", "s/b", "s/c")
 RETAINED_TOPICS = tuple(f"r/{number}" for number in range(6))
@@ -207,11 +209,12 @@ class Actor:
 
 @dataclass(frozen=True)
 class Repertoire:
-    """What a publisher sends: topics, those of them whose messages are retained, and how much at once."""
+    """What a publisher sends: topics, those of them whose messages are retained, how much at once, of which sizes."""
 
     topics: Sequence[str]
     retained: Sequence[str]
     window: int
+    filler_weights: Sequence[float] = FILLER_WEIGHTS
 
 
 class Publisher(Actor):
@@ -248,7 +251,7 @@ class Publisher(Actor):
         """Send one."""
         key = (self.number, self._sent)
         self._sent += 1
-        (filler,) = self.stage.dice.choices(FILLERS, FILLER_WEIGHTS)
+        (filler,) = self.stage.dice.choices(FILLERS, self._repertoire.filler_weights)
         payload = b"" if is_clearing else payload_of(key, filler)
         message = Message(key=key, topic=topic, qos=qos, payload=payload, retain=retain, sent_at=0, wanted_by=())
         self.stage.model.publishing(message)

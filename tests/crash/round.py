@@ -19,7 +19,9 @@ from random import Random
 
 from tests.crash.broker import Broker
 from tests.crash.cast import (
+    FILLER_WEIGHTS,
     GROUP_TOPICS,
+    HEAVY_WEIGHTS,
     PLAIN_TOPICS,
     RETAINED_TOPICS,
     Actor,
@@ -33,12 +35,13 @@ from tests.crash.cast import (
     name_of,
 )
 from tests.crash.model import Model, keys
+from tests.crash.planted import Plant
 from tests.crash.story import Fault, Story
 from tests.raw_client import RawClient
 
 TURN_S = 0.002
-# For everything due to come, with other rounds beside this one.
-DRAIN_S = 60.0
+# Without any progress while something is due, with other rounds beside this one.
+PATIENCE_S = 60.0
 START_S = 30.0
 # A life at the most: acknowledgements and first receipts, and time.
 SERVED_MAX = 3000
@@ -63,10 +66,21 @@ class Report:
 class Round:
     """The clients of one broker and its deaths."""
 
-    def __init__(self, directory: Path, seed: int, kills: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        seed: int,
+        kills: int,
+        *,
+        plant: Plant | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.story = Story()
         self.report = Report(seed)
         self._kills = kills
+        self._data_dir = directory / "data"
+        self._plant = plant
+        self._patience_s = patience_s
         self._dice = Random(seed)
         self._model = Model()
         self._stage = Stage(self._model, self.story, self._dice, time.monotonic)
@@ -77,6 +91,7 @@ class Round:
             f"workers={workers}",
             "mqtt.max_mqueue_len=1000000",
             f"mqtt.max_inflight={self._dice.choice((1, 10, 32, 100))}",
+            *(plant.sets if plant else ()),
         )
         self.story.note("broker", "seed", seed, mode, "workers", workers)
         self._cast = self._gather()
@@ -92,7 +107,9 @@ class Round:
         retained[0] += RETAINED_TOPICS[-1:]
         plain = [PLAIN_TOPICS, PLAIN_TOPICS[:3], (*GROUP_TOPICS, "t/a")]
         pairs = zip(plain, retained, strict=True)
-        repertoires = [Repertoire(topics, kept, self._dice.choice((1, 10, 40))) for topics, kept in pairs]
+        # In every mode and with every number of workers.
+        weights = HEAVY_WEIGHTS if self.report.seed // 4 % 4 == 1 else FILLER_WEIGHTS
+        repertoires = [Repertoire(topics, kept, self._dice.choice((1, 10, 40)), weights) for topics, kept in pairs]
         return [
             *(Publisher(stage, number, repertoire) for number, repertoire in enumerate(repertoires)),
             *(Subscriber(stage, f"sub{number}", Testament(stage, 100 + number, f"w/{number}")) for number in range(4)),
@@ -113,6 +130,9 @@ class Round:
             self._drain()
             self._finish()
         finally:
+            for actor in self._cast:
+                actor.client.drop()
+            self._selector.close()
             self._broker.close()
             self.report.acknowledged, self.report.received = self._model.acknowledged, self._model.receipts
             self.report.seconds, self.report.starts_s = time.monotonic() - began_s, self._broker.starts_s
@@ -121,11 +141,14 @@ class Round:
 
     def _start(self) -> None:
         self.story.life += 1
+        if self._plant and self.story.life > 1:
+            self._plant.between_lives(self._data_dir)
         self._broker.start()
         self.story.note("broker", "started")
-        # Some die before they serve anybody.
-        is_short = self._dice.random() < 0.08
-        self._die_at_s = time.monotonic() + (self._dice.uniform(0.05, 0.5) if is_short else START_S)
+        # Some die before they serve anybody, most of these while the store is read.
+        is_short = self._dice.random() < 0.12
+        usual_s = self._broker.starts_s[-1] if self._broker.starts_s else 0.3
+        self._die_at_s = time.monotonic() + (self._dice.triangular(0, 1.1 * usual_s, usual_s) if is_short else START_S)
         self._selector.register(self._broker.output, selectors.EVENT_READ)
 
     def _broker_is_due(self) -> bool:
@@ -206,10 +229,12 @@ class Round:
         for actor in self._cast:
             actor.calm()
         self._die_at_s = float("inf")
-        give_up_s = time.monotonic() + DRAIN_S
+        moved_at_s, so_far = time.monotonic(), self._progress()
         while not self._is_quiet():
             self._turn()
-            if time.monotonic() > give_up_s:
+            if self._progress() != so_far:
+                moved_at_s, so_far = time.monotonic(), self._progress()
+            if time.monotonic() > moved_at_s + self._patience_s:
                 raise self._stuck()
 
     def _is_quiet(self) -> bool:
@@ -223,7 +248,7 @@ class Round:
             what = f"{len(missing)} acknowledged messages lost, {len(mine)} of them by {name}: {mine[:20]}"
             return Fault(what, name, first.key)
         open_ = [actor.name for actor in self._cast if not actor.is_done]
-        return Fault(f"not everything was acknowledged within {DRAIN_S:g} s: {open_}", *open_)
+        return Fault(f"not everything was acknowledged within {self._patience_s:g} s: {open_}", *open_)
 
     def _finish(self) -> None:
         before = self._retained()

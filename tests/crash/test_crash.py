@@ -1,4 +1,4 @@
-"""The broker is killed under load and keeps every promise: a few times in every run, 200 times in the slow one."""
+"""The broker is killed under load and keeps every promise: 200 times in every run, in four parts for slow machines."""
 
 from pathlib import Path
 
@@ -15,11 +15,6 @@ def _kill(directory: Path, kills: int, seeds: range) -> None:
     assert all(outcome.told["acknowledged"] and outcome.told["received"] for outcome in outcomes)
 
 
-def test_a_broker_that_is_killed_under_load_keeps_its_promises(tmp_path: Path) -> None:
-    _kill(tmp_path, kills=12, seeds=range(4))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("first", [100, 104, 108, 112])
 def test_fifty_kills_in_every_mode_break_no_promise(tmp_path: Path, first: int) -> None:
     _kill(tmp_path, kills=50, seeds=range(first, first + 4))

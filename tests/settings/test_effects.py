@@ -46,6 +46,7 @@ IN_BASE = ("flapping.enable", "listeners.<tcp|tls|ws|wss|unix>.<name>.proxy_prot
 
 # Read by the process around the data plane, each with tests of its own there.
 ELSEWHERE = {"log.level", "sys.interval", "sys.heartbeat"}
+ELSEWHERE |= {row.key for row in ROWS if row.section in ("alarm", "sysmon")}
 
 
 _DEFAULTS = {row.key: row.default for row in ROWS}

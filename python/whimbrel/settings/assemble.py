@@ -15,6 +15,7 @@ from whimbrel.settings.merge import Checked, Merged, merge
 from whimbrel.settings.model import (
     Auth,
     Flapping,
+    History,
     Hooks,
     Listener,
     Log,
@@ -24,6 +25,7 @@ from whimbrel.settings.model import (
     Settings,
     Storage,
     Sys,
+    Sysmon,
     TcpBind,
     Tls,
     UnixBind,
@@ -119,6 +121,8 @@ def _build(merged: Merged) -> Settings:
         flapping=Flapping(**_section(merged, "flapping")),
         retained=Retained(**_section(merged, "retained")),
         sys=Sys(**_section(merged, "sys")),
+        alarm=History(**_section(merged, "alarm")),
+        sysmon=Sysmon(**_section(merged, "sysmon")),
         log=Log(**_section(merged, "log")),
     )
 

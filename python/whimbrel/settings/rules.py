@@ -14,7 +14,7 @@ from whimbrel.settings.model import TcpBind, UnixBind
 from whimbrel.settings.problems import Problem, dotted, quoted
 from whimbrel.settings.shapes import OFF
 from whimbrel.settings.sources import Key
-from whimbrel.settings.table import KINDS, TLS_KINDS
+from whimbrel.settings.table import KINDS, TLS_KINDS, WATERMARKS
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """sun_path of unix(7) has 108 bytes, one of them for the end."""
@@ -255,6 +255,19 @@ def _authority_is_written(merged: Merged) -> Iterator[Problem]:
             )
 
 
+def _watermarks_are_in_order(merged: Merged) -> Iterator[Problem]:
+    for name in WATERMARKS:
+        low, high = (("sysmon", f"{name}_{word}_watermark") for word in ("low", "high"))
+        if low in merged.values and high in merged.values and merged.value(*low) > merged.value(*high):
+            yield Problem(
+                origin=merged.origin(*low),
+                key=dotted(low),
+                found=f"{merged.value(*low)}, above {dotted(high)}",
+                allowed=f"a whole number from 1 to {merged.value(*high)}",
+                hint=f"{dotted(low)} = {merged.value(*high)}",
+            )
+
+
 RULES: Final[tuple[Rule, ...]] = (
     _bind_is_written,
     _certificate_is_written,
@@ -265,4 +278,5 @@ RULES: Final[tuple[Rule, ...]] = (
     _socket_path_fits,
     _socket_is_not_ours,
     _data_dir_is_short,
+    _watermarks_are_in_order,
 )

@@ -42,6 +42,8 @@ from whimbrel.settings.shapes import (
 
 KINDS: Final = ("tcp", "unix", "tls", "ws", "wss")
 TLS_KINDS: Final = ("tls", "wss")
+WATERMARKS: Final = ("cpu", "system_memory", "process_memory", "disk", "tasks")
+"""What `sysmon.<name>_high_watermark` and `_low_watermark` exist for."""
 
 _WORKERS_MAX: Final = 256
 _U16: Final = 2**16 - 1
@@ -103,6 +105,29 @@ def _state_directory(environment: Mapping[str, str]) -> Path | None:
 
 def _own_users(_environment: Mapping[str, str]) -> object:
     return tuple(dict.fromkeys((os.geteuid(), 0)))
+
+
+def _watermarks(name: str, defaults: tuple[int, int], what: str) -> tuple[Row, Row]:
+    high, low = defaults
+    ends = f"The alarm is over when it is below so many percent; at most sysmon.{name}_high_watermark."
+    return (
+        Row(
+            key=f"sysmon.{name}_high_watermark",
+            field=f"{name}_high",
+            shape=Whole(1, 100),
+            default=high,
+            doc=f"An alarm is raised above so many percent: {what}.",
+            needs_restart=False,
+        ),
+        Row(
+            key=f"sysmon.{name}_low_watermark",
+            field=f"{name}_low",
+            shape=Whole(1, 100),
+            default=low,
+            doc=ends,
+            needs_restart=False,
+        ),
+    )
 
 
 _NODE: Final = (
@@ -337,6 +362,60 @@ _BROKER: Final = (
         default="local",
         doc="Who may subscribe under `$SYS`: clients of this machine (loopback, Unix sockets), everybody, or nobody. "
         "Superusers always may, and hooks may still refuse. Only superusers may publish there.",
+    ),
+    Row(
+        key="alarm.size_limit",
+        field="size_limit",
+        shape=Whole(1, 10_000),
+        default=1_000,
+        doc="How many alarms that are over the history keeps; beyond it the oldest go.",
+        needs_restart=False,
+    ),
+    Row(
+        key="alarm.validity_period",
+        field="validity_ms",
+        shape=Duration(MINUTE, 365 * DAY),
+        default="1d",
+        doc="How long the history keeps an alarm that is over.",
+        needs_restart=False,
+    ),
+    Row(
+        key="sysmon.interval",
+        field="interval_ms",
+        shape=Duration(0, DAY),
+        default="1m",
+        doc="How often the broker looks at itself and its machine, and raises or ends alarms. 0: never.",
+        needs_restart=False,
+    ),
+    *_watermarks("cpu", (80, 60), "busy time of all cores since the last look"),
+    *_watermarks("system_memory", (70, 65), "memory of the machine that is in use"),
+    *_watermarks("process_memory", (50, 45), "memory of the machine that this process has (resident)"),
+    *_watermarks("disk", (90, 85), "disk of the data directory that is in use"),
+    *_watermarks("tasks", (80, 60), "sysmon.max_tasks that are alive"),
+    Row(
+        key="sysmon.max_tasks",
+        field="max_tasks",
+        shape=Whole(10, 10_000_000),
+        default=10_000,
+        doc="How many tasks of the Python side (asyncio) are taken for all that there may be.",
+        needs_restart=False,
+    ),
+    Row(
+        key="sysmon.congestion_size",
+        field="congestion_bytes",
+        shape=Size(KB, 4 * GB),
+        default="512KB",
+        doc="A connection is congested while so many bytes wait for its socket, at two looks one after the other.",
+        needs_restart=False,
+    ),
+    Row(
+        key="sysmon.congestion_len",
+        field="congestion_len",
+        shape=Whole(1, _U32),
+        default=500,
+        doc="A connection is congested while so many messages wait behind its window, at two looks one after the "
+        "other.",
+        needs_restart=False,
     ),
     Row(
         key="log.level",
