@@ -90,7 +90,7 @@ def after_a_kill(data_dir: Path, *sets: str, listener: str = "tcp:default") -> t
     """What is there after SIGKILL of a broker with these settings."""
     with running(data_dir, *sets) as product:
         fill(product, listener=listener)
-        # Where publishers wait for nothing: what came before an acknowledgement that waits is stored when that one comes.
+        # Where publishers wait for nothing: what came before an acknowledgement that waits is stored when it comes.
         connected(product, "afterwards")[0].close()
         assert product.stop(signal.SIGKILL) == -signal.SIGKILL
     with running(data_dir, *sets) as again:
