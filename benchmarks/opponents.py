@@ -2,6 +2,8 @@
 
 Knows command lines and configuration files; nothing of scenarios. A broker runs on a free port of loopback, with its
 files in a temporary folder, and ends with its context. All are given the same freedom: nothing is dropped or held back.
+And the same promise, which is none, because mosquitto acknowledges what is in its memory; `whimbrel-sync` is ours as it
+is without settings: what it acknowledges is on disk.
 """
 
 import contextlib
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -144,8 +146,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def whimbrel_command(place: Place, *, workers: int) -> list[str]:
-    settings = [f"workers={workers}", *WHIMBREL_SETTINGS]
+def whimbrel_command(place: Place, *, choices: Sequence[str]) -> list[str]:
+    settings = [*choices, *WHIMBREL_SETTINGS]
     if place.certificate is None:
         settings.append(f"listeners.tcp.default.bind=127.0.0.1:{place.port}")
     else:
@@ -166,18 +168,19 @@ def mosquitto_command(place: Place) -> list[str]:
     return ["-c", str(configuration)]
 
 
-def whimbrel(name: str, *, workers: int) -> Opponent:
-    """Our broker with so many workers."""
+def whimbrel(name: str, *, workers: int = 1, durability: str = "off") -> Opponent:
+    """Our broker with so many workers; `durability` is "sync", "os" or "off"."""
+    choices = (f"workers={workers}", f"storage.durability={durability}")
     return Opponent(
         name=name,
         executable="whimbrel",
         version_argument="version",
-        settings=", ".join((f"workers={workers}", *WHIMBREL_SETTINGS)),
-        command=partial(whimbrel_command, workers=workers),
+        settings=", ".join((*choices, *WHIMBREL_SETTINGS)),
+        command=partial(whimbrel_command, choices=choices),
     )
 
 
-WHIMBREL = whimbrel("whimbrel", workers=1)
+WHIMBREL = whimbrel("whimbrel")
 MOSQUITTO = Opponent(
     name="mosquitto",
     executable="mosquitto",
@@ -185,4 +188,9 @@ MOSQUITTO = Opponent(
     settings=", ".join(MOSQUITTO_SETTINGS.splitlines()),
     command=mosquitto_command,
 )
-OPPONENTS = (WHIMBREL, whimbrel("whimbrel-2w", workers=2), MOSQUITTO)
+OPPONENTS = (
+    WHIMBREL,
+    whimbrel("whimbrel-2w", workers=2),
+    whimbrel("whimbrel-sync", durability="sync"),
+    MOSQUITTO,
+)

@@ -10,13 +10,13 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import machine, opponents, page, report
-from benchmarks.opponents import MOSQUITTO, WHIMBREL, Place
+from benchmarks.opponents import MOSQUITTO, WHIMBREL, Opponent, Place
 from benchmarks.page import Result
-from benchmarks.report import Run
+from benchmarks.report import Run, Scenario
 
 # Theirs and ours.
 FIELDS = {
@@ -58,18 +58,19 @@ PAST = {**FIELDS, "cpu_us_per_msg": "past_cpu_us_per_message"}
 def main() -> int:
     """Exit code 1 where a run failed or was not clean."""
     options = parse_options()
-    scenarios = [scenario for scenario in page.scenarios() if scenario.limits]
-    brokers = [broker for broker in (WHIMBREL, MOSQUITTO) if broker.path]
+    scenarios = [scenario for scenario in page.scenarios() if is_asked(scenario, options.only)]
+    ours = WHIMBREL if options.durability == "off" else opponents.whimbrel(WHIMBREL.name, durability=options.durability)
+    brokers = [broker for broker in (ours, MOSQUITTO) if broker.path]
     facts = {**machine.facts(), **{broker.name: broker.version() for broker in brokers}}
     with tempfile.TemporaryDirectory(prefix="whimbrel-referee-") as folder:
         names = ",".join(scenario.name for scenario in scenarios)
-        raw = measured(options, Path(folder), names=names)
+        raw = measured(options, Path(folder), names=names, brokers=brokers)
     settings = {broker.name: broker.settings for broker in brokers}
     method = {"rounds": options.rounds, "warm_s": options.warm, "measure_s": options.measure}
     result = Result(facts, settings, method, [converted(each) for each in raw])
     if options.out:
         page.save(options.out, result)
-    else:
+    elif not options.only and options.durability == "off":
         page.save(page.RESULTS / "referee.json", result)
         page.write()
     print(page.shown(scenarios, result))
@@ -79,6 +80,13 @@ def main() -> int:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.referee", description=__doc__)
     parser.add_argument("folder", type=Path, help="with mqload.c and compare.py")
+    parser.add_argument("--only", default="", metavar="NAME,...", help="these scenarios of scenarios.toml")
+    parser.add_argument(
+        "--durability",
+        choices=("off", "os", "sync"),
+        default="off",
+        help="what our acknowledgements promise; mosquitto's promise nothing",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm", type=float, default=0.5, metavar="SECONDS")
     parser.add_argument("--measure", type=float, default=1.5, metavar="SECONDS")
@@ -88,18 +96,25 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(options: argparse.Namespace, folder: Path, *, names: str) -> list[Mapping[str, str | float]]:
+def is_asked(scenario: Scenario, names: str) -> bool:
+    """The script knows those with limits that our broker runs without promises."""
+    is_known = bool(scenario.limits) and scenario.brokers[0] == WHIMBREL.name
+    return is_known and (not names or scenario.name in names.split(","))
+
+
+def measured(
+    options: argparse.Namespace, folder: Path, *, names: str, brokers: Sequence[Opponent]
+) -> list[Mapping[str, str | float]]:
     """Every run of the script, with its own names. Raises CalledProcessError where the script fails."""
     load, out = folder / "mqload", folder / "results.json"
     source = options.folder / "mqload.c"
     subprocess.run(["gcc", "-O2", "-pthread", "-o", str(load), str(source)], check=True)
     words = ["--mqload", str(load), "--ref", MOSQUITTO.name, "--set", names, "--out", str(out)]
     words += ["--rounds", str(options.rounds), "--warm", str(options.warm), "--dur", str(options.measure)]
-    for broker in (WHIMBREL, MOSQUITTO):
-        if broker.path:
-            place = Place(opponents.free_port(), folder)
-            command = shlex.join([broker.path, *broker.command(place)])
-            words += ["--broker", f"{broker.name}=@{place.port}:{command}"]
+    for broker in brokers:
+        place = Place(opponents.free_port(), folder)
+        command = shlex.join([broker.path or broker.executable, *broker.command(place)])
+        words += ["--broker", f"{broker.name}=@{place.port}:{command}"]
     subprocess.run([sys.executable, str(options.folder / "compare.py"), *words], check=True, stdout=sys.stderr)
     results: list[Mapping[str, str | float]] = json.loads(out.read_text())["results"]
     return results

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from whimbrel.alarms import Alarm as Alarm
     from whimbrel.embed import Broker as Broker
     from whimbrel.engine.records import ClientRecord as ClientRecord
     from whimbrel.engine.records import Message as Message
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME_OF = {
+    "Alarm": ("whimbrel.alarms", "Alarm"),
     "Allow": ("whimbrel.hooks.points", "Allow"),
     "Broker": ("whimbrel.embed", "Broker"),
     "ClientRecord": ("whimbrel.engine.records", "ClientRecord"),
@@ -42,6 +44,7 @@ _HOME_OF = {
 
 __all__ = [
     "IGNORE",
+    "Alarm",
     "Allow",
     "Broker",
     "ClientRecord",

@@ -412,6 +412,24 @@ class Refused:
     def text(self) -> str: ...
 
 @final
+class RowsChanged:
+    """Reply to `change_rows`: all of it is durable, or why nothing of it holds."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def refusal(self) -> str | None: ...
+
+@final
+class StoreTurned:
+    """Notice: the store takes in nothing any more, and why, or (None) takes in again."""
+
+    @property
+    def refusal(self) -> str | None: ...
+    @property
+    def timestamp_ms(self) -> int: ...  # Unix time
+
+@final
 class LogLine:
     """Something the data plane wants in the log."""
 
@@ -436,6 +454,8 @@ Event: TypeAlias = (
     | Kicked
     | Published
     | Refused
+    | RowsChanged
+    | StoreTurned
     | LogLine
     | Stopped
 )
@@ -510,8 +530,22 @@ class DataPlane:
     def close_tap(self, tap: int) -> None: ...
     def request_clients(self, ticket: int, cursor: int, limit: int) -> None:
         """Ask for a page of clients, from cursor 0; `ClientPage` answers. `limit` is 1 .. 10_000."""
+    def request_congested(self, ticket: int, cursor: int, bytes: int, messages: int, limit: int) -> None:
+        """The same of connected clients with at least so many unsent bytes, or messages that wait; answered so, too.
+
+        A page may be empty and have a next one, because a request looks at 65,536 sessions.
+        """
     def kick(self, ticket: int, client_id: str) -> None:
         """End a client's connection (0x98) and its session; `Kicked` answers."""
+    def take_rows(self) -> list[tuple[bytes, bytes]]:
+        """Name ("family/key") and value of every row that the start found, by name. Once; later calls: none."""
+    def change_rows(self, ticket: int, changes: Sequence[tuple[bytes, bytes | None, bytes | None]]) -> None:
+        """Change rows, all or none: name, value (None: it goes), and the value before, with which a change that the
+        store fails later is taken back. `RowsChanged` answers; without a store at once.
+
+        A name is "family/key": [a-z0-9_], at most 64, and at most 65,000 bytes of UTF-8. Raises ValueError for others,
+        and for more than 4 MiB of names and values.
+        """
     def request_audit(self, ticket: int) -> None:
         """Ask what became of every delivery; `Audited` answers. Costs each worker a look at all of its sessions."""
     def is_watched(self, prefix: str) -> bool:

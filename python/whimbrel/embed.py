@@ -1,17 +1,19 @@
 """A broker inside any asyncio program: `async with whimbrel.Broker() as broker:`.
 
 Knows `app.assembly` and how to say things in a program's words. It needs no configuration file, no data directory and
-no signals; several brokers may run in one process. A broker belongs to the loop that started it, and so does every
-method here.
+no signals; with a data directory it holds that directory's lock. Several brokers may run in one process. A broker
+belongs to the loop that started it, and so does every method here.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from whimbrel.app.assembly import Assembly
+from whimbrel.app.data_dir import locked
 from whimbrel.engine.tap import Tap
 from whimbrel.errors import StartError, WhimbrelError
 from whimbrel.hooks.registry import Registry
@@ -19,6 +21,8 @@ from whimbrel.services.ledger import Balance
 from whimbrel.settings import Changes, from_mapping
 
 if TYPE_CHECKING:
+    from whimbrel.alarms import Alarm
+    from whimbrel.alarms.registry import Detail
     from whimbrel.engine.records import ClientRecord
 
 
@@ -45,6 +49,10 @@ class Broker:
     `hooks` maps hook points to async functions; `broker.hook` has decorators for the same. One worker thread, unless
     `settings` say otherwise.
 
+    Sessions, queued and retained messages live in memory and end with the block. With `{"node.data_dir": path}` they
+    are stored there before they are acknowledged (`storage.durability`: "sync", "os" or "off"), and the next Broker on
+    the same directory has them; one broker at a time may use it.
+
     Raises SettingsError for wrong settings and HookError for wrong hooks when it is made; StartError when it starts.
     """
 
@@ -62,15 +70,24 @@ class Broker:
         self._assembly: Assembly | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._held = contextlib.ExitStack()
         self.hook = Registry()
         for point, hook in (hooks or {}).items():
             self.hook.register(point, hook)
 
     async def start(self) -> None:
-        """Bind the listeners and start the worker threads. Raises StartError; WhimbrelError for a second start."""
+        """Bind the listeners and start the worker threads. Raises StartError; WhimbrelError for a second start.
+
+        With a data directory: reads back what is stored there, and blocks the loop meanwhile.
+        """
         if self._assembly is not None or self._stopping is not None:
             raise WhimbrelError("a Broker starts once; make a new one")
-        self._assembly = Assembly.start(self._settings, self.hook)
+        data_dir = self._settings.node.data_dir
+        with contextlib.ExitStack() as held:
+            if data_dir is not None:
+                held.enter_context(locked(data_dir, chosen_by="node.data_dir"))
+            self._assembly = Assembly.start(self._settings, self.hook)
+            self._held = held.pop_all()
         self._loop = asyncio.get_running_loop()
         self._assembly.open()
 
@@ -85,13 +102,17 @@ class Broker:
             raise WhimbrelError("a Broker stops on the event loop that started it")
         if self._assembly is not None:
             assembly, self._assembly = self._assembly, None
-            self._stopping = asyncio.create_task(assembly.stop(grace_ms=GRACE_MS))
+            self._stopping = asyncio.create_task(self._end(assembly))
         assert self._stopping is not None  # Set where the assembly was taken away.
         try:
             await asyncio.shield(self._stopping)
         except asyncio.CancelledError:
             await asyncio.wait({self._stopping})
             raise
+
+    async def _end(self, assembly: Assembly) -> None:
+        with self._held:
+            await assembly.stop(grace_ms=GRACE_MS)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -166,6 +187,13 @@ class Broker:
         """End a client's connection and its session. Raises ClientNotFound."""
         await self._running.services.clients.kick(client_id)
 
+    async def backup(self, path: Path) -> None:
+        """Copy the store as of one commit to `path`, absolute and not there yet, while clients are served.
+
+        Raises StorageFailure, also where there is no store; then nothing is left there.
+        """
+        await self._running.services.storage.backup(path)
+
     def reload(self, settings: Mapping[str, object]) -> Changes:
         """Let other settings hold, as far as that goes without a restart; limits hold for connections from now on.
 
@@ -192,6 +220,19 @@ class Broker:
     def counters(self) -> dict[str, int]:
         """Metrics and statistics together."""
         return self._running.services.metrics.counters()
+
+    def alarms(self, *, history: bool = False) -> "list[Alarm]":
+        """What is wrong now, or with `history` what was; the oldest first."""
+        alarms = self._running.services.alarms
+        return alarms.history() if history else alarms.present()
+
+    def activate_alarm(self, name: str, message: str, details: "Mapping[str, Detail] | None" = None) -> bool:
+        """Raise an alarm of this program's own; whether it was not active. Raises ValueError for what cannot be kept."""
+        return self._running.services.alarms.activate(name, message, details)
+
+    def deactivate_alarm(self, name: str) -> bool:
+        """End an alarm; whether it was active."""
+        return self._running.services.alarms.deactivate(name)
 
     async def ledger(self) -> Balance:
         """What became of every message and delivery; `.is_even` says that nothing is missing."""

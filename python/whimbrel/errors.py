@@ -6,6 +6,7 @@
     ├── ListenFailure             the kernel refused to bind one listener; `app` and `embed` know what to advise
     ├── CertificateFailure        a listener's certificates cannot be used, at start or when they are read again
     ├── StorageFailure            the store cannot be used: at start, by a tool, or to copy it
+    │   └── StorageRefused        the running store takes nothing at the moment; nothing was changed
     ├── EngineError               the data plane has stopped or does not reply
     ├── HookError                 a hook was registered wrongly or answered nonsense: the hook's author has to mend it
     ├── ClientNotFound            there is no session of that client id
@@ -61,6 +62,14 @@ class CertificateFailure(WhimbrelError):
 
 class StorageFailure(WhimbrelError):
     """A store cannot be used. Its text names the place, what is wrong there and how to mend it."""
+
+
+class StorageRefused(StorageFailure):
+    """The store takes nothing at the moment, so nothing was changed. Try again when its alarm is over."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the store took nothing of this: {reason}; nothing was changed, try again later")
+        self.reason = reason
 
 
 class EngineError(WhimbrelError):

@@ -18,11 +18,38 @@ def test_it_tells_doors_openness_directory_and_the_first_message() -> None:
         "whimbrel 1.2.3, pid 7, node n@h, 2 workers",
         "listening  tcp:default  127.0.0.1:40123  (open to every program on this machine, without a password)",
         "data       /var/lib/whimbrel",
+        "durability sync: what is acknowledged is on disk, and survives kill -9 and the loss of power",
         "manage     whimbrel ctl --data-dir /var/lib/whimbrel clients",
         "try it from two other terminals:",
         "  whimbrel sub -h 127.0.0.1 -p 40123 -t 'hello/#' -v",
         "  whimbrel pub -h 127.0.0.1 -p 40123 -t hello/world -m 'it works'",
     ]
+
+
+def durability(**settings: object) -> list[str]:
+    shown = lines([], **{"node.data_dir": "/d", **settings})
+    return shown[shown.index("data       /d") + 1 : -1]
+
+
+def test_it_says_what_an_acknowledgement_promises_and_where_it_does_not() -> None:
+    assert durability(**{"storage.durability": "os"}) == [
+        "durability os: what is acknowledged survives kill -9, not the loss of power"
+    ]
+    assert durability(**{"storage.durability": "off"}) == [
+        "durability off: sessions, queues and retained messages end with this process"
+    ]
+    weaker = durability(
+        **{"mqtt.durability": "off", "zones.b.mqtt.durability": "broker", "zones.c.mqtt.max_inflight": 1}
+    )
+    assert weaker[1:] == [
+        "           off for listeners without a zone, of zone c: their sessions end with this process"
+    ]
+
+
+def test_without_a_data_directory_everything_is_in_memory() -> None:
+    shown = lines([])
+    assert "data       none, everything is in memory" in shown
+    assert not any(line.startswith("durability") for line in shown)
 
 
 def test_a_door_without_anonymous_access_is_called_closed() -> None:

@@ -1,11 +1,13 @@
 """How runs become a table: medians, spread, ratios, faults. Nothing is measured here."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 import benchmarks.report
 from benchmarks import page
+from benchmarks.opponents import OPPONENTS
 from benchmarks.page import Result
 from benchmarks.referee import converted
 from benchmarks.report import Run, Scenario, cell, faults, ratio, read_scenarios, table, tables
@@ -139,3 +141,18 @@ def test_the_referee_figures_come_under_our_names() -> None:
     )
     flow = {**raw, "cmd": "flow", "scenario": "pair-q0", "unacked": 2}
     assert list(faults([converted(flow)])) == ["whimbrel, pair-q0, round 1: unacknowledged 2"]
+
+
+def test_every_row_says_what_its_broker_promises_and_only_one_stores() -> None:
+    settings = {opponent.name: opponent.settings for opponent in OPPONENTS}
+    promises = {name: re.search(r"storage\.durability=(\w+)", text) for name, text in settings.items()}
+    assert {name: found and found[1] for name, found in promises.items()} == {
+        "whimbrel": "off",
+        "whimbrel-2w": "off",
+        "whimbrel-sync": "sync",
+        "mosquitto": None,
+    }
+    assert "persistence false" in settings["mosquitto"]
+    for scenario in page.scenarios():
+        assert set(scenario.brokers) <= settings.keys()
+        assert (scenario.brokers[0] == "whimbrel-sync") == scenario.name.endswith("-sync")

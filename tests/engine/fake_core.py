@@ -8,7 +8,7 @@ methods at the end (`enter`, `tell`, `asked`).
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +151,18 @@ class Refused:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowsChanged:
+    ticket: int
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreTurned:
+    refusal: str | None = None
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogLine:
     level: int
     text: str
@@ -170,6 +182,8 @@ class DataPlane:
 
     # Messages that the ledger misses.
     lost = 0
+    # What a start finds.
+    found_rows: ClassVar[dict[bytes, bytes]] = {}
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -185,6 +199,8 @@ class DataPlane:
         self.reloaded: tuple[tuple[Any, ...], int] | None = None
         self.interest_at_opening: dict[str, bool] | None = None
         self._events: list[Any] = []
+        self.rows: dict[bytes, bytes] = dict(self.found_rows)
+        self.refusal: str | None = None
         self._is_stopping = False
         self._far, self._near = socket.socketpair()
 
@@ -274,6 +290,12 @@ class DataPlane:
         next_cursor = end if end < len(records) else None
         self._reply(ClientPage(ticket=ticket, records=records[cursor:end], next_cursor=next_cursor))
 
+    def request_congested(self, ticket: int, cursor: int, bytes: int, messages: int, limit: int) -> None:
+        found = [one for one in self.sessions.values() if one.outbox_bytes >= bytes or one.mqueue_len >= messages]
+        end = cursor + limit
+        next_cursor = end if end < len(found) else None
+        self._reply(ClientPage(ticket=ticket, records=found[cursor:end], next_cursor=next_cursor))
+
     def backup(self, path: str) -> None:
         raise StorageError(f"{path}: there is no store to copy")
 
@@ -282,6 +304,18 @@ class DataPlane:
 
     def kick(self, ticket: int, client_id: str) -> None:
         self._reply(Kicked(ticket=ticket, found=self.sessions.pop(client_id, None) is not None))
+
+    def take_rows(self) -> list[tuple[bytes, bytes]]:
+        return sorted(self.rows.items())
+
+    def change_rows(self, ticket: int, changes: Sequence[tuple[bytes, bytes | None, bytes | None]]) -> None:
+        if any(b"/" not in name for name, _, _ in changes):
+            raise ValueError("a row is called family/key")
+        if self.refusal is None and not self.is_mute:
+            for name, value, before in changes:
+                assert self.rows.get(name) == before, f"{name!r} was {self.rows.get(name)!r}, not {before!r}"
+                self.rows.pop(name, None) if value is None else self.rows.update({name: value})
+        self._reply(RowsChanged(ticket=ticket, refusal=self.refusal))
 
     def request_audit(self, ticket: int) -> None:
         line = ("received", [("messages.received", 3)], [("whimbrel.routed.clients", 3 - self.lost)], self.lost)

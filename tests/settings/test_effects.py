@@ -18,6 +18,7 @@ CRATES = Path(__file__).parents[2] / "crates"
 
 TLS = {"cert_file": "/c.pem", "key_file": "/k.pem", "ca_file": "/a.pem", "verify": "required", "crl_file": "/r.pem"}
 BASE: dict[str, object] = {
+    "node.data_dir": "/data",
     "flapping.enable": True,
     "zones.fast.mqtt.max_inflight": 7,
     "listeners.tcp.default.bind": "127.0.0.1:1883",
@@ -38,12 +39,14 @@ OTHERS: dict[str, object] = {
     "listeners.<tcp|tls|ws|wss>.<name>.proxy_trusted": ["10.0.0.0/8"],
     "listeners.unix.<name>.proxy_trusted": [4321],
     "auth.allow_anonymous": False,
+    "mqtt.durability": "off",
 }
 SECOND_VALUES: dict[type[Shape], object] = {Size: "99KB", Duration: "31s", Line: "other", Priorities: "a=1"}
 IN_BASE = ("flapping.enable", "listeners.<tcp|tls|ws|wss|unix>.<name>.proxy_protocol")
 
-# Read by the process around the data plane, each with tests of its own there; durability has a single value so far.
-ELSEWHERE = {"node.data_dir", "log.level", "storage.durability", "sys.interval", "sys.heartbeat"}
+# Read by the process around the data plane, each with tests of its own there.
+ELSEWHERE = {"log.level", "sys.interval", "sys.heartbeat"}
+ELSEWHERE |= {row.key for row in ROWS if row.section in ("alarm", "sysmon")}
 
 
 _DEFAULTS = {row.key: row.default for row in ROWS}

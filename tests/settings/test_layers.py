@@ -76,7 +76,7 @@ def embedded(**changes: object) -> Settings:
         "workers": CORES,
         "listeners": (),
         "auth": Auth(allow_anonymous=None),
-        "storage": Storage(durability="off"),
+        "storage": Storage(durability="sync"),
         "mqtt": DEFAULT_MQTT,
         "zones": {},
         "hooks": Hooks(deadline_ms=5000),

@@ -45,11 +45,11 @@ VALUES = [
     ("auth.allow_anonymous = 1", "1:24: auth.allow_anonymous", "1", "true or false", ""),
     ('log.level = "loud"', "1:13: log.level", '"loud"', '"debug" or "info" or "warning" or "error"', ""),
     (
-        'zones.fast.mqtt.durability = "os"',
+        'zones.fast.mqtt.durability = "on"',
         "1:30: zones.fast.mqtt.durability",
-        '"os"',
-        '"broker" or "off"',
-        "all zones share one store and its mode, storage.durability",
+        '"on"',
+        '"broker" or "sync" or "os" or "off"',
+        "",
     ),
     (
         'node.name = "hive"',

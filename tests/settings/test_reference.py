@@ -10,6 +10,7 @@ from tests.settings.conftest import HOME
 from whimbrel.settings import (
     Auth,
     Flapping,
+    History,
     Hooks,
     Listener,
     Log,
@@ -19,6 +20,7 @@ from whimbrel.settings import (
     Settings,
     Storage,
     Sys,
+    Sysmon,
     Tls,
     load,
 )
@@ -35,6 +37,8 @@ SECTIONS = [
     ("flapping", Flapping),
     ("retained", Retained),
     ("sys", Sys),
+    ("alarm", History),
+    ("sysmon", Sysmon),
     ("log", Log),
     ("mqtt", Mqtt),
     ("zones.<name>.mqtt", Mqtt),

@@ -24,6 +24,12 @@ from whimbrel.settings import Changes, changes, from_mapping
             ("zones.z.mqtt.max_inflight",),
             (),
         ),
+        (
+            {"zones.z.mqtt.durability": "off"},
+            {"zones.z.mqtt.durability": "broker", "mqtt.durability": "off"},
+            (),
+            ("mqtt.durability", "zones.z.mqtt.durability"),
+        ),
     ],
 )
 def test_each_key_that_differs_is_named_once(

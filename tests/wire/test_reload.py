@@ -32,12 +32,13 @@ def test_what_changed_holds_and_what_cannot_is_named(tmp_path: Path) -> None:
     file = written(tmp_path, "mqtt.max_qos_allowed = 2")
     with running(tmp_path / "data", config=file) as product:
         assert granted_at(product) == 2
-        written(tmp_path, "mqtt.max_qos_allowed = 1\nretained.max_messages = 7")
+        written(tmp_path, 'mqtt.max_qos_allowed = 1\nretained.max_messages = 7\nmqtt.durability = "off"')
         with ControlClient(product.data_dir) as control:
             found = control.request("reload")
             again = control.request("reload")
-        assert (found["now"], found["at_restart"]) == (["mqtt.max_qos_allowed"], ["retained.max_messages"])
-        assert (again["now"], again["at_restart"]) == ([], ["retained.max_messages"])
+        later = ["retained.max_messages", "mqtt.durability"]
+        assert (found["now"], found["at_restart"]) == (["mqtt.max_qos_allowed"], later)
+        assert (again["now"], again["at_restart"]) == ([], later)
         assert granted_at(product) == 1
 
 

@@ -34,6 +34,8 @@ pub(crate) fn to_python(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
         Event::Kicked { ticket, found } => object(py, records::Kicked { ticket, found }),
         Event::Published { ticket, receivers } => object(py, records::Published { ticket, receivers }),
         Event::Refused { ticket, text } => object(py, records::Refused { ticket, text: text.to_owned() }),
+        Event::RowsChanged { ticket, refusal } => object(py, records::RowsChanged { ticket, refusal }),
+        Event::StoreTurned { refusal, timestamp_ms } => object(py, records::StoreTurned { refusal, timestamp_ms }),
         Event::Log { level, text } => object(py, records::LogLine { level, text }),
         Event::Stopped => object(py, records::Stopped {}),
     }

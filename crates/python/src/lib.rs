@@ -44,6 +44,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<records::Kicked>()?;
     module.add_class::<records::Published>()?;
     module.add_class::<records::Refused>()?;
+    module.add_class::<records::RowsChanged>()?;
+    module.add_class::<records::StoreTurned>()?;
     module.add_class::<records::LogLine>()?;
     module.add_class::<records::Stopped>()
 }

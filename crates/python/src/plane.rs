@@ -7,16 +7,21 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::message::{Origin, Publication};
 use whimbrel_protocol::properties::{Properties, Value, id, put_property};
 use whimbrel_protocol::{Limits, Message, QoS, ReasonCode, Topic};
 use whimbrel_server::clock::steady_ms;
-use whimbrel_server::{Answer, Broker, Interest};
+use whimbrel_server::rows::{self, RowChange};
+use whimbrel_server::{Answer, Backlog, Broker, Interest};
 
 use crate::errors;
 use crate::events;
 use crate::options::{OptionsInput, ZoneInput};
+
+/// Name, value and the value before of a row.
+type RowInput = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 #[pyclass(frozen, module = "whimbrel._core")]
 pub(crate) struct DataPlane(Broker);
@@ -143,8 +148,43 @@ impl DataPlane {
         Ok(())
     }
 
+    fn request_congested(&self, ticket: u64, cursor: u64, bytes: usize, messages: usize, limit: usize) -> PyResult<()> {
+        if limit == 0 || limit > 10_000 {
+            return Err(PyValueError::new_err("limit: 1 to 10,000"));
+        }
+        self.0.request_congested(ticket, cursor, Backlog { bytes, messages }, limit);
+        Ok(())
+    }
+
     fn kick(&self, ticket: u64, client_id: &str) {
         self.0.kick(ticket, client_id);
+    }
+
+    fn take_rows<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let rows = self.0.take_rows();
+        rows.iter().map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect()
+    }
+
+    fn change_rows(&self, ticket: u64, changes: Vec<RowInput>) -> PyResult<()> {
+        let change = |(name, value, before): RowInput| RowChange {
+            name: name.into(),
+            value: value.map(Into::into),
+            before: before.map(Into::into),
+        };
+        let changes: Vec<RowChange> = changes.into_iter().map(change).collect();
+        let size_bytes: usize = changes.iter().map(RowChange::size_bytes).sum();
+        if size_bytes > rows::CHANGE_MAX {
+            return Err(PyValueError::new_err(format!(
+                "a change has {size_bytes} bytes; it may have {}",
+                rows::CHANGE_MAX
+            )));
+        }
+        if let Some(change) = changes.iter().find(|change| rows::split_name(&change.name).is_none()) {
+            let name = String::from_utf8_lossy(&change.name);
+            return Err(PyValueError::new_err(format!("a row is called {name:?}; it is family/key, in UTF-8")));
+        }
+        self.0.change_rows(ticket, changes);
+        Ok(())
     }
 
     fn request_audit(&self, ticket: u64) {

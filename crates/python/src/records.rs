@@ -124,5 +124,7 @@ record!(Audited {
 record!(Kicked { ticket: u64, found: bool });
 record!(Published { ticket: u64, receivers: u64 });
 record!(Refused { ticket: u64, text: String });
+record!(RowsChanged { ticket: u64, refusal: Option<String> });
+record!(StoreTurned { refusal: Option<String>, timestamp_ms: u64 });
 record!(LogLine { level: u8, text: String });
 record!(Stopped {});

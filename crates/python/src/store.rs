@@ -1,5 +1,6 @@
 //! A store that no broker holds, row by row: dictionaries out, dictionaries in.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pyo3::exceptions::PyValueError;
@@ -13,7 +14,7 @@ const BATCH: usize = 512;
 
 /// A structure that is a dictionary in Python, with the fields of one of the data plane's.
 macro_rules! row {
-    ($name:ident { $($field:ident: $type:ty,)* }) => {
+    ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
         #[derive(FromPyObject, IntoPyObject)]
         #[pyo3(from_item_all)]
         struct $name {
@@ -43,6 +44,7 @@ row!(SubscriptionRow {
     retain_handling: u8,
     identifier: u32,
 });
+row!(ControlRow { family: String, key: String, value: String });
 row!(KeyedRow { space: u8, key: Vec<u8>, value: Vec<u8>, });
 row!(ReceiverRow { session: u64, qos: u8, retain: bool, group: u32, identifiers: Vec<u32>, });
 row!(MessageRow {
@@ -99,6 +101,7 @@ fn to_python<'py>(py: Python<'py>, row: Row) -> PyResult<(&'static str, Bound<'p
     Ok(match row {
         Row::Session(row) => ("session", session(row).into_pyobject(py)?.into_any()),
         Row::Subscription(row) => ("subscription", SubscriptionRow::from(row).into_pyobject(py)?.into_any()),
+        Row::Control(row) => ("control", ControlRow::from(row).into_pyobject(py)?.into_any()),
         Row::Keyed(row) => ("keyed", KeyedRow::from(row).into_pyobject(py)?.into_any()),
         Row::Message(row) => ("message", record(row).into_pyobject(py)?.into_any()),
         Row::Retained(row) => ("retained", record(row).into_pyobject(py)?.into_any()),
@@ -146,6 +149,7 @@ fn from_python(kind: &str, fields: &Bound<'_, PyAny>) -> PyResult<Row> {
             })
         }
         "subscription" => Row::Subscription(fields.extract::<SubscriptionRow>()?.into()),
+        "control" => Row::Control(fields.extract::<ControlRow>()?.into()),
         "keyed" => Row::Keyed(fields.extract::<KeyedRow>()?.into()),
         "message" => Row::Message(record(fields)?),
         "retained" => Row::Retained(record(fields)?),
@@ -213,6 +217,7 @@ pub(crate) struct SurveyOutput {
     deliveries: u64,
     retained: u64,
     exchanges: u64,
+    families: BTreeMap<String, u64>,
     others: u64,
     unreadable: u64,
     chunks: u64,
@@ -232,6 +237,7 @@ pub(crate) fn store_survey(py: Python<'_>, folder: PathBuf) -> PyResult<SurveyOu
         deliveries,
         retained,
         exchanges,
+        families,
         others,
         unreadable,
     } = py.detach(|| transfer::survey(&folder)).map_err(failed)?;
@@ -243,6 +249,7 @@ pub(crate) fn store_survey(py: Python<'_>, folder: PathBuf) -> PyResult<SurveyOu
         deliveries,
         retained,
         exchanges,
+        families,
         others,
         unreadable,
         chunks: statistics.chunks,

@@ -21,8 +21,9 @@ use crate::event::Event;
 use crate::gauges;
 use crate::ledger;
 use crate::listener::Listener;
-use crate::mailbox::Mail;
+use crate::mailbox::{Backlog, Mail};
 use crate::options::{Options, StorageOptions};
+use crate::rows::{KeptRow, RowChange};
 use crate::shared::{Interest, Shared};
 use crate::sys::Sys;
 use crate::tap::TAPS;
@@ -64,6 +65,8 @@ pub enum StartError {
 pub struct Broker {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// What the start found of the control plane, until somebody takes it.
+    rows: Mutex<Vec<KeptRow>>,
 }
 
 impl Broker {
@@ -81,11 +84,12 @@ impl Broker {
         shared.set_question_deadline_ms(u64::from(options.question_deadline_ms));
         shared.flapping = options.flapping;
         shared.sys = Sys::new(&options.node_name, options.sys);
-        let kept = open_store(&mut shared, options, store)?;
+        let mut kept = open_store(&mut shared, options, store)?;
+        let rows = Mutex::new(std::mem::take(&mut kept.rows));
         let shared = Arc::new(shared);
         let polls = (0..options.workers).map(|index| Worker::prepare(&shared, index));
         let polls = polls.collect::<Result<Vec<_>, _>>().map_err(StartError::Resources)?;
-        let broker = Broker { shared, threads: Mutex::default() };
+        let broker = Broker { shared, threads: Mutex::default(), rows };
         let (ready, all_ready) = mpsc::channel();
         let duties = duties(&broker.shared, kept).map_err(|failure| not_usable(options, &failure))?;
         for ((index, poll), duty) in (0..).zip(polls).zip(duties) {
@@ -102,7 +106,7 @@ impl Broker {
     /// The front of workers that have no threads.
     #[cfg(feature = "simulation")]
     pub(crate) fn unthreaded(shared: Arc<Shared>) -> Broker {
-        Broker { shared, threads: Mutex::default() }
+        Broker { shared, threads: Mutex::default(), rows: Mutex::default() }
     }
 
     /// Lets clients in. Separate from the start, so that questions can be asked from the first client on.
@@ -225,9 +229,18 @@ impl Broker {
 
     /// Asks for a page of clients; `cursor` is 0 or what the page before named. `ClientPage` answers.
     pub fn request_clients(&self, ticket: u64, cursor: u64, limit: usize) {
+        self.ask_at(ticket, cursor, |from| Mail::Clients { ticket, from, limit: limit.max(1) });
+    }
+
+    /// The same, of connected clients for which so much waits; `cursor` as there. A page may be empty and have a next one.
+    pub fn request_congested(&self, ticket: u64, cursor: u64, backlog: Backlog, limit: usize) {
+        self.ask_at(ticket, cursor, |from| Mail::Congested { ticket, from, limit: limit.max(1), backlog });
+    }
+
+    fn ask_at(&self, ticket: u64, cursor: u64, mail: impl FnOnce(u32) -> Mail) {
         let (worker, from) = ((cursor >> 32) as usize, cursor as u32);
         match self.shared.mailboxes.get(worker) {
-            Some(mailbox) => mailbox.post([Mail::Clients { ticket, from, limit: limit.max(1) }]),
+            Some(mailbox) => mailbox.post([mail(from)]),
             None => {
                 let page = Event::ClientPage { ticket, records: Vec::new(), next_cursor: None };
                 self.shared.outlet.post(&mut vec![page]);
@@ -239,6 +252,16 @@ impl Broker {
     pub fn kick(&self, ticket: u64, client_id: &str) {
         let worker = self.shared.owner_of(client_id);
         self.shared.mailboxes[usize::from(worker)].post([Mail::Kick { ticket, client_id: client_id.into() }]);
+    }
+
+    /// The rows of the control plane that the start found, by name. Once: they are Python's from then on.
+    pub fn take_rows(&self) -> Vec<KeptRow> {
+        std::mem::take(&mut *self.rows.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes rows, all or none; `RowsChanged` answers when they are durable, or why nothing holds.
+    pub fn change_rows(&self, ticket: u64, changes: Vec<RowChange>) {
+        self.shared.mailboxes[0].post([Mail::ChangeRows { ticket, changes }]);
     }
 
     /// Asks what became of every delivery; `Audited` answers. Costs each worker a look at all of its sessions.
@@ -329,6 +352,8 @@ fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
 /// What a worker begins with.
 pub(crate) struct Duty {
     pub(crate) writer: Option<Writer>,
+    /// For rows; the first worker's.
+    pub(crate) recorder: Option<Writer>,
     pub(crate) sessions: Vec<KeptSession>,
     pub(crate) orphans: Vec<u64>,
 }
@@ -390,8 +415,10 @@ pub(crate) fn duties(shared: &Arc<Shared>, kept: Kept) -> Result<Vec<Duty>, Fail
     for index in (0..).take(shared.mailboxes.len()) {
         let join = |durable: &Durable| Writer::join(Arc::clone(&durable.store), waker(shared, index));
         let writer = shared.durable.as_ref().map(join).transpose()?;
-        duties.push(Duty { writer, sessions: Vec::new(), orphans: Vec::new() });
+        duties.push(Duty { writer, recorder: None, sessions: Vec::new(), orphans: Vec::new() });
     }
+    let join = |durable: &Durable| Writer::join(Arc::clone(&durable.store), waker(shared, 0));
+    duties[0].recorder = shared.durable.as_ref().map(join).transpose()?;
     for session in kept.sessions {
         let owner = shared.owner_of(&session.client_id);
         duties[usize::from(owner)].sessions.push(session);
@@ -423,6 +450,7 @@ fn spawn(
         let work = AssertUnwindSafe(move || {
             let mut worker = Worker::new(&own, index, poll);
             worker.keep_in(duty.writer);
+            worker.record_in(duty.recorder);
             worker.restore(duty.sessions, &duty.orphans);
             drop(ready);
             worker.run();

@@ -68,6 +68,20 @@ pub enum Event {
         /// Why, and what to do.
         text: &'static str,
     },
+    /// Reply to a change of rows.
+    RowsChanged {
+        /// Of the request.
+        ticket: u64,
+        /// Why nothing of it holds; None: all of it is durable.
+        refusal: Option<String>,
+    },
+    /// The store takes in nothing any more, or takes in again.
+    StoreTurned {
+        /// Why it takes in nothing; None: all is well again.
+        refusal: Option<String>,
+        /// Unix time in milliseconds.
+        timestamp_ms: u64,
+    },
     /// A line for the log.
     Log {
         /// As Python's logging counts: 30 warning, 40 error.

@@ -21,6 +21,7 @@ pub mod options;
 pub mod outlet;
 mod pace;
 mod placement;
+pub mod rows;
 mod shared;
 #[cfg(feature = "simulation")]
 pub mod simulation;
@@ -35,6 +36,7 @@ mod worker;
 pub use answer::Answer;
 pub use broker::{Broker, StartError};
 pub use event::Event;
+pub use mailbox::Backlog;
 pub use options::{
     Durability, Flapping, LayerOptions, ListenerKind, ListenerOptions, Options, StorageOptions, TlsOptions, Verify,
 };

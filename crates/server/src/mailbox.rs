@@ -15,6 +15,7 @@ use whimbrel_router::Target;
 
 use crate::answer::Answer;
 use crate::audit::Audit;
+use crate::rows::RowChange;
 use crate::worker::{Handoff, Parcel};
 
 /// Weight of the waiting mails beyond which senders of deliveries hold back: so many small messages, or 64 MiB.
@@ -41,14 +42,27 @@ pub(crate) enum Mail {
     Authorized { ticket: u64, answers: Vec<Answer> },
     /// A page of clients from a slot on.
     Clients { ticket: u64, from: u32, limit: usize },
+    /// The same of connected clients for which so much waits: bytes, or messages.
+    Congested { ticket: u64, from: u32, limit: usize, backlog: Backlog },
     /// Add what this worker holds and pass it on; the last one answers.
     Audit { ticket: u64, audit: Box<Audit> },
     /// End a client and its session.
     Kick { ticket: u64, client_id: Arc<str> },
+    /// Change rows of the control plane, all or none; the first worker alone gets this.
+    ChangeRows { ticket: u64, changes: Vec<RowChange> },
     /// Take connections from the listeners from now on.
     Open,
     /// End, within so many milliseconds.
     Stop { grace_ms: u64 },
+}
+
+/// What makes a connection a congested one: as many unsent bytes, or as many messages that wait behind its window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backlog {
+    /// Unsent bytes.
+    pub bytes: usize,
+    /// Messages.
+    pub messages: usize,
 }
 
 /// What the store knows of a message on its way.

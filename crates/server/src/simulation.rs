@@ -100,6 +100,7 @@ impl Plane {
             let clock = Rc::new(Cell::new(shown(zero_ms, beginning.now_ms, beginning.wall_offset_ms)));
             worker.set_clock(Clock::Set(Rc::clone(&clock)));
             worker.keep_in(duty.writer);
+            worker.record_in(duty.recorder);
             worker.restore(duty.sessions, &duty.orphans);
             workers.push(Driven { worker, state: State::Awake, clock, acted_ms: 0, zero_ms });
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use house::{House, PATIENCE, Wire, loopback, until};
 use whimbrel_protocol::{Limits, Message, QoS, ReasonCode, Version};
 use whimbrel_server::client::{Client, ClientError};
-use whimbrel_server::{Event, ListenerKind, ListenerOptions};
+use whimbrel_server::{Backlog, Event, ListenerKind, ListenerOptions};
 
 const WORKERS: [u16; 2] = [1, 4];
 
@@ -220,4 +220,50 @@ fn a_unix_listener_serves_clients_and_takes_its_file_away() {
     assert_eq!(client.receive(PATIENCE).unwrap().unwrap().payload(), b"x");
     drop(house);
     assert!(!path.exists());
+}
+
+#[test]
+fn congested_connections_are_found_by_what_waits_for_them_and_by_nothing_else() {
+    let limits = Limits { max_outbox_bytes: 64 * 1024, max_inflight: 1, ..Limits::default() };
+    let mut house = House::start(2, limits);
+    let mut lines: Vec<Wire> = ["full", "queued", "idle"].map(|name| wire(&house, name)).into_iter().collect();
+    for (line, (filter, qos)) in lines.iter_mut().zip([("big", QoS::AtMostOnce), ("small", QoS::AtLeastOnce)]) {
+        line.subscribe(filter, qos);
+        line.read_type(9).unwrap();
+    }
+    let backlog = Backlog { bytes: 50 * 1024, messages: 3 };
+    assert!(congested(&mut house, backlog).is_empty());
+    let mut publisher = house.client("p", Version::V5);
+    // As much as its socket takes, and its outbox behind that.
+    until("its socket is full", || {
+        publisher.publish("big", &vec![0; 60 * 1024], QoS::AtLeastOnce, false).unwrap();
+        house.count("delivery.dropped.qos0_msg") > 0
+    });
+    assert_eq!(congested(&mut house, backlog), ["full"]);
+    (0..4).for_each(|_| publisher.publish("small", b"x", QoS::AtLeastOnce, false).unwrap());
+    until("they wait", || congested(&mut house, backlog) == ["full", "queued"]);
+    drop(lines.remove(0));
+    until("it is gone", || congested(&mut house, backlog) == ["queued"]);
+}
+
+fn wire(house: &House, client_id: &str) -> Wire {
+    Wire::connect_with(&house.address(), client_id, Version::V5, true, &[])
+}
+
+/// Their client identifiers, in order.
+fn congested(house: &mut House, backlog: Backlog) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), Some(0));
+    while let Some(from) = cursor {
+        let asked = house.ticket();
+        house.broker.request_congested(asked, from, backlog, 1);
+        cursor = house.wait_for("page", |event| match event {
+            Event::ClientPage { ticket, records, next_cursor } if *ticket == asked => {
+                found.extend(records.iter().map(|record| record.client_id.to_string()));
+                Some(*next_cursor)
+            }
+            _ => None,
+        });
+    }
+    found.sort();
+    found
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use whimbrel_protocol::message::Publication;
 use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::{QoS, Topic};
-use whimbrel_server::transfer::{Importer, Row, export, survey};
+use whimbrel_server::transfer::{ControlRow, Importer, Row, export, survey};
 use whimbrel_storage::{Identifiers, Kind, Options, Receiver, Slot, Space, Store, StoredMessage, Writer, open};
 
 /// A folder of the test's own; gone with it.
@@ -58,6 +58,10 @@ fn fill(folder: &std::path::Path) {
     writers[0].put(Space::SESSION, b"from the future", &[99, 1, 2]);
     writers[1].put(Space::SUBSCRIPTION, &[&9_u32.to_le_bytes()[..], b"a/+"].concat(), &[1, 1 | 4 | 8 | 32, 5, 0, 0, 0]);
     writers[1].put(Space::CONTROL, b"ban", &[0, 255, 10]);
+    writers[1].put(Space::CONTROL, b"bans/who/a/b", "1 {\"by\":\"j\u{f6}rg\"}".as_bytes());
+    writers[0].put(Space::CONTROL, b"alarms/1", b"1 {}");
+    writers[0].put(Space::CONTROL, b"alarms/2", b"no version");
+    writers[0].put(Space(Space::CONTROL.0 + 1), b"of a later version", b"?");
     for turn in 0..40_u64 {
         let writer = &mut writers[turn as usize % 2];
         let payload = vec![turn as u8; 3000];
@@ -101,13 +105,31 @@ fn what_is_imported_is_exported_again_as_it_was() {
 }
 
 #[test]
+fn a_row_of_the_control_plane_can_be_read_and_one_without_sense_is_not_taken() {
+    let place = Place::new("control");
+    fill(&place.0);
+    let rows = rows_of(&place.0);
+    let row = |family: &str, key: &str, value: &str| {
+        Row::Control(ControlRow { family: family.into(), key: key.into(), value: value.into() })
+    };
+    let found: Vec<&Row> = rows.iter().filter(|row| matches!(row, Row::Control(_))).collect();
+    assert_eq!(found, [&row("alarms", "1", "1 {}"), &row("bans", "who/a/b", "1 {\"by\":\"j\u{f6}rg\"}")]);
+    let empty = Place::new("control-again");
+    let mut importer = Importer::begin(&empty.0).unwrap();
+    for (family, key, value) in [("", "k", "1 {}"), ("a/b", "k", "1 {}"), ("a", "", "1 {}"), ("a", "k", "{}")] {
+        assert!(importer.add(&row(family, key, value)).is_err(), "{family}/{key}: {value}");
+    }
+}
+
+#[test]
 fn everything_is_there_and_messages_in_flight_are_named_by_their_rows() {
     let place = Place::new("all");
     fill(&place.0);
     let found = survey(&place.0).unwrap();
     let counts = [found.sessions, found.subscriptions, found.messages, found.retained, found.exchanges, found.others];
     assert_eq!(counts, [1, 1, 40, 40, 40 + 10 + 1, 1]);
-    assert_eq!((found.deliveries, found.unreadable, found.damaged), (80, 3, Vec::new()));
+    assert_eq!((found.deliveries, found.unreadable, found.damaged), (80, 3 + 2, Vec::new()));
+    assert_eq!(found.families, [("alarms".to_owned(), 1), ("bans".to_owned(), 1)].into());
     let rows = rows_of(&place.0);
     let messages: Vec<&Row> = rows.iter().filter(|row| matches!(row, Row::Message(_) | Row::Retained(_))).collect();
     let mut named = 0;

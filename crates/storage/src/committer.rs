@@ -2,13 +2,13 @@
 //!
 //! Knows the pace, failures and their repetition, when space recovery may work. Must not know records' contents.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::Change;
 use crate::group::{Gathered, Gatherer, Numbers, Verdict};
 use crate::reclaim::{Reclaimer, Step, settle_all};
-use crate::shared::{Shared, lock};
+use crate::shared::{Inbox, Shared, lock};
 use crate::{Batch, Failure, State, Ticket};
 
 /// Commits that only make the file smaller, after each step of space recovery.
@@ -84,33 +84,43 @@ impl<'a> Committer<'a> {
     /// Until there is work and its time has come.
     fn wait(&mut self) -> Woken {
         let shared = self.shared;
-        let mut inbox = lock(&shared.inbox);
+        let mut inbox = self.wait_for_pace();
         loop {
-            let timeout = if inbox.batches.is_empty() && self.batches.is_empty() {
-                if inbox.is_closing {
-                    return Woken::Closing;
-                }
-                self.may_reclaim.then_some(shared.options.reclaiming.idle_after)
-            } else {
-                let left = shared.options.pace.saturating_sub(self.last_start.elapsed());
-                if left.is_zero() || inbox.is_closing || inbox.bytes > shared.options.group_bytes {
-                    self.batches.append(&mut inbox.batches);
-                    let is_urgent = inbox.is_closing || inbox.bytes > shared.options.group_bytes;
-                    self.may_carry = !is_urgent;
-                    inbox.bytes = 0;
-                    return Woken::Work;
-                }
-                Some(left)
-            };
-            let Some(timeout) = timeout else {
+            if !inbox.batches.is_empty() || !self.batches.is_empty() {
+                let is_urgent = inbox.is_closing || inbox.bytes > shared.options.group_bytes;
+                self.batches.append(&mut inbox.batches);
+                self.may_carry = !is_urgent;
+                inbox.bytes = 0;
+                return Woken::Work;
+            }
+            if inbox.is_closing {
+                return Woken::Closing;
+            }
+            if !self.may_reclaim {
                 inbox = shared.work.wait(inbox).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            };
-            let (guard, waited) = shared.work.wait_timeout(inbox, timeout).unwrap_or_else(PoisonError::into_inner);
+            }
+            let idle_after = shared.options.reclaiming.idle_after;
+            let (guard, waited) = shared.work.wait_timeout(inbox, idle_after).unwrap_or_else(PoisonError::into_inner);
             inbox = guard;
-            if waited.timed_out() && inbox.batches.is_empty() && self.batches.is_empty() && !inbox.is_closing {
+            if waited.timed_out() && inbox.batches.is_empty() && !inbox.is_closing {
                 return Woken::Idle;
             }
+        }
+    }
+
+    /// Sleeps once for the rest of the pace, instead of being woken by a first submission to sleep again.
+    fn wait_for_pace(&self) -> MutexGuard<'a, Inbox> {
+        let shared = self.shared;
+        let mut inbox = lock(&shared.inbox);
+        loop {
+            let left = shared.options.pace.saturating_sub(self.last_start.elapsed());
+            if left.is_zero() || inbox.is_closing || inbox.bytes > shared.options.group_bytes {
+                inbox.is_pacing = false;
+                return inbox;
+            }
+            inbox.is_pacing = true;
+            inbox = shared.work.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -101,6 +101,10 @@ impl Folder {
         self.path.join("store.redb")
     }
 
+    fn journal(&self) -> PathBuf {
+        self.path.join("store.journal")
+    }
+
     fn replacement(&self) -> PathBuf {
         self.beside("new")
     }
@@ -113,7 +117,14 @@ impl Folder {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(is_emptied).mode(0o600);
         let file = options.open(path)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        // The journal goes with the engine's file, which is opened first and given back first.
+        if path != self.journal() {
+            rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        }
+        // A backup may have been put there with other permissions.
+        if file.metadata()?.permissions().mode() & 0o77 != 0 {
+            file.set_permissions(PermissionsExt::from_mode(0o600))?;
+        }
         // A new file's name must survive, too.
         File::open(&self.path)?.sync_all()?;
         Ok(Box::new(Bytes { file, is_synced: self.durability == Durability::Sync }))
@@ -126,7 +137,7 @@ impl Disk for Folder {
     }
 
     fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
-        self.open_file(&self.path.join("store.journal"), false)
+        self.open_file(&self.journal(), false)
     }
 
     fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {

@@ -184,7 +184,7 @@ impl Default for Reclaiming {
         Reclaiming {
             bytes: 512 << 10,
             sweep_from: 32,
-            young: 64,
+            young: 4096,
             slack_bytes: 32 << 20,
             idle_after: Duration::from_millis(200),
         }

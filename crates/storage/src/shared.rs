@@ -39,6 +39,8 @@ pub(crate) struct Inbox {
     pub(crate) batches: Vec<Batch>,
     spare: Vec<Batch>,
     pub(crate) bytes: usize,
+    /// The committer looks by itself when the pace is over: only a full group wakes it before.
+    pub(crate) is_pacing: bool,
     /// Of the last submission.
     pub(crate) ticket: Ticket,
     pub(crate) is_closing: bool,
@@ -69,7 +71,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn new(options: Options, engine: Journaled, index: Index, first_slot: u64) -> Shared {
-        let inbox = Inbox { batches: Vec::new(), spare: Vec::new(), bytes: 0, ticket: Ticket(0), is_closing: false };
+        let inbox = Inbox {
+            batches: Vec::new(),
+            spare: Vec::new(),
+            bytes: 0,
+            is_pacing: false,
+            ticket: Ticket(0),
+            is_closing: false,
+        };
         Shared {
             options,
             engine,
@@ -109,7 +118,8 @@ impl Shared {
         inbox.ticket = Ticket(inbox.ticket.0 + 1);
         full.ticket = inbox.ticket;
         // One look is enough: the committer sleeps only while nothing waits, or until a moment that is near.
-        let must_tell = inbox.batches.is_empty() || inbox.bytes + bytes > self.options.group_bytes;
+        let is_first = inbox.batches.is_empty() && !inbox.is_pacing;
+        let must_tell = is_first || inbox.bytes + bytes > self.options.group_bytes;
         inbox.bytes += bytes;
         inbox.batches.push(full);
         let ticket = inbox.ticket;

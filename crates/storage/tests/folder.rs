@@ -67,6 +67,28 @@ fn what_was_stored_is_there_after_reopening_and_nobody_else_may_look() {
 }
 
 #[test]
+fn a_closed_store_can_be_opened_again_whoever_still_holds_it() {
+    let scratch = Scratch::new("closed");
+    let (store, _) = scratch.open().unwrap();
+    store.close();
+    scratch.open().unwrap();
+    drop(store);
+}
+
+#[test]
+fn files_that_were_put_there_open_to_others_are_closed_to_them() {
+    let scratch = Scratch::new("put-there");
+    drop(fill(scratch.open().unwrap().0));
+    for file in ["store.redb", "store.journal"] {
+        std::fs::set_permissions(scratch.0.join(file), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    scratch.open().unwrap();
+    let mut modes = Vec::new();
+    modes_below(&scratch.0, &mut modes);
+    assert!(modes.len() >= 3 && modes.iter().all(|mode| mode & 0o77 == 0), "{modes:?}");
+}
+
+#[test]
 fn a_store_is_open_once() {
     let scratch = Scratch::new("twice");
     let _first = scratch.open().unwrap();

@@ -7,8 +7,10 @@ and scripts read the real port there.
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from whimbrel.settings import Listener, Settings, TcpBind
+from whimbrel.settings.promises import store_mode, zone_modes
 
 # What our own pub and sub can connect to.
 _SPOKEN = ("tcp", "unix")
@@ -32,9 +34,29 @@ def banner(settings: Settings, listeners: Sequence[tuple[str, str, str]], facts:
         f"whimbrel {facts.version}, pid {facts.pid}, node {settings.node.name}, {workers}",
         *_listening(settings, listeners),
         f"data       {directory}",
+        *_durability(settings),
         *_management(settings, facts.command),
         *_first_message([one for one in listeners if _is_open(settings, one)], facts.command),
     ]
+
+
+_PROMISES: Final = {
+    "sync": "what is acknowledged is on disk, and survives kill -9 and the loss of power",
+    "os": "what is acknowledged survives kill -9, not the loss of power",
+    "off": "sessions, queues and retained messages end with this process",
+}
+
+
+def _durability(settings: Settings) -> list[str]:
+    if settings.node.data_dir is None:
+        return []
+    mode = store_mode(settings)
+    lines = [f"durability {mode}: {_PROMISES[mode]}"]
+    weaker = [name for name, own in zone_modes(settings).items() if own == "off" and mode != "off"]
+    if weaker:
+        names = ", ".join(f"of zone {name}" if name else "without a zone" for name in weaker)
+        lines.append(f"           off for listeners {names}: their sessions end with this process")
+    return lines
 
 
 def _listening(settings: Settings, listeners: Iterable[tuple[str, str, str]]) -> list[str]:

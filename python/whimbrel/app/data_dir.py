@@ -21,42 +21,45 @@ _PID_BYTES_MAX = 32
 
 
 @contextmanager
-def locked(data_dir: Path) -> Iterator[Path]:
-    """Create `data_dir` where needed (mode 0700) and hold its lock. Raises StartError; nothing is changed then."""
-    with _refusing(data_dir):
+def locked(data_dir: Path, *, chosen_by: str = "--data-dir") -> Iterator[Path]:
+    """Create `data_dir` where needed (mode 0700) and hold its lock; `chosen_by` is how a reader names another one.
+
+    Raises StartError; nothing is changed then.
+    """
+    with _refusing(data_dir, chosen_by):
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_private(data_dir)
+        _check_private(data_dir, chosen_by)
         descriptor = _open_lock(data_dir / LOCK_NAME)
     try:
-        with _refusing(data_dir):
-            _take(descriptor, data_dir)
+        with _refusing(data_dir, chosen_by):
+            _take(descriptor, data_dir, chosen_by)
         yield data_dir
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _refusing(data_dir: Path) -> Iterator[None]:
+def _refusing(data_dir: Path, chosen_by: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise StartError(
-            f"cannot use the data directory {data_dir}: {reason}; choose one that you may write with --data-dir"
+            f"cannot use the data directory {data_dir}: {reason}; choose one that you may write with {chosen_by}"
         ) from error
 
 
-def _check_private(data_dir: Path) -> None:
+def _check_private(data_dir: Path, chosen_by: str) -> None:
     found = data_dir.stat()
     if found.st_uid != os.geteuid():
         raise StartError(
             f"cannot use the data directory {data_dir}: it belongs to user id {found.st_uid}, and the broker runs as "
-            f"{os.geteuid()}; mend it with chown, or choose another directory with --data-dir"
+            f"{os.geteuid()}; mend it with chown, or choose another directory with {chosen_by}"
         )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise StartError(
             f"cannot use the data directory {data_dir}: others may write there (mode {found.st_mode & 0o7777:04o}); "
-            "mend it with chmod go-w, or choose another directory with --data-dir"
+            f"mend it with chmod go-w, or choose another directory with {chosen_by}"
         )
 
 
@@ -70,14 +73,14 @@ def _open_lock(path: Path) -> int:
     return descriptor
 
 
-def _take(descriptor: int, data_dir: Path) -> None:
+def _take(descriptor: int, data_dir: Path, chosen_by: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         owner = os.pread(descriptor, _PID_BYTES_MAX, 0).decode(errors="replace").strip() or "unknown"
         raise StartError(
             f"another broker (pid {owner}) runs on the data directory {data_dir}; "
-            "stop it, or choose another directory with --data-dir"
+            f"stop it, or choose another directory with {chosen_by}"
         ) from error
     # A lock on a file that somebody has removed meanwhile keeps nobody else out.
     if not os.path.samestat(os.fstat(descriptor), (data_dir / LOCK_NAME).lstat()):

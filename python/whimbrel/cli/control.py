@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -92,6 +93,24 @@ def stats(data_dir: Path, is_json: bool) -> None:
 
 
 @ctl.command()
+@click.option("--history", "is_history", is_flag=True, help="Those that are over, instead of those that hold.")
+@_as_json
+@_operation
+def alarms(data_dir: Path, is_history: bool, is_json: bool) -> None:
+    """List what is wrong now, or what was; exit code 0 either way."""
+    with ControlClient(data_dir) as control:
+        listed: list[dict[str, Any]] = control.request("alarms", history=is_history)
+    if is_json:
+        click.echo(json.dumps(listed, indent=2))
+        return
+    words = ("name", "message")
+    times = ["activated_at_ms", "deactivated_at_ms"] if is_history else ["activated_at_ms"]
+    # Clients choose a part of these words.
+    rows = [[*(_moment(one[name]) for name in times), *(printable(one[name]) for name in words)] for one in listed]
+    _print_table(["since", *(["until"] if is_history else []), "alarm", "message"], rows)
+
+
+@ctl.command()
 @_as_json
 @_operation
 def ledger(data_dir: Path, is_json: bool) -> None:
@@ -163,6 +182,10 @@ def _ledger_rows(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             yield from ((f"  {sign} {name}", str(count)) for name, count in parts.items())
         yield "  = missing", str(line["missing"])
     yield "between workers", str(found["on_the_way"])
+
+
+def _moment(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _cell(key: str, value: Any) -> str:

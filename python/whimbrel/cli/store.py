@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -26,7 +26,7 @@ _COUNTS: Final = {
     "deliveries": "deliveries that wait or are in flight",
     "retained": "retained messages",
     "exchanges": "packet identifiers in use at QoS 2",
-    "others": "records of the control plane",
+    "others": "values that this version does not know",
     "unreadable": "records that cannot be read",
     "chunks": "chunks",
     "bytes": "bytes in them",
@@ -143,6 +143,14 @@ def _survey(data_dir: Path) -> dict[str, Any]:
 def _print_counts(found: dict[str, Any]) -> None:
     for key, words in _COUNTS.items():
         click.echo(f"{found[key]:>14,}  {words}")
+        if key == "exchanges":
+            _print_families(found["families"])
+
+
+def _print_families(families: Mapping[str, int]) -> None:
+    for name, count in families.items():
+        # Their names are checked where they are read: letters, digits and underscores.
+        click.echo(f"{count:>14,}  rows of the control plane: {name}")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from whimbrel.alarms import Alarm
 from whimbrel.control import views
 from whimbrel.errors import CertificateFailure, ClientNotFound, ControlError, EngineError, StorageFailure
 from whimbrel.services import Services
@@ -63,6 +64,10 @@ async def _backup(services: Services, *, path: str) -> Path:
     return await services.storage.backup(Path(path))
 
 
+async def _alarms(services: Services, *, history: bool) -> list[Alarm]:
+    return services.alarms.history() if history else services.alarms.present()
+
+
 async def _kick(services: Services, *, client_id: str) -> None:
     await services.clients.kick(client_id)
 
@@ -80,6 +85,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "metrics": Operation(run=_metrics, view=views.counters),
     "stats": Operation(run=_stats, view=views.counters),
+    "alarms": Operation(run=_alarms, view=views.alarms, inputs={"history": Input(kind=bool, default=False)}),
     "ledger": Operation(run=_ledger, view=views.balance),
     "kick": Operation(run=_kick, view=views.nothing, inputs={"client_id": Input(kind=str)}),
     "reload": Operation(run=_reload, view=views.reloaded),

@@ -1,12 +1,13 @@
 """From records to JSON values, for the management line. Tables only: a new field is one row."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from whimbrel.alarms import Alarm
     from whimbrel.engine.records import ClientPage, ClientRecord
     from whimbrel.services.ledger import Balance
     from whimbrel.settings import Changes
@@ -56,6 +57,20 @@ def balance(found: "Balance") -> dict[str, object]:
         for line in found.lines
     ]
     return {"lines": lines, "on_the_way": found.on_the_way, "is_even": found.is_even}
+
+
+def alarms(found: "Sequence[Alarm]") -> list[dict[str, object]]:
+    """Alarms with all their fields; times are Unix milliseconds, None where one holds."""
+    return [
+        {
+            "name": one.name,
+            "message": one.message,
+            "details": dict(one.details),
+            "activated_at_ms": one.activated_us // 1_000,
+            "deactivated_at_ms": None if one.deactivated_us is None else one.deactivated_us // 1_000,
+        }
+        for one in found
+    ]
 
 
 def nothing(_result: object) -> dict[str, object]:

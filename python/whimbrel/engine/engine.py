@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from whimbrel.engine.memory import Memory
 from whimbrel.engine.options import ListenerOptions, Options
+from whimbrel.engine.rows import Rows
 from whimbrel.engine.tap import Tap
 from whimbrel.errors import CertificateFailure, EngineError, ListenFailure, StartError, StorageFailure, WhimbrelError
 
 if TYPE_CHECKING:
-    from whimbrel._core import Kicked, LogLine, Published, Refused, Stopped, TapBatch
+    from whimbrel._core import Kicked, LogLine, Published, Refused, Stopped, StoreTurned, TapBatch
     from whimbrel.engine.records import (
         Audited,
         Authenticate,
@@ -71,6 +72,8 @@ class Engine:
         self._taps: dict[int, Tap] = {}
         self._batches: dict[str, list[Any]] = {point: [] for point in _POINTS}
         self._attendant: Attendant | None = None
+        self._on_store: Callable[[StoreTurned], None] | None = None
+        self.rows = Rows(plane, loop)
         self._reactions = _Reactions(
             {
                 "Audited": self._on_reply,
@@ -84,7 +87,9 @@ class Engine:
                 "LogLine": _on_log_line,
                 "Published": self._on_reply,
                 "Refused": self._on_refused,
+                "RowsChanged": self.rows.on_changed,
                 "Stopped": self._on_stopped,
+                "StoreTurned": self._on_store_turned,
                 "TapBatch": self._on_rows,
             }
         )
@@ -139,7 +144,7 @@ class Engine:
         """Every metric of the data plane by its name, and this engine's own as `whimbrel.engine.*`."""
         own = {"whimbrel.engine.requests.waiting": len(self._replies), "whimbrel.engine.taps": len(self._taps)}
         own["whimbrel.memory.given_back"] = self._memory.times
-        return {**self._plane.metrics(), **self._counts, **own}
+        return {**self._plane.metrics(), **self._counts, **self.rows.counters(), **own}
 
     def stats(self) -> dict[str, int]:
         """Every statistic of the data plane by its name: how many there are, and the most there were."""
@@ -156,6 +161,10 @@ class Engine:
     def attend(self, attendant: "Attendant") -> None:
         """From now on `attendant` gets the questions and notices. Until then the data plane answers for itself."""
         self._attendant = attendant
+
+    def watch_store(self, turned: "Callable[[StoreTurned], None]") -> None:
+        """Call `turned` whenever the store takes in nothing any more, or takes in again. It must return at once."""
+        self._on_store = turned
 
     def set_interest(
         self,
@@ -240,6 +249,16 @@ class Engine:
     async def clients_page(self, *, cursor: int = 0, limit: int = 1_000) -> "ClientPage":
         """One page of sessions from `cursor` (0: the first), `limit` 1 .. 10,000. Raises like `publish`."""
         page: ClientPage = await self._request(lambda ticket: self._plane.request_clients(ticket, cursor, limit))
+        return page
+
+    async def congested_page(self, *, cursor: int, limit: int, at_least: tuple[int, int]) -> "ClientPage":
+        """As `clients_page`, of connected clients with `at_least` so many unsent bytes, or messages that wait.
+
+        A page may be empty and have a next one. Raises like `publish`.
+        """
+        page: ClientPage = await self._request(
+            lambda ticket: self._plane.request_congested(ticket, cursor, *at_least, limit)
+        )
         return page
 
     async def audit(self) -> "Audited":
@@ -354,6 +373,10 @@ class Engine:
         if tap is not None:
             tap.feed(event)
 
+    def _on_store_turned(self, event: "StoreTurned") -> None:
+        if self._on_store is not None:
+            self._on_store(event)
+
     def _on_stopped(self, _event: "Stopped") -> None:
         self._finish()
 
@@ -368,6 +391,7 @@ class Engine:
                 reply.set_exception(EngineError("the broker stopped before it replied"))
         for tap in self._taps.values():
             tap.end()
+        self.rows.end()
         self._taps.clear()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from whimbrel.settings import Listener, Mqtt, Settings, TcpBind, Tls
+from whimbrel.settings.promises import mode_of, store_mode
 
 # The data plane gives up on a question this long after the hooks should have, so that their answer comes first.
 QUESTION_SLACK_MS = 1_000
@@ -118,7 +119,7 @@ def from_settings(settings: Settings) -> Options:
         node_name=settings.node.name,
         workers=settings.workers,
         listeners=tuple(_listener(listener, numbers) for listener in settings.listeners),
-        zones=(_zone(settings.mqtt), *map(_zone, settings.zones.values())),
+        zones=tuple(_zone(settings, zone) for zone in (settings.mqtt, *settings.zones.values())),
         question_deadline_ms=settings.hooks.deadline_ms + QUESTION_SLACK_MS,
         flapping_max_count=settings.flapping.max_count if settings.flapping.is_enabled else 0,
         flapping_window_ms=settings.flapping.window_ms,
@@ -126,7 +127,7 @@ def from_settings(settings: Settings) -> Options:
         max_retained_messages=settings.retained.max_messages,
         max_retained_bytes=settings.retained.max_bytes,
         storage_folder=_storage_folder(settings),
-        is_storage_synced=settings.storage.durability == "sync",
+        is_storage_synced=store_mode(settings) == "sync",
         is_presence_published=settings.sys.is_presence_published,
         sys_readers=settings.sys.readers,
     )
@@ -135,7 +136,7 @@ def from_settings(settings: Settings) -> Options:
 def _storage_folder(settings: Settings) -> str | None:
     """None: nothing is stored."""
     data_dir = settings.node.data_dir
-    return str(data_dir / STORE_FOLDER) if data_dir is not None and settings.storage.durability != "off" else None
+    return str(data_dir / STORE_FOLDER) if data_dir is not None and store_mode(settings) != "off" else None
 
 
 def _listener(listener: Listener, zones: Mapping[str, int]) -> ListenerOptions:
@@ -171,7 +172,7 @@ def _tls(tls: Tls) -> TlsOptions:
     )
 
 
-def _zone(mqtt: Mqtt) -> ZoneOptions:
+def _zone(settings: Settings, mqtt: Mqtt) -> ZoneOptions:
     return ZoneOptions(
         max_packet_size_bytes=mqtt.max_packet_size_bytes,
         max_clientid_len=mqtt.max_clientid_len,
@@ -204,6 +205,6 @@ def _zone(mqtt: Mqtt) -> ZoneOptions:
         is_retain_available=mqtt.is_retain_available,
         is_wildcard_available=mqtt.is_wildcard_available,
         is_shared_available=mqtt.is_shared_available,
-        is_durable=mqtt.durability == "broker",
+        is_durable=mode_of(settings, mqtt) != "off",
         share_strategy=mqtt.share_strategy,
     )

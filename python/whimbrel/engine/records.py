@@ -17,6 +17,7 @@ from whimbrel._core import (
     EnhancedAuthenticate,
     ListenError,
     Message,
+    StoreTurned,
     __version__,
 )
 
@@ -34,5 +35,6 @@ __all__ = [
     "EnhancedAuthenticate",
     "ListenError",
     "Message",
+    "StoreTurned",
     "__version__",
 ]

@@ -19,6 +19,8 @@ STORE_FILE: Final = "store.redb"
 FORMAT: Final = 1
 _HEAD: Final = "whimbrel-store"
 _TAIL: Final = "end"
+# Its key and value are text, where others of these names are octets.
+_TEXT_ALONE: Final = "control"
 _OCTETS: Final = frozenset({"key", "value", "properties", "payload", "body"})
 _NO_ROW: Final = (ValueError, KeyError, TypeError, OverflowError, binascii.Error)
 
@@ -62,7 +64,8 @@ def import_into(folder: Path, lines: Iterable[str], *, name: str) -> int:
         target = StoreImport(str(folder))
         for number, row in _rows(lines, name):
             try:
-                target.add(row.pop("type"), _plain(row))
+                kind = row.pop("type")
+                target.add(kind, row if kind == _TEXT_ALONE else _plain(row))
             except _NO_ROW as error:
                 raise _mistake(name, number, f"this is no row: {error}") from error
             count += 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from whimbrel.alarms import Alarm
     from whimbrel.engine.records import Authenticate, Authorize, Connected, Disconnected, EnhancedAuthenticate
 
 
@@ -139,8 +140,28 @@ class DisconnectedHook(Protocol):
     async def __call__(self, batch: "Sequence[Disconnected]", /) -> None: ...
 
 
-Hook: TypeAlias = AuthenticateHook | EnhancedAuthenticateHook | AuthorizeHook | ConnectedHook | DisconnectedHook
+class AlarmActivatedHook(Protocol):
+    """Notice: these alarms were raised, oldest first; those that were active before the hook came are not told."""
+
+    async def __call__(self, batch: "Sequence[Alarm]", /) -> None: ...
+
+
+class AlarmDeactivatedHook(Protocol):
+    """Notice: these alarms are over, oldest first."""
+
+    async def __call__(self, batch: "Sequence[Alarm]", /) -> None: ...
+
+
+Hook: TypeAlias = (
+    AuthenticateHook
+    | EnhancedAuthenticateHook
+    | AuthorizeHook
+    | ConnectedHook
+    | DisconnectedHook
+    | AlarmActivatedHook
+    | AlarmDeactivatedHook
+)
 
 QUESTIONS: Final = ("authenticate", "authorize", "enhanced_authenticate")
-NOTICES: Final = ("connected", "disconnected")
+NOTICES: Final = ("connected", "disconnected", "alarm_activated", "alarm_deactivated")
 POINTS: Final = QUESTIONS + NOTICES

@@ -6,12 +6,14 @@ registered; whoever runs the hooks watches for changes. Belongs to one thread, t
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from whimbrel.errors import HookError
 from whimbrel.hooks.points import (
     POINTS,
+    AlarmActivatedHook,
+    AlarmDeactivatedHook,
     AuthenticateHook,
     AuthorizeHook,
     ConnectedHook,
@@ -24,6 +26,8 @@ EnhancedAuthenticateT = TypeVar("EnhancedAuthenticateT", bound=EnhancedAuthentic
 AuthorizeT = TypeVar("AuthorizeT", bound=AuthorizeHook)
 ConnectedT = TypeVar("ConnectedT", bound=ConnectedHook)
 DisconnectedT = TypeVar("DisconnectedT", bound=DisconnectedHook)
+AlarmActivatedT = TypeVar("AlarmActivatedT", bound=AlarmActivatedHook)
+AlarmDeactivatedT = TypeVar("AlarmDeactivatedT", bound=AlarmDeactivatedHook)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +41,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interest:
-    """Which points have at least one hook."""
+    """Which points of the data plane have at least one hook."""
 
     authenticate: bool
     authorize: bool
@@ -103,13 +107,23 @@ class Registry:
         self.register("disconnected", hook)
         return hook
 
+    def alarm_activated(self, hook: AlarmActivatedT) -> AlarmActivatedT:
+        """Register for `alarm_activated`; usable as a decorator."""
+        self.register("alarm_activated", hook)
+        return hook
+
+    def alarm_deactivated(self, hook: AlarmDeactivatedT) -> AlarmDeactivatedT:
+        """Register for `alarm_deactivated`; usable as a decorator."""
+        self.register("alarm_deactivated", hook)
+        return hook
+
     def at(self, point: str) -> tuple[Registration, ...]:
         """The hooks of `point` in order."""
         return tuple(self._by_point[point])
 
     def interest(self) -> Interest:
-        """Which points have hooks now."""
-        return Interest(**{point: bool(hooks) for point, hooks in self._by_point.items()})
+        """Which points of the data plane have hooks now."""
+        return Interest(**{one.name: bool(self._by_point[one.name]) for one in fields(Interest)})
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` after every later registration and removal."""

@@ -17,6 +17,7 @@ from whimbrel.hooks.questions import IN_PROGRESS_MAX, Questions
 from whimbrel.hooks.registry import Registration, Registry
 
 if TYPE_CHECKING:
+    from whimbrel.alarms import Alarm
     from whimbrel.engine.engine import Engine
     from whimbrel.engine.records import Authenticate, Authorize, Connected, Disconnected, EnhancedAuthenticate
 
@@ -89,6 +90,10 @@ class Runner:
     def disconnected(self, batch: "list[Disconnected]") -> None:
         """A batch of notices from the engine."""
         self._feed("disconnected", batch)
+
+    def tell_alarm(self, alarm: "Alarm") -> None:
+        """An alarm was raised or is over."""
+        self._feed("alarm_activated" if alarm.is_active else "alarm_deactivated", [alarm])
 
     def set_deadline(self, deadline_ms: int) -> None:
         """Another deadline, for questions and batches that begin from now on."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from whimbrel.alarms import Alarms
 from whimbrel.engine.engine import Engine
 from whimbrel.services.clients import Clients
 from whimbrel.services.configuration import Configuration
@@ -15,12 +16,14 @@ from whimbrel.services.listeners import Listeners
 from whimbrel.services.messages import Messages
 from whimbrel.services.metrics import Metrics
 from whimbrel.services.storage import Storage
+from whimbrel.tables import Tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The use cases of one node, as one thing to hand around."""
 
+    alarms: Alarms
     clients: Clients
     configuration: Configuration
     ledger: Ledger
@@ -30,14 +33,16 @@ class Services:
     storage: Storage
 
     @classmethod
-    def over(cls, engine: Engine, *counters: Callable[[], Mapping[str, int]]) -> Self:
-        """All use cases over `engine`; `counters` are further sources for the metrics."""
+    def over(cls, engine: Engine, *counters: Callable[[], Mapping[str, int]], alarms: Alarms | None = None) -> Self:
+        """All use cases over `engine` and `alarms` (else some of their own); `counters` are more sources of metrics."""
+        alarms = alarms or Alarms(Tables(engine.rows))
         return cls(
+            alarms=alarms,
             clients=Clients(engine),
             configuration=Configuration(),
             ledger=Ledger(engine),
             listeners=Listeners(engine),
             messages=Messages(engine),
-            metrics=Metrics(engine, *counters),
+            metrics=Metrics(engine, alarms.counters, *counters),
             storage=Storage(engine),
         )

@@ -11,6 +11,12 @@ from typing import Final
 from whimbrel.engine.records import METRICS, STATS
 
 PYTHON_SIDE: Final[Mapping[str, str]] = {
+    "whimbrel.alarms.activated": "An alarm was raised.",
+    "whimbrel.alarms.active": "Gauge: alarms that hold.",
+    "whimbrel.alarms.deactivated": "An alarm ended.",
+    "whimbrel.alarms.refused": "An alarm was not raised, because 1,000 are active.",
+    "whimbrel.alarms.topics.dropped": "An alarm that somebody subscribes to could not be published.",
+    "whimbrel.alarms.unsaved": "Gauge: changes of alarms that are not stored yet.",
     "whimbrel.control.connections": "Gauge: open connections of `whimbrel ctl`.",
     "whimbrel.control.connections.refused": "A connection of `whimbrel ctl` was one too many.",
     "whimbrel.control.requests": "`whimbrel ctl` asked for something.",
@@ -21,6 +27,9 @@ PYTHON_SIDE: Final[Mapping[str, str]] = {
     "whimbrel.engine.requests.late": "The data plane did not reply in time.",
     "whimbrel.engine.requests.waiting": "Gauge: requests whose reply is awaited.",
     "whimbrel.engine.taps": "Gauge: open subscriptions of this program.",
+    "whimbrel.rows.changes": "A change of rows of the control plane is durable.",
+    "whimbrel.rows.changes.refused": "A change of rows was refused whole, because the store takes nothing.",
+    "whimbrel.rows.changes.waiting": "Gauge: changes of rows that are not durable yet.",
     "whimbrel.memory.given_back": "The allocator gave free pages back to the system.",
     "whimbrel.hooks.failed": "A hook raised, returned something else than an answer, or missed the deadline.",
     "whimbrel.hooks.notices": "A hook was to be told that a client came or went.",

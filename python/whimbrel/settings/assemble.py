@@ -15,6 +15,7 @@ from whimbrel.settings.merge import Checked, Merged, merge
 from whimbrel.settings.model import (
     Auth,
     Flapping,
+    History,
     Hooks,
     Listener,
     Log,
@@ -24,12 +25,13 @@ from whimbrel.settings.model import (
     Settings,
     Storage,
     Sys,
+    Sysmon,
     TcpBind,
     Tls,
     UnixBind,
 )
 from whimbrel.settings.problems import SettingsError, dotted, printable
-from whimbrel.settings.rules import broken_rules, data_dir_is_known, open_listeners, socket_path
+from whimbrel.settings.rules import broken_rules, data_dir_is_known, open_listeners, socket_path, store_has_a_place
 from whimbrel.settings.sources import Key, Layer
 from whimbrel.settings.table import ROWS, STANDING_LISTENERS, TLS_KINDS, fields_of
 
@@ -100,8 +102,7 @@ def _layers(
 def _checked(layers: Sequence[Layer], environment: Mapping[str, str], *, needs_data_dir: bool) -> Merged:
     merged = merge(layers, environment)
     problems = [*merged.problems, *broken_rules(merged)]
-    if needs_data_dir:
-        problems.extend(data_dir_is_known(merged))
+    problems.extend(data_dir_is_known(merged) if needs_data_dir else store_has_a_place(merged))
     if problems:
         raise SettingsError(problems)
     return merged
@@ -120,6 +121,8 @@ def _build(merged: Merged) -> Settings:
         flapping=Flapping(**_section(merged, "flapping")),
         retained=Retained(**_section(merged, "retained")),
         sys=Sys(**_section(merged, "sys")),
+        alarm=History(**_section(merged, "alarm")),
+        sysmon=Sysmon(**_section(merged, "sysmon")),
         log=Log(**_section(merged, "log")),
     )
 

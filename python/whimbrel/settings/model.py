@@ -130,6 +130,34 @@ class Sys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Bounds of what is remembered of alarms that are over."""
+
+    size_limit: int
+    validity_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sysmon:
+    """When the broker looks at itself (0: never), and what it finds wrong; watermarks are percent, low at most high."""
+
+    interval_ms: int
+    cpu_high: int
+    cpu_low: int
+    system_memory_high: int
+    system_memory_low: int
+    process_memory_high: int
+    process_memory_low: int
+    disk_high: int
+    disk_low: int
+    tasks_high: int
+    tasks_low: int
+    max_tasks: int
+    congestion_bytes: int
+    congestion_len: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """`level` is debug, info, warning or error."""
 
@@ -190,4 +218,6 @@ class Settings:
     flapping: Flapping
     retained: Retained
     sys: Sys
+    alarm: History
+    sysmon: Sysmon
     log: Log

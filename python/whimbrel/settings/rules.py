@@ -14,7 +14,7 @@ from whimbrel.settings.model import TcpBind, UnixBind
 from whimbrel.settings.problems import Problem, dotted, quoted
 from whimbrel.settings.shapes import OFF
 from whimbrel.settings.sources import Key
-from whimbrel.settings.table import KINDS, TLS_KINDS
+from whimbrel.settings.table import KINDS, TLS_KINDS, WATERMARKS
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """sun_path of unix(7) has 108 bytes, one of them for the end."""
@@ -46,6 +46,24 @@ def data_dir_is_known(merged: Merged) -> Iterator[Problem]:
         allowed="a directory of the broker's own",
         hint="start with --data-dir DIRECTORY",
     )
+
+
+def store_has_a_place(merged: Merged) -> Iterator[Problem]:
+    """A promise that somebody wrote needs a disk; where nobody did, an embedded broker is in memory."""
+    data_dir = ("node", "data_dir")
+    if data_dir in merged.values or data_dir in merged.broken:
+        return
+    zones = ((*zone, "mqtt", "durability") for zone in merged.instances_of("zones"))
+    for key in (("storage", "durability"), ("mqtt", "durability"), *zones):
+        is_written = merged.origin(*key) != "default" and not merged.origin(*key).startswith("inherited")
+        if is_written and merged.value(*key) in ("sync", "os"):
+            yield Problem(
+                origin=merged.origin(*key),
+                key=dotted(key),
+                found=f"{quoted(merged.value(*key))}, and no directory to keep anything in",
+                allowed='"off", or a data directory',
+                hint='node.data_dir = "/var/lib/whimbrel"',
+            )
 
 
 def socket_path(path: Path, data_dir: Path | None) -> Path | None:
@@ -237,6 +255,19 @@ def _authority_is_written(merged: Merged) -> Iterator[Problem]:
             )
 
 
+def _watermarks_are_in_order(merged: Merged) -> Iterator[Problem]:
+    for name in WATERMARKS:
+        low, high = (("sysmon", f"{name}_{word}_watermark") for word in ("low", "high"))
+        if low in merged.values and high in merged.values and merged.value(*low) > merged.value(*high):
+            yield Problem(
+                origin=merged.origin(*low),
+                key=dotted(low),
+                found=f"{merged.value(*low)}, above {dotted(high)}",
+                allowed=f"a whole number from 1 to {merged.value(*high)}",
+                hint=f"{dotted(low)} = {merged.value(*high)}",
+            )
+
+
 RULES: Final[tuple[Rule, ...]] = (
     _bind_is_written,
     _certificate_is_written,
@@ -247,4 +278,5 @@ RULES: Final[tuple[Rule, ...]] = (
     _socket_path_fits,
     _socket_is_not_ours,
     _data_dir_is_short,
+    _watermarks_are_in_order,
 )

@@ -94,10 +94,9 @@ class Truth(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Choice(Shape):
-    """One word of several. `later` are words that will be known one day, with what they wait for."""
+    """One word of several."""
 
     words: tuple[str, ...]
-    later: tuple[tuple[str, str], ...] = ()
     is_text: ClassVar[bool] = True
 
     @property
@@ -107,7 +106,7 @@ class Choice(Shape):
     def read(self, written: object) -> str:
         if isinstance(written, str) and written in self.words:
             return str(written)
-        raise Refusal(next((reason for word, reason in self.later if word == written), ""))
+        raise Refusal
 
     def write(self, value: str) -> str:
         return quoted(value)

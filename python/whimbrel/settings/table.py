@@ -42,6 +42,8 @@ from whimbrel.settings.shapes import (
 
 KINDS: Final = ("tcp", "unix", "tls", "ws", "wss")
 TLS_KINDS: Final = ("tls", "wss")
+WATERMARKS: Final = ("cpu", "system_memory", "process_memory", "disk", "tasks")
+"""What `sysmon.<name>_high_watermark` and `_low_watermark` exist for."""
 
 _WORKERS_MAX: Final = 256
 _U16: Final = 2**16 - 1
@@ -103,6 +105,29 @@ def _state_directory(environment: Mapping[str, str]) -> Path | None:
 
 def _own_users(_environment: Mapping[str, str]) -> object:
     return tuple(dict.fromkeys((os.geteuid(), 0)))
+
+
+def _watermarks(name: str, defaults: tuple[int, int], what: str) -> tuple[Row, Row]:
+    high, low = defaults
+    ends = f"The alarm is over when it is below so many percent; at most sysmon.{name}_high_watermark."
+    return (
+        Row(
+            key=f"sysmon.{name}_high_watermark",
+            field=f"{name}_high",
+            shape=Whole(1, 100),
+            default=high,
+            doc=f"An alarm is raised above so many percent: {what}.",
+            needs_restart=False,
+        ),
+        Row(
+            key=f"sysmon.{name}_low_watermark",
+            field=f"{name}_low",
+            shape=Whole(1, 100),
+            default=low,
+            doc=ends,
+            needs_restart=False,
+        ),
+    )
 
 
 _NODE: Final = (
@@ -254,9 +279,10 @@ _BROKER: Final = (
         key="storage.durability",
         field="durability",
         shape=Choice(("sync", "os", "off")),
-        default="off",
+        default="sync",
         doc="What an acknowledgement promises. sync: what it says survives the loss of power. os: it survives the end "
-        "of the process, however sudden. off: sessions and retained messages live in memory.",
+        "of the process, however sudden. off: sessions and retained messages live in memory. Without a data directory "
+        "(brokers inside programs) everything does.",
     ),
     Row(
         key="hooks.deadline",
@@ -338,6 +364,60 @@ _BROKER: Final = (
         "Superusers always may, and hooks may still refuse. Only superusers may publish there.",
     ),
     Row(
+        key="alarm.size_limit",
+        field="size_limit",
+        shape=Whole(1, 10_000),
+        default=1_000,
+        doc="How many alarms that are over the history keeps; beyond it the oldest go.",
+        needs_restart=False,
+    ),
+    Row(
+        key="alarm.validity_period",
+        field="validity_ms",
+        shape=Duration(MINUTE, 365 * DAY),
+        default="1d",
+        doc="How long the history keeps an alarm that is over.",
+        needs_restart=False,
+    ),
+    Row(
+        key="sysmon.interval",
+        field="interval_ms",
+        shape=Duration(0, DAY),
+        default="1m",
+        doc="How often the broker looks at itself and its machine, and raises or ends alarms. 0: never.",
+        needs_restart=False,
+    ),
+    *_watermarks("cpu", (80, 60), "busy time of all cores since the last look"),
+    *_watermarks("system_memory", (70, 65), "memory of the machine that is in use"),
+    *_watermarks("process_memory", (50, 45), "memory of the machine that this process has (resident)"),
+    *_watermarks("disk", (90, 85), "disk of the data directory that is in use"),
+    *_watermarks("tasks", (80, 60), "sysmon.max_tasks that are alive"),
+    Row(
+        key="sysmon.max_tasks",
+        field="max_tasks",
+        shape=Whole(10, 10_000_000),
+        default=10_000,
+        doc="How many tasks of the Python side (asyncio) are taken for all that there may be.",
+        needs_restart=False,
+    ),
+    Row(
+        key="sysmon.congestion_size",
+        field="congestion_bytes",
+        shape=Size(KB, 4 * GB),
+        default="512KB",
+        doc="A connection is congested while so many bytes wait for its socket, at two looks one after the other.",
+        needs_restart=False,
+    ),
+    Row(
+        key="sysmon.congestion_len",
+        field="congestion_len",
+        shape=Whole(1, _U32),
+        default=500,
+        doc="A connection is congested while so many messages wait behind its window, at two looks one after the "
+        "other.",
+        needs_restart=False,
+    ),
+    Row(
         key="log.level",
         field="level",
         shape=Choice(("debug", "info", "warning", "error")),
@@ -346,8 +426,6 @@ _BROKER: Final = (
         needs_restart=False,
     ),
 )
-
-_ONE_STORE: Final = "all zones share one store and its mode, storage.durability"
 
 _MQTT: Final = (
     Row(
@@ -582,10 +660,11 @@ _MQTT: Final = (
     Row(
         key="mqtt.durability",
         field="durability",
-        shape=Choice(("broker", "off"), later=(("sync", _ONE_STORE), ("os", _ONE_STORE))),
+        shape=Choice(("broker", "sync", "os", "off")),
         default="broker",
-        doc="broker: as `storage.durability` says. off: sessions of this zone live in memory, and its publishers' "
-        "acknowledgements wait for nothing. Other modes than the broker's own are not possible: there is one store.",
+        doc="broker: as `storage.durability` says. sync, os: at least that; there is one store, so the strongest mode "
+        "that anything asks for is everybody's. off: sessions of this zone live in memory, and its publishers' "
+        "acknowledgements wait for nothing.",
     ),
     Row(
         key="mqtt.shared_subscription_strategy",
@@ -597,8 +676,8 @@ _MQTT: Final = (
     ),
 )
 
-# A connection keeps the limits with which it began; the next one gets those that hold then.
-_LIMITS: Final = tuple(replace(row, needs_restart=False) for row in _MQTT)
+# A connection keeps the limits with which it began; the next one gets those that hold then. The store is opened once.
+_LIMITS: Final = tuple(replace(row, needs_restart=row.field == "durability") for row in _MQTT)
 
 _ZONES: Final = tuple(replace(row, key=f"zones.<name>.{row.key}", default=None) for row in _LIMITS)
 

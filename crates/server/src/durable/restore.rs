@@ -15,6 +15,7 @@ use whimbrel_storage::{Failure, Kind, Record, Slot, Space, Store, StoredMessage,
 
 use super::bodies::{self, Publishers};
 use super::record::{self, SessionRecord};
+use crate::rows::KeptRow;
 
 /// All of it.
 #[derive(Default, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Kept {
     /// Slots that belong to nobody.
     pub(crate) orphans: Vec<u64>,
     pub(crate) highest_number: u32,
+    /// Of the control plane: name and value, by name.
+    pub(crate) rows: Vec<KeptRow>,
 }
 
 /// A session as it was.
@@ -88,6 +91,7 @@ impl Visitor for Reading {
         match space {
             Space::SESSION => drop(self.session(key, value)),
             Space::SUBSCRIPTION => drop(self.subscription(key, value)),
+            Space::CONTROL => self.kept.rows.push((key.into(), value.into())),
             _ => {}
         }
     }

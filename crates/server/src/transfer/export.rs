@@ -3,13 +3,15 @@
 //! Knows the order, which is that of the store and does not depend on its slots, so that a store filled with these rows
 //! gives the same ones. Looks at the store three times instead of keeping anything but identifiers in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use whimbrel_storage::{Failure, Kind, Receiver, Record, Report, Slot, Space, Statistics, Store, Visitor};
 
 use super::rows::STATES;
-use super::{ExchangeRow, KeyedRow, MessageRow, RawRow, ReceiverRow, RecordRow, Row, SessionRow, SubscriptionRow};
+use super::{
+    ControlRow, ExchangeRow, KeyedRow, MessageRow, RawRow, ReceiverRow, RecordRow, Row, SessionRow, SubscriptionRow,
+};
 use crate::durable;
 
 /// What is in a store.
@@ -31,7 +33,9 @@ pub struct Survey {
     pub retained: u64,
     /// Packet identifiers in use.
     pub exchanges: u64,
-    /// Other values by their keys.
+    /// Rows of the control plane, by what they belong to.
+    pub families: BTreeMap<String, u64>,
+    /// Values of families of keys that this version does not know.
     pub others: u64,
     /// Records and values that cannot be read.
     pub unreadable: u64,
@@ -66,7 +70,8 @@ impl Survey {
         match row {
             Row::Session(_) => self.sessions += 1,
             Row::Subscription(_) => self.subscriptions += 1,
-            Row::Keyed(row) if row.space < Space::CONTROL.0 => self.unreadable += 1,
+            Row::Control(row) => *self.families.entry(row.family.clone()).or_default() += 1,
+            Row::Keyed(row) if row.space <= Space::CONTROL.0 => self.unreadable += 1,
             Row::Keyed(_) => self.others += 1,
             Row::Message(row) => {
                 self.messages += 1;
@@ -99,6 +104,7 @@ impl Visitor for Values<'_> {
         let read = match space {
             Space::SESSION => SessionRow::read(key, value).map(Row::Session),
             Space::SUBSCRIPTION => SubscriptionRow::read(key, value).map(Row::Subscription),
+            Space::CONTROL => ControlRow::read(key, value).map(Row::Control),
             _ => None,
         };
         let bytes = || Row::Keyed(KeyedRow { space: space.0, key: key.to_vec(), value: value.to_vec() });

@@ -55,6 +55,10 @@ impl Importer {
                 let (key, value) = row.entry()?;
                 self.put(Space::SUBSCRIPTION, &key, &value);
             }
+            Row::Control(row) => {
+                let (name, value) = row.entry()?;
+                self.put(Space::CONTROL, &name, value);
+            }
             Row::Keyed(row) => self.put(Space(row.space), &row.key, &row.value),
             Row::Message(row) => self.message(Kind::Message, row)?,
             Row::Retained(row) => self.message(Kind::Retained, row)?,

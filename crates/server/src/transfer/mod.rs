@@ -10,7 +10,9 @@ mod rows;
 
 pub use export::{Survey, export, survey};
 pub use import::Importer;
-pub use rows::{ExchangeRow, KeyedRow, MessageRow, RawRow, ReceiverRow, RecordRow, Row, SessionRow, SubscriptionRow};
+pub use rows::{
+    ControlRow, ExchangeRow, KeyedRow, MessageRow, RawRow, ReceiverRow, RecordRow, Row, SessionRow, SubscriptionRow,
+};
 
 use std::path::Path;
 

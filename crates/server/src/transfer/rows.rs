@@ -10,6 +10,7 @@ use whimbrel_protocol::{QoS, Topic};
 use whimbrel_storage::{Failure, Identifiers, Kind, Receiver, StoredMessage};
 
 use crate::durable::{self, SessionRecord};
+use crate::rows;
 
 /// One row.
 #[derive(Clone, PartialEq, Debug)]
@@ -18,7 +19,9 @@ pub enum Row {
     Session(SessionRow),
     /// A subscription of one.
     Subscription(SubscriptionRow),
-    /// A value of the control plane, or one that cannot be read.
+    /// A row of the control plane.
+    Control(ControlRow),
+    /// A value of a family of keys that this version does not know, or one that cannot be read.
     Keyed(KeyedRow),
     /// A message that waits for its receivers.
     Message(RecordRow),
@@ -64,6 +67,17 @@ pub struct SubscriptionRow {
     pub retain_handling: u8,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
+}
+
+/// A row of the control plane.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ControlRow {
+    /// What it belongs to: accounts, bans, alarms.
+    pub family: String,
+    /// Names it there.
+    pub key: String,
+    /// Version of its format, a blank, and what it says in JSON.
+    pub value: String,
 }
 
 /// A value by its key.
@@ -261,6 +275,24 @@ impl SubscriptionRow {
         let mut key = Vec::new();
         durable::key_of_subscription(self.session, &self.filter, &mut key);
         Ok((key, durable::subscription_value(&Subscription { options, identifier: self.identifier })))
+    }
+}
+
+impl ControlRow {
+    /// None where it would not be written again as it is.
+    pub(super) fn read(name: &[u8], value: &[u8]) -> Option<ControlRow> {
+        let (family, key) = rows::split_name(name)?;
+        let value = rows::text_of(value)?;
+        Some(ControlRow { family: family.to_owned(), key: key.to_owned(), value: value.to_owned() })
+    }
+
+    /// Name and value.
+    pub(super) fn entry(&self) -> Result<(Vec<u8>, &[u8]), Failure> {
+        let name = [self.family.as_bytes(), b"/", self.key.as_bytes()].concat();
+        match (rows::split_name(&name), rows::text_of(self.value.as_bytes())) {
+            (Some((family, _)), Some(_)) if family == self.family => Ok((name, self.value.as_bytes())),
+            _ => Err(Failure::Malformed("a row of the control plane: family, key, and a value with its version")),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod pacing;
 mod paging;
 mod passing;
 mod presence;
+mod recording;
 mod refusing;
 mod reminders;
 mod replay;
@@ -67,6 +68,7 @@ use frames::Frames;
 use outbox::Spares;
 use paging::Pages;
 use presence::Watch;
+use recording::Recorder;
 use sessions::Sessions;
 use sharing::Owing;
 pub(crate) use sharing::Parcel;
@@ -121,6 +123,7 @@ pub(crate) struct Worker {
     effort: usize,
     owing: Owing,
     keeper: Keeper,
+    recorder: Recorder,
     presence: Watch,
     shortage: Shortage,
     pages: Pages,
@@ -209,6 +212,7 @@ impl Worker {
             effort: 0,
             owing: Owing::default(),
             keeper: Keeper::default(),
+            recorder: Recorder::default(),
             presence: Watch::default(),
             shortage: Shortage::default(),
             pages: Pages::default(),
@@ -259,6 +263,7 @@ impl Worker {
         self.ready = ready;
         self.take_mail();
         self.release_committed();
+        self.answer_recorded();
         self.take_pages();
         self.fire_timers();
         self.step_replays();
@@ -272,6 +277,7 @@ impl Worker {
         let is_sleepy = !has_work && self.shared.mailboxes[usize::from(self.index)].fall_asleep();
         // Looked at after the store was told to wake us.
         let is_sleepy = is_sleepy && !self.keeper.has_committed() && !self.has_store_turned() && !self.has_page();
+        let is_sleepy = is_sleepy && !self.recorder.has_committed();
         if is_sleepy { self.time_to_next() } else { Some(Duration::ZERO) }
     }
 

@@ -13,7 +13,7 @@ use super::{Worker, shortage};
 use crate::answer::Answer;
 use crate::audit::Audit;
 use crate::event::{ClientRecord, Event};
-use crate::mailbox::Mail;
+use crate::mailbox::{Backlog, Mail};
 
 /// An answer of Python: 0 is a yes, and every success code that is none here is a mistake, which must not let anybody in.
 /// Nor must a code leave in a packet that cannot carry it: it fits all of `carriers` [MQTT-3.4.2-1], [MQTT-3.9.3-2].
@@ -23,6 +23,8 @@ fn verdict(answer: Answer, carriers: &[u16]) -> Answer {
     if is_verdict && fits { answer } else { Answer { reason: ReasonCode::UNSPECIFIED_ERROR, ..answer } }
 }
 
+/// Sessions that a request for congested connections looks at.
+const LOOKED_AT_MAX: u32 = 65_536;
 /// What answers to an authorize question become.
 const OF_AUTHORIZE: &[u16] = &[carrier::PUBACK, carrier::PUBREC, carrier::SUBACK];
 
@@ -66,8 +68,10 @@ impl Worker {
                 self.on_authorized(ticket, if answers.is_empty() { &no_answer } else { &answers });
             }
             Mail::Clients { ticket, from, limit } => self.page_clients(ticket, from, limit),
+            Mail::Congested { ticket, from, limit, backlog } => self.page_congested(ticket, (from, limit), backlog),
             Mail::Audit { ticket, audit } => self.audit(ticket, audit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
+            Mail::ChangeRows { ticket, changes } => self.change_rows(ticket, changes),
             Mail::Open => {
                 self.attend_restored();
                 self.open_listeners();
@@ -84,6 +88,31 @@ impl Worker {
             records.extend(self.record_of_seat(slot));
             slot += 1;
         }
+        self.end_page(ticket, slot, records);
+    }
+
+    /// Looks at so many sessions at most, so that a crowd takes several requests.
+    fn page_congested(&mut self, ticket: u64, (from, limit): (u32, usize), backlog: Backlog) {
+        let mut records = Vec::new();
+        let end = self.sessions.slot_end().min(from.saturating_add(LOOKED_AT_MAX));
+        let mut slot = from;
+        while slot < end && records.len() < limit {
+            records.extend(self.congested(slot, backlog).and_then(|client| self.record_of(client)));
+            slot += 1;
+        }
+        self.end_page(ticket, slot, records);
+    }
+
+    /// The connection of a session for which so much waits.
+    fn congested(&self, slot: u32, backlog: Backlog) -> Option<u32> {
+        let seat = self.sessions.get(slot)?;
+        let client = seat.client?;
+        let unsent = self.clients[client as usize].outbox.len();
+        (unsent >= backlog.bytes || seat.session.outbound.queue_len() >= backlog.messages).then_some(client)
+    }
+
+    fn end_page(&mut self, ticket: u64, slot: u32, records: Vec<ClientRecord>) {
+        let end = self.sessions.slot_end();
         let next = if slot < end { (u64::from(self.index), u64::from(slot)) } else { (u64::from(self.index) + 1, 0) };
         let is_last = next.0 >= self.shared.mailboxes.len() as u64;
         let next_cursor = (!is_last).then_some(next.0 << 32 | next.1);

@@ -111,6 +111,9 @@ impl Worker {
         if self.index != 0 {
             return; // Every worker hears of it, and one says it.
         }
+        let refusal = if let State::Refusing(why) = &state { Some(why.clone()) } else { None };
+        refusal.iter().for_each(|why| self.take_back_rows(why));
+        self.events.push(Event::StoreTurned { refusal, timestamp_ms: self.now.unix_ms });
         let text = match state {
             State::Refusing(why) => format!(
                 "store: {why}; meanwhile publishes that must be stored are refused (MQTT 5) or wait (MQTT 3.x), new durable \
