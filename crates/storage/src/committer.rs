@@ -13,6 +13,9 @@ use crate::{Batch, Failure, State, Ticket};
 
 /// Commits that only make the file smaller, after each step of space recovery.
 const TRIMS: u32 = 8;
+/// Bytes of chunks up to which the engine is asked to move what lies at the end of its file: it does so in one go, and who
+/// reads waits meanwhile.
+const COMPACTED_MAX: u64 = 64 << 20;
 /// Batches wait for settlements where one slot of so many is settled already.
 const WORTH_WAITING: u64 = 4;
 /// A full disk is tried all the same after so many looks: what is committed may need no more room.
@@ -29,6 +32,7 @@ pub(crate) struct Committer<'a> {
     carried: Ticket,     // batches up to this one were looked at before
     may_carry: bool,
     trims_left: u32,
+    may_compact: bool, // room was given back since the engine was asked to
     next_chunk: u64,
     commits: u64,
     reserved: u64, // slots below this are ours, in every lane
@@ -62,6 +66,7 @@ impl<'a> Committer<'a> {
             carried: Ticket(0),
             may_carry: true,
             trims_left: 0,
+            may_compact: true,
             next_chunk: start.next_chunk,
             commits: start.commits,
             reserved: start.reserved,
@@ -261,6 +266,7 @@ impl<'a> Committer<'a> {
             return;
         }
         self.trims_left = TRIMS;
+        self.may_compact = true;
         lock(&self.shared.statistics).reclaimed += step.removed.len() as u64;
         self.write(&[], (&Gathered::default(), step), None);
     }
@@ -269,7 +275,14 @@ impl<'a> Committer<'a> {
     /// time. False: there is nothing more to gain.
     fn trim(&mut self) -> bool {
         let held = lock(&self.shared.index).bytes;
-        if self.trims_left == 0 || !self.reclaimer.is_spacious(self.shared.engine.file_bytes(), held) {
+        if !self.reclaimer.is_spacious(self.shared.engine.file_bytes(), held) {
+            return false;
+        }
+        if self.trims_left == 0 {
+            // A single page that nobody writes anew, of keyed values, keeps the file as long as it is.
+            if std::mem::take(&mut self.may_compact) && held <= COMPACTED_MAX {
+                self.shared.engine.ask_to_compact();
+            }
             return false;
         }
         self.trims_left -= 1;

@@ -414,6 +414,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Moves pages from the end of the file to free places before them and cuts it off. Does nothing while somebody reads;
+    /// readers wait until it is done.
+    pub(crate) fn compact(&self) -> Result<(), Failure> {
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = place.as_mut().and_then(Arc::get_mut) {
+            database.compact().map_err(redb::Error::from)?;
+        }
+        Ok(())
+    }
+
     /// A number of the store's own.
     pub(crate) fn number(&self, name: &str) -> Result<u64, Failure> {
         let database = self.database()?;

@@ -24,8 +24,8 @@ pub(crate) struct Journaled {
     journal: Mutex<Journal>,
     writing: Mutex<()>, // held while the engine is written or opened anew
     pending: Mutex<Pending>,
-    turned: Condvar,        // with `pending`: something ages, or does no more
-    applied: AtomicU64,     // the newest change that the engine has
+    turned: Condvar, // with `pending`: something ages or does no more, or there is other work for `run`
+    applied: AtomicU64, // the newest change that the engine has
     is_unsound: AtomicBool, // with `writing`: the engine failed and was not opened anew
     engine: Engine,
     retry: Duration,
@@ -35,6 +35,7 @@ struct Pending {
     fresh: Overlay,
     aging: Option<Arc<Overlay>>,
     failure: Option<Failure>, // of the last attempt to carry `aging` over
+    wants_compact: bool,
     is_closing: bool,
 }
 
@@ -57,8 +58,13 @@ impl Journaled {
         }
         let damaged =
             replay.damaged.into_iter().map(|(name, what, bytes)| set_apart(&*disk, &name, what, &bytes)).collect();
-        let pending =
-            Pending { fresh: Overlay::new(engine.last_chunk()? + 1), aging: None, failure: None, is_closing: false };
+        let pending = Pending {
+            fresh: Overlay::new(engine.last_chunk()? + 1),
+            aging: None,
+            failure: None,
+            wants_compact: false,
+            is_closing: false,
+        };
         let journaled = Journaled {
             journal: Mutex::new(journal),
             writing: Mutex::default(),
@@ -163,14 +169,23 @@ impl Journaled {
             let _writing = lock(&self.writing);
             if self.write_aging().is_err() {
                 self.wait_to_try_again();
+            } else if std::mem::take(&mut lock(&self.pending).wants_compact) {
+                let compacted = self.make_sound().and_then(|()| guarded(|| self.engine.compact()));
+                self.is_unsound.store(compacted.is_err(), Ordering::Relaxed);
             }
         }
+    }
+
+    /// Makes the engine's file shorter, soon, while commits go on.
+    pub(crate) fn ask_to_compact(&self) {
+        lock(&self.pending).wants_compact = true;
+        self.turned.notify_all();
     }
 
     /// False: the store closes.
     fn wait_for_aging(&self) -> bool {
         let mut pending = lock(&self.pending);
-        while pending.aging.is_none() && !pending.is_closing {
+        while pending.aging.is_none() && !pending.wants_compact && !pending.is_closing {
             pending = self.turned.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
         !pending.is_closing
