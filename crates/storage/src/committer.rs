@@ -13,9 +13,6 @@ use crate::{Batch, Failure, State, Ticket};
 
 /// Commits that only make the file smaller, after each step of space recovery.
 const TRIMS: u32 = 8;
-/// Bytes of chunks up to which the engine is asked to move what lies at the end of its file: it does so in one go, and who
-/// reads waits meanwhile.
-const COMPACTED_MAX: u64 = 64 << 20;
 /// Batches wait for settlements where one slot of so many is settled already.
 const WORTH_WAITING: u64 = 4;
 /// A full disk is tried all the same after so many looks: what is committed may need no more room.
@@ -165,8 +162,12 @@ impl<'a> Committer<'a> {
         verdict.done.max(self.batches.partition_point(|batch| batch.ticket <= self.carried))
     }
 
-    /// A step of space recovery; none when the engine fails to read, because the commit will meet the same trouble.
+    /// A step of space recovery; none when the engine fails to read, because the commit will meet the same trouble, or lets
+    /// nobody read.
     fn plan(&mut self, is_idle: bool) -> Step {
+        if self.shared.engine.is_compacting() {
+            return Step::default();
+        }
         let numbers = (self.next_chunk, self.commits + 1);
         let source = (&self.shared.index, &self.shared.engine);
         self.reclaimer.plan(source, numbers, is_idle).unwrap_or_default()
@@ -257,7 +258,7 @@ impl<'a> Committer<'a> {
 
     /// A commit of nothing but space recovery.
     fn reclaim(&mut self) {
-        if self.shared.engine.begin_to_settle().unwrap_or(true) {
+        if self.shared.engine.is_compacting() || self.shared.engine.begin_to_settle().unwrap_or(true) {
             return; // only in the engine itself can room be given back
         }
         let step = self.plan(true);
@@ -280,7 +281,7 @@ impl<'a> Committer<'a> {
         }
         if self.trims_left == 0 {
             // A single page that nobody writes anew, of keyed values, keeps the file as long as it is.
-            if std::mem::take(&mut self.may_compact) && held <= COMPACTED_MAX {
+            if std::mem::take(&mut self.may_compact) {
                 self.shared.engine.ask_to_compact();
             }
             return false;

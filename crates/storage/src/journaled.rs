@@ -19,6 +19,9 @@ use crate::overlay::Overlay;
 use crate::shared::lock;
 use crate::{Failure, Options, Space};
 
+/// Bytes up to which the engine is asked to move what lies at the end of its file: it does so in one go, while readers wait.
+const COMPACTED_MAX: u64 = 16 << 20;
+
 /// An engine with its journal. Locks are taken in the order of the fields.
 pub(crate) struct Journaled {
     journal: Mutex<Journal>,
@@ -35,7 +38,7 @@ struct Pending {
     fresh: Overlay,
     aging: Option<Arc<Overlay>>,
     failure: Option<Failure>, // of the last attempt to carry `aging` over
-    wants_compact: bool,
+    is_compacting: bool,      // or about to
     is_closing: bool,
 }
 
@@ -62,7 +65,7 @@ impl Journaled {
             fresh: Overlay::new(engine.last_chunk()? + 1),
             aging: None,
             failure: None,
-            wants_compact: false,
+            is_compacting: false,
             is_closing: false,
         };
         let journaled = Journaled {
@@ -169,23 +172,29 @@ impl Journaled {
             let _writing = lock(&self.writing);
             if self.write_aging().is_err() {
                 self.wait_to_try_again();
-            } else if std::mem::take(&mut lock(&self.pending).wants_compact) {
-                let compacted = self.make_sound().and_then(|()| guarded(|| self.engine.compact()));
+            } else if self.is_compacting() {
+                let compacted = self.make_sound().and_then(|()| guarded(|| self.engine.compact(COMPACTED_MAX)));
                 self.is_unsound.store(compacted.is_err(), Ordering::Relaxed);
+                lock(&self.pending).is_compacting = false;
             }
         }
     }
 
+    /// Whether who reads in the engine may have to wait.
+    pub(crate) fn is_compacting(&self) -> bool {
+        lock(&self.pending).is_compacting
+    }
+
     /// Makes the engine's file shorter, soon, while commits go on.
     pub(crate) fn ask_to_compact(&self) {
-        lock(&self.pending).wants_compact = true;
+        lock(&self.pending).is_compacting = true;
         self.turned.notify_all();
     }
 
     /// False: the store closes.
     fn wait_for_aging(&self) -> bool {
         let mut pending = lock(&self.pending);
-        while pending.aging.is_none() && !pending.wants_compact && !pending.is_closing {
+        while pending.aging.is_none() && !pending.is_compacting && !pending.is_closing {
             pending = self.turned.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
         !pending.is_closing
