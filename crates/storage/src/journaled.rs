@@ -29,6 +29,7 @@ pub(crate) struct Journaled {
     pending: Mutex<Pending>,
     turned: Condvar, // with `pending`: something ages or does no more, or there is other work for `run`
     applied: AtomicU64, // the newest change that the engine has
+    carried: AtomicU64,
     is_unsound: AtomicBool, // with `writing`: the engine failed and was not opened anew
     engine: Engine,
     retry: Duration,
@@ -74,6 +75,7 @@ impl Journaled {
             pending: Mutex::new(pending),
             turned: Condvar::new(),
             applied: AtomicU64::new(replay.overlay.sequence),
+            carried: AtomicU64::new(0),
             is_unsound: AtomicBool::new(false),
             engine,
             retry: options.retry,
@@ -90,6 +92,17 @@ impl Journaled {
         self.engine.file_bytes()
     }
 
+    /// Bytes of the journal that the engine does not have yet.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        let pending = lock(&self.pending);
+        pending.fresh.frame_bytes + pending.aging.as_ref().map_or(0, |aging| aging.frame_bytes)
+    }
+
+    /// How often the engine took over what was in the journal.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
+    }
+
     /// Makes a change durable, whole or not at all. May be called again with the same change after a failure.
     pub(crate) fn commit(&self, change: &Change<'_>) -> Result<(), Failure> {
         let mut journal = lock(&self.journal);
@@ -100,7 +113,9 @@ impl Journaled {
             self.turn(&mut journal)?;
         }
         let sequence = journal.write()?;
-        lock(&self.pending).fresh.take(change, sequence);
+        let fresh = &mut lock(&self.pending).fresh;
+        fresh.take(change, sequence);
+        fresh.frame_bytes += journal.frame_bytes();
         Ok(())
     }
 
@@ -238,8 +253,8 @@ impl Journaled {
     fn tell(&self, written: Result<(), Failure>) -> Result<(), Failure> {
         let mut pending = lock(&self.pending);
         pending.failure = written.clone().err();
-        if written.is_ok() {
-            pending.aging = None;
+        if written.is_ok() && pending.aging.take().is_some() {
+            self.carried.fetch_add(1, Ordering::Relaxed);
         }
         self.turned.notify_all();
         written
