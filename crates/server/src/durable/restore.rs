@@ -65,8 +65,9 @@ pub(crate) struct KeptSession {
     pub(crate) received: Vec<(u16, u64)>,
     /// In flight at QoS 2, in their order: identifier, message (None: PUBREC had come), slot.
     pub(crate) inflight: Vec<(u16, Option<Delivery>, u64)>,
-    /// What waits, by priority and number of the group (0: none), oldest first; with those that are `inflight`.
-    queued: BTreeMap<(u16, u32), Stubs>,
+    /// What waits, by rising priority and number of the group (0: none), oldest first; with those that are `inflight`. Most
+    /// sessions have one priority and no group.
+    queued: Vec<((u16, u32), Stubs)>,
     /// Slots of the messages that are in flight to anybody.
     taken: Arc<HashSet<u64>>,
     sent: Vec<(u64, Sent)>,
@@ -162,7 +163,7 @@ impl Reading {
             let (session, group) = (receiver.session as u32, receiver.group);
             self.kept.highest_number = self.kept.highest_number.max(session);
             self.kept.highest_group = self.kept.highest_group.max(group);
-            self.sessions.entry(session).or_default().queued.entry((priority, group)).or_default().push_back(stub);
+            self.sessions.entry(session).or_default().queue_of((priority, group)).push_back(stub);
         }
     }
 
@@ -257,17 +258,20 @@ impl KeptSession {
         }
     }
 
+    fn queue_of(&mut self, key: (u16, u32)) -> &mut Stubs {
+        let place = self.queued.binary_search_by_key(&key, |(known, _)| *known).unwrap_or_else(|place| {
+            self.queued.reserve_exact(1);
+            self.queued.insert(place, (key, Stubs::default()));
+            place
+        });
+        &mut self.queued[place].1
+    }
+
     /// Takes all that waits with its priority and the number of its group (0: none), oldest first in each of those.
     pub(crate) fn queued(&mut self) -> impl Iterator<Item = (u16, u32, Stub)> {
-        let (mut queued, taken) = (std::mem::take(&mut self.queued), Arc::clone(&self.taken));
-        let stubs = std::iter::from_fn(move || {
-            let mut first = queued.first_entry()?;
-            let (priority, group) = *first.key();
-            let stub = first.get_mut().pop_front().map(|stub| (priority, group, stub));
-            if first.get().is_empty() {
-                first.remove();
-            }
-            stub
+        let (queued, taken) = (std::mem::take(&mut self.queued), Arc::clone(&self.taken));
+        let stubs = queued.into_iter().flat_map(|((priority, group), mut stubs)| {
+            std::iter::from_fn(move || stubs.pop_front()).map(move |stub| (priority, group, stub))
         });
         stubs.filter(move |(.., stub)| !taken.contains(&stub.slot))
     }
