@@ -143,7 +143,6 @@ impl Worker {
 
     fn kick(&mut self, ticket: u64, client_id: &Arc<str>) {
         let found = self.sessions.find(client_id);
-        self.keeper.begin();
         if let Some(seat) = found {
             if let Some(client) = self.sessions.get(seat).and_then(|seat| seat.client) {
                 self.end(client, End::KICKED);
@@ -154,12 +153,7 @@ impl Worker {
                 self.remove_session(seat);
             }
         }
-        let event = Event::Kicked { ticket, found: found.is_some() };
-        match self.shortage.is_refusing() {
-            true => self.events.push(event), // It is gone from here, and whoever asked must not wait for room.
-            false => self.post_held(event),
-        }
-        self.keeper.begin();
+        self.events.push(Event::Kicked { ticket, found: found.is_some() });
     }
 
     /// Says goodbye to everybody; what the sockets do not take at once has `grace_ms`.
