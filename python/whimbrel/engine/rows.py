@@ -4,7 +4,7 @@ Knows how changes are handed over, several at once, and answered when they are d
 until whoever owns a family takes it; from then on the owner holds the rows. Without a store a change is answered at
 once, so nobody above needs to know. Must not know what rows mean. Belongs to the engine's loop.
 
-Bounds: `PENDING_MAX` changes under way, further ones wait in their order; a change has at most `CHANGE_BYTES_MAX`.
+Bounds: `PENDING_MAX` changes under way, further ones wait in their order; a change has at most 4 MiB.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from whimbrel._core import DataPlane, RowsChanged
 
 PENDING_MAX: Final = 64
-CHANGE_BYTES_MAX: Final = 4 * 1024 * 1024
 # A disk that fails says so at once; one that takes longer than this is in trouble.
 COMMIT_WAIT_S: Final = 30.0
 
