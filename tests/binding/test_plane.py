@@ -76,8 +76,8 @@ def test_the_batch_that_takes_waiting_messages_reports_the_drops() -> None:
 def test_a_change_with_one_row_that_cannot_be_kept_changes_nothing(name: bytes, value: bytes, reason: str) -> None:
     with running_plane() as plane:
         with pytest.raises(ValueError, match=reason):
-            plane.change_rows(1, [(b"users/good", None, None), (name, value, None)])
-        plane.change_rows(2, [(b"users/good", b"1 {}", None)])
+            plane.change_rows(1, 0, [(b"users/good", None, None), (name, value, None)])
+        plane.change_rows(2, 0, [(b"users/good", b"1 {}", None)])
         answer = first_event(plane)
         assert isinstance(answer, RowsChanged)
         assert (answer.ticket, answer.refusal) == (2, None)

@@ -91,7 +91,7 @@ async def test_a_change_shows_when_it_is_durable_and_each_knows_what_it_takes_th
         users = Tables(engine.rows).open(USERS)
         sent: list[Any] = []
         plane.is_mute = True
-        plane.change_rows = lambda ticket, changes: sent.append((ticket, changes))  # type: ignore[method-assign]
+        plane.change_rows = lambda ticket, seen, changes: sent.append((ticket, changes))  # type: ignore[method-assign]
         first = asyncio.create_task(users.put("a", User("1")))
         second = asyncio.create_task(users.put("a", User("2")))
         third = asyncio.create_task(users.delete("a"))

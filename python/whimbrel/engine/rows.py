@@ -54,6 +54,7 @@ class Rows:
         self._coming: dict[bytes, tuple[int, bytes | None]] = {}
         self._counts = dict.fromkeys(("whimbrel.rows.changes", "whimbrel.rows.changes.refused"), 0)
         self._has_ended = False
+        self._refusals = 0
         self._found: dict[str, dict[str, bytes]] = {}
         self.nameless: list[bytes] = []
         """Names that no row may have, found at the start; they stay where they are."""
@@ -102,6 +103,7 @@ class Rows:
         self._slots.release()
         self._forget(event.ticket, pending)
         is_durable = event.refusal is None
+        self._refusals += not is_durable
         self._counts["whimbrel.rows.changes" if is_durable else "whimbrel.rows.changes.refused"] += 1
         try:
             if is_durable:
@@ -138,7 +140,7 @@ class Rows:
             _, before = coming.get(name) or self._coming.get(name) or (0, change.before)
             rows.append((name, change.value, before))
             coming[name] = (ticket, change.value)
-        self._plane.change_rows(ticket, rows)
+        self._plane.change_rows(ticket, self._refusals, rows)
         self._coming.update(coming)
         pending = _Pending(self._loop.create_future(), apply, tuple(coming))
         self._pending[ticket] = pending
