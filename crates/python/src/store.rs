@@ -43,6 +43,7 @@ row!(SubscriptionRow {
     retain_as_published: bool,
     retain_handling: u8,
     identifier: u32,
+    more: Vec<u8>,
 });
 row!(ControlRow { family: String, key: String, value: String });
 row!(KeyedRow { space: u8, key: Vec<u8>, value: Vec<u8>, });

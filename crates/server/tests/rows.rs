@@ -46,6 +46,9 @@ impl Visitor for Contents {
     fn record(&mut self, _: &Record<'_>, _: &[Slot]) {}
 
     fn keyed(&mut self, space: Space, key: &[u8], value: &[u8]) {
+        if space == Space(4) {
+            return; // The broker's own.
+        }
         assert_eq!(space, Space::CONTROL);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         self.0.push((text(key), text(value)));
