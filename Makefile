@@ -51,7 +51,7 @@ test: debian lint $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/clients ## install w
 
 # --- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types rust-lint stubs test-slow abuse crash build bench bench-referee bench-binding bench-start bench-spike docs fuzz simulate clean
+.PHONY: check lint types rust-lint stubs test-slow abuse crash soak build bench bench-referee bench-binding bench-start bench-spike docs fuzz simulate clean
 check: lint rust-lint stubs ## everything that judges the source without running it
 
 lint: $(STAMPS)/dev ## the quick part of check: style, types, import directions, sizes
@@ -78,6 +78,10 @@ abuse: $(STAMPS)/dev $(STAMPS)/product ## attack the product, short and long, be
 KILLS ?= 1000
 crash: $(STAMPS)/dev $(STAMPS)/product ## kill brokers under load KILLS= times and see what they promised, or SEED= alone
 	$(BIN)/python -m tests.crash.run --kills=$(KILLS) $(if $(SEED),--seed=$(SEED),--first=$(or $(FIRST),0))
+
+MINUTES ?= 60
+soak: $(STAMPS)/dev $(STAMPS)/product ## MINUTES= of churn against a durable broker, with budgets for its disk and memory
+	$(BIN)/python -m tests.soak.run --minutes=$(MINUTES)
 
 build: $(TOOLCHAIN) ## one abi3 wheel in dist/
 	$(PYTHON) -m pip wheel . --no-deps --wheel-dir dist

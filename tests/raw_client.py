@@ -188,9 +188,14 @@ class RawClient:
 
     def expect(self, kind: int) -> Packet:
         """The next packet, which must be of `kind`."""
+        return self.expect_any(kind)
+
+    def expect_any(self, *kinds: int) -> Packet:
+        """The next packet, which must be of one of these."""
         packet = self.packet()
-        assert packet is not None, f"packet type {kind} was expected, the broker closed the connection"
-        assert packet.kind == kind, f"packet type {kind} was expected, {packet} came"
+        wanted = " or ".join(map(str, kinds))
+        assert packet is not None, f"packet type {wanted} was expected, the broker closed the connection"
+        assert packet.kind in kinds, f"packet type {wanted} was expected, {packet} came"
         return packet
 
     def packet(self) -> Packet | None:

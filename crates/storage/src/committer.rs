@@ -137,6 +137,7 @@ impl<'a> Committer<'a> {
         self.gatherer.forget(due, young);
         if !gathered.chunks.is_empty() || due.iter().any(|batch| !batch.keyed.is_empty()) {
             let step = self.plan(false);
+            self.trims_left = if step.is_empty() { self.trims_left } else { TRIMS };
             let reserved = self.reserve(due);
             if !self.write(due, (&gathered, step), reserved) {
                 return; // the store closes; what could not be written was never acknowledged

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kit::{Contents, Hand, MemoryDisk, Which, options};
-use whimbrel_storage::{Fetch, Kind, Slot, Space, State, Store, open_on};
+use whimbrel_storage::{Fetch, Kind, Reclaiming, Slot, Space, State, Store, open_on};
 
 /// Some turns of a worker, each committed; the disk fails after `changes` changes and heals once the store has said so.
 fn live_through(changes: u64, syncs_fail: bool) -> bool {
@@ -163,4 +163,26 @@ fn a_file_that_holds_little_becomes_small_again_by_itself() {
     assert!((disk.inside().image[Which::Engine].len() as u64) < full / 3);
     let (again, report) = open_on(options(), Arc::new(disk)).unwrap();
     assert_eq!((Contents::of(&again).records.len(), report.damaged), (50, Vec::new()));
+}
+
+#[test]
+fn room_that_was_found_beside_other_work_is_given_back_too() {
+    let disk = MemoryDisk::default();
+    let idle_after = Duration::from_millis(50);
+    let reclaiming = Reclaiming { idle_after, ..options().reclaiming };
+    let options = whimbrel_storage::Options { reclaiming, ..options() };
+    let (store, _) = open_on(options, Arc::new(disk)).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let mut hand = Hand::of(Arc::clone(&store));
+    let queued: Vec<Slot> = (0..200_u64).flat_map(|n| hand.put(Kind::Message, &[n as u8; 50_000], &[n])).collect();
+    hand.commit();
+    let full = store.statistics().file_bytes;
+    assert!(full > 10_000_000, "{full}");
+    queued.into_iter().for_each(|slot| hand.writer.settle(slot));
+    // The last of it is swept by these commits, so that an idle store finds nothing dead.
+    while store.statistics().chunks > 0 {
+        hand.writer.put(Space::SESSION, b"busy", b"value");
+        hand.commit();
+    }
+    hand.bell.until(|| store.statistics().file_bytes < full / 4);
 }
