@@ -28,6 +28,7 @@ pub(crate) struct Journaled {
     applied: AtomicU64, // the newest change that the engine has
     carried: AtomicU64,
     is_unsound: AtomicBool, // with `writing`: the engine failed and was not opened anew
+    found: AtomicU64,       // with `writing`: the newest change in the engine when it was opened anew
     engine: Engine,
     retry: Duration,
 }
@@ -68,6 +69,7 @@ impl Journaled {
             applied: AtomicU64::new(replay.overlay.sequence),
             carried: AtomicU64::new(0),
             is_unsound: AtomicBool::new(false),
+            found: AtomicU64::new(0),
             engine,
             retry: options.retry,
         };
@@ -208,7 +210,14 @@ impl Journaled {
 
     fn write(&self, changes: &[&Overlay]) -> Result<(), Failure> {
         self.make_sound()?;
-        let written = guarded(|| self.engine.write(changes));
+        // What failed may have got through all the same: it is not written again, and nothing older over it.
+        let mut known = Overlay::default();
+        known.sequence = self.found.load(Ordering::Relaxed);
+        let mut lacking: Vec<&Overlay> = changes.iter().copied().filter(|one| one.sequence > known.sequence).collect();
+        if lacking.is_empty() {
+            lacking.push(&known); // until this is synced, that is not durable either
+        }
+        let written = guarded(|| self.engine.write(&lacking));
         self.is_unsound.store(written.is_err(), Ordering::Relaxed);
         if let (Ok(()), Some(last)) = (&written, changes.last()) {
             self.applied.store(last.sequence, Ordering::Relaxed);
@@ -220,6 +229,7 @@ impl Journaled {
     fn make_sound(&self) -> Result<(), Failure> {
         if self.is_unsound.load(Ordering::Relaxed) {
             guarded(|| self.engine.reopen())?;
+            self.found.store(self.engine.number("applied")?, Ordering::Relaxed);
             self.is_unsound.store(false, Ordering::Relaxed);
         }
         Ok(())
@@ -240,6 +250,12 @@ impl Journaled {
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let _writing = lock(&self.writing);
         self.make_sound()
+    }
+
+    /// Whether the engine has the change that failed last: it told a failure, and kept it all the same. That change, and no
+    /// other, must be tried again.
+    pub(crate) fn has_next(&self) -> bool {
+        self.found.load(Ordering::Relaxed) >= lock(&self.journal).next_sequence()
     }
 
     /// Ends `run`.
