@@ -27,7 +27,7 @@ pub(crate) struct Journaled {
     turned: Condvar,    // with `pending`: something ages, or does no more
     applied: AtomicU64, // the newest change that the engine has
     carried: AtomicU64,
-    is_unsound: AtomicBool, // with `writing`: the engine failed and was not opened anew
+    is_unsound: AtomicBool, // the engine failed and was not opened anew, which needs `writing`
     found: AtomicU64,       // with `writing`: the newest change in the engine when it was opened anew
     engine: Engine,
     retry: Duration,
@@ -164,13 +164,13 @@ impl Journaled {
         Ok(!is_settled)
     }
 
-    /// Until the engine has all that is committed now. Waits for the disk.
+    /// Until the engine has all that is committed now, and can be read. Waits for the disk; commits go on meanwhile, in the
+    /// same half or, if that gets full, when what ages now is in the engine.
     fn settle(&self) -> Result<(), Failure> {
-        let journal = lock(&self.journal);
         let _writing = lock(&self.writing);
+        self.make_sound()?;
         self.write_aging()?;
         lock(&self.pending).age();
-        drop(journal);
         self.write_aging()
     }
 
@@ -246,7 +246,7 @@ impl Journaled {
         written
     }
 
-    /// After a failed commit: whether another is worth trying.
+    /// After a failed commit or read: whether another is worth trying.
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let _writing = lock(&self.writing);
         self.make_sound()
@@ -287,7 +287,7 @@ impl Journaled {
             return Ok(known.clone());
         }
         drop(pending);
-        self.engine.chunk(number)
+        self.engine.chunk(number).inspect_err(|_| self.is_unsound.store(true, Ordering::Relaxed))
     }
 
     /// Every chunk, by rising number, until `see` says no. Waits for the disk.
