@@ -259,3 +259,27 @@ fn a_read_that_fails_in_the_midst_of_space_recovery_doubles_nothing() {
     }
     assert!(failed > 5, "only {failed} reads failed");
 }
+
+#[test]
+fn a_store_that_closed_on_a_failing_disk_writes_nothing_when_it_is_dropped_later() {
+    let disk = MemoryDisk::default();
+    let (store, _) = open_on(options(), Arc::new(disk.clone())).unwrap();
+    let first: Arc<dyn Store> = Arc::new(store);
+    let mut hand = Hand::of(Arc::clone(&first));
+    hand.writer.put(Space::CONTROL, b"key", b"old");
+    hand.commit();
+    disk.inside().fails_after = Some(0);
+    first.close(); // the engine does not get what is in the journal
+    disk.inside().fails_after = None;
+    let (again, _) = open_on(options(), Arc::new(disk.clone())).unwrap();
+    let second: Arc<dyn Store> = Arc::new(again);
+    let mut other = Hand::of(Arc::clone(&second));
+    other.writer.put(Space::CONTROL, b"key", b"new");
+    other.commit();
+    second.close();
+    let changes = disk.inside().changes;
+    drop((hand, first));
+    assert_eq!(disk.inside().changes, changes, "the files are somebody else's");
+    let (last, _) = open_on(options(), Arc::new(disk)).unwrap();
+    assert_eq!(Contents::of(&last).keyed.into_values().collect::<Vec<_>>(), vec![b"new".to_vec()]);
+}
