@@ -57,6 +57,7 @@ impl Journaled {
         if replay.overlay.sequence > applied {
             engine.write(&[&replay.overlay])?;
         }
+        journal.sign()?;
         let damaged =
             replay.damaged.into_iter().map(|(name, what, bytes)| set_apart(&*disk, &name, what, &bytes)).collect();
         let pending =
@@ -132,6 +133,7 @@ impl Journaled {
         if written.is_ok() {
             journal.count();
             journal.rewind();
+            drop(journal.sign()); // else a rescue would write older frames over this change
             lock(&self.pending).fresh.follow(&last);
         }
         self.tell(written)
