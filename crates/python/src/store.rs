@@ -209,8 +209,24 @@ pub(crate) fn store_export(py: Python<'_>, folder: PathBuf, take: Py<PyAny>) -> 
     damaged.map_err(failed)
 }
 
-#[derive(IntoPyObject)]
-pub(crate) struct SurveyOutput {
+/// What a survey tells: fields of its own, and of the store's statistics.
+macro_rules! survey {
+    ($name:ident { $($field:ident: $type:ty),* ; $($figure:ident),* $(,)? }) => {
+        #[derive(IntoPyObject)]
+        pub(crate) struct $name {
+            $($field: $type,)*
+            $($figure: u64,)*
+        }
+
+        impl From<Survey> for $name {
+            fn from(survey: Survey) -> $name {
+                $name { $($field: survey.$field,)* $($figure: survey.statistics.$figure,)* }
+            }
+        }
+    };
+}
+
+survey!(SurveyOutput {
     damaged: Vec<String>,
     sessions: u64,
     subscriptions: u64,
@@ -220,44 +236,16 @@ pub(crate) struct SurveyOutput {
     exchanges: u64,
     families: BTreeMap<String, u64>,
     others: u64,
-    unreadable: u64,
-    chunks: u64,
-    bytes: u64,
-    slots: u64,
-    live: u64,
-}
+    unreadable: u64;
+    chunks,
+    bytes,
+    slots,
+    live,
+});
 
 #[pyfunction]
 pub(crate) fn store_survey(py: Python<'_>, folder: PathBuf) -> PyResult<SurveyOutput> {
-    let Survey {
-        damaged,
-        statistics,
-        sessions,
-        subscriptions,
-        messages,
-        deliveries,
-        retained,
-        exchanges,
-        families,
-        others,
-        unreadable,
-    } = py.detach(|| transfer::survey(&folder)).map_err(failed)?;
-    Ok(SurveyOutput {
-        damaged,
-        sessions,
-        subscriptions,
-        messages,
-        deliveries,
-        retained,
-        exchanges,
-        families,
-        others,
-        unreadable,
-        chunks: statistics.chunks,
-        bytes: statistics.bytes,
-        slots: statistics.slots,
-        live: statistics.live,
-    })
+    py.detach(|| transfer::survey(&folder)).map(SurveyOutput::from).map_err(failed)
 }
 
 /// A store that is being filled; gone after `finish`.

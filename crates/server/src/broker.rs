@@ -261,9 +261,10 @@ impl Broker {
         std::mem::take(&mut *self.rows.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes rows, all or none; `RowsChanged` answers when they are durable, or why nothing holds.
-    pub fn change_rows(&self, ticket: u64, changes: Vec<RowChange>) {
-        self.shared.mailboxes[0].post([Mail::ChangeRows { ticket, changes }]);
+    /// Changes rows, all or none; `RowsChanged` answers when they are durable, or why nothing holds. `seen`: how many refusals
+    /// the caller has heard of; with one on its way, what it takes for the value before may be wrong, and it is refused.
+    pub fn change_rows(&self, ticket: u64, seen: u64, changes: Vec<RowChange>) {
+        self.shared.mailboxes[0].post([Mail::ChangeRows { ticket, seen, changes }]);
     }
 
     /// Asks what became of every delivery; `Audited` answers. Costs each worker a look at all of its sessions.

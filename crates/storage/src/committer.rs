@@ -221,7 +221,9 @@ impl<'a> Committer<'a> {
                     if !self.stand_by(&failure) {
                         return false;
                     }
-                    step = Step::default(); // first what was promised
+                    if !self.shared.engine.has_next() {
+                        step = Step::default(); // first what was promised
+                    }
                 }
             }
         }

@@ -30,7 +30,8 @@ pub(crate) struct Journaled {
     turned: Condvar, // with `pending`: something ages or does no more, or there is other work for `run`
     applied: AtomicU64, // the newest change that the engine has
     carried: AtomicU64,
-    is_unsound: AtomicBool, // with `writing`: the engine failed and was not opened anew
+    is_unsound: AtomicBool, // the engine failed and was not opened anew, which needs `writing`
+    found: AtomicU64,       // with `writing`: the newest change in the engine when it was opened anew
     engine: Engine,
     retry: Duration,
 }
@@ -60,6 +61,7 @@ impl Journaled {
         if replay.overlay.sequence > applied {
             engine.write(&[&replay.overlay])?;
         }
+        journal.sign()?;
         let damaged =
             replay.damaged.into_iter().map(|(name, what, bytes)| set_apart(&*disk, &name, what, &bytes)).collect();
         let pending = Pending {
@@ -77,6 +79,7 @@ impl Journaled {
             applied: AtomicU64::new(replay.overlay.sequence),
             carried: AtomicU64::new(0),
             is_unsound: AtomicBool::new(false),
+            found: AtomicU64::new(0),
             engine,
             retry: options.retry,
         };
@@ -139,6 +142,7 @@ impl Journaled {
         if written.is_ok() {
             journal.count();
             journal.rewind();
+            drop(journal.sign()); // else a rescue would write older frames over this change
             lock(&self.pending).fresh.follow(&last);
         }
         self.tell(written)
@@ -171,13 +175,13 @@ impl Journaled {
         Ok(!is_settled)
     }
 
-    /// Until the engine has all that is committed now. Waits for the disk.
+    /// Until the engine has all that is committed now, and can be read. Waits for the disk; commits go on meanwhile, in the
+    /// same half or, if that gets full, when what ages now is in the engine.
     fn settle(&self) -> Result<(), Failure> {
-        let journal = lock(&self.journal);
         let _writing = lock(&self.writing);
+        self.make_sound()?;
         self.write_aging()?;
         lock(&self.pending).age();
-        drop(journal);
         self.write_aging()
     }
 
@@ -232,7 +236,14 @@ impl Journaled {
 
     fn write(&self, changes: &[&Overlay]) -> Result<(), Failure> {
         self.make_sound()?;
-        let written = guarded(|| self.engine.write(changes));
+        // What failed may have got through all the same: it is not written again, and nothing older over it.
+        let mut known = Overlay::default();
+        known.sequence = self.found.load(Ordering::Relaxed);
+        let mut lacking: Vec<&Overlay> = changes.iter().copied().filter(|one| one.sequence > known.sequence).collect();
+        if lacking.is_empty() {
+            lacking.push(&known); // until this is synced, that is not durable either
+        }
+        let written = guarded(|| self.engine.write(&lacking));
         self.is_unsound.store(written.is_err(), Ordering::Relaxed);
         if let (Ok(()), Some(last)) = (&written, changes.last()) {
             self.applied.store(last.sequence, Ordering::Relaxed);
@@ -244,6 +255,7 @@ impl Journaled {
     fn make_sound(&self) -> Result<(), Failure> {
         if self.is_unsound.load(Ordering::Relaxed) {
             guarded(|| self.engine.reopen())?;
+            self.found.store(self.engine.number("applied")?, Ordering::Relaxed);
             self.is_unsound.store(false, Ordering::Relaxed);
         }
         Ok(())
@@ -260,10 +272,16 @@ impl Journaled {
         written
     }
 
-    /// After a failed commit: whether another is worth trying.
+    /// After a failed commit or read: whether another is worth trying.
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let _writing = lock(&self.writing);
         self.make_sound()
+    }
+
+    /// Whether the engine has the change that failed last: it told a failure, and kept it all the same. That change, and no
+    /// other, must be tried again.
+    pub(crate) fn has_next(&self) -> bool {
+        self.found.load(Ordering::Relaxed) >= lock(&self.journal).next_sequence()
     }
 
     /// Ends `run`.
@@ -295,7 +313,7 @@ impl Journaled {
             return Ok(known.clone());
         }
         drop(pending);
-        self.engine.chunk(number)
+        self.engine.chunk(number).inspect_err(|_| self.is_unsound.store(true, Ordering::Relaxed))
     }
 
     /// Every chunk, by rising number, until `see` says no. Waits for the disk.

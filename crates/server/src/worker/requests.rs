@@ -71,7 +71,7 @@ impl Worker {
             Mail::Congested { ticket, from, limit, backlog } => self.page_congested(ticket, (from, limit), backlog),
             Mail::Audit { ticket, audit } => self.audit(ticket, audit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
-            Mail::ChangeRows { ticket, changes } => self.change_rows(ticket, changes),
+            Mail::ChangeRows { ticket, seen, changes } => self.change_rows(ticket, seen, changes),
             Mail::Open => {
                 self.attend_restored();
                 self.open_listeners();
