@@ -36,6 +36,15 @@ impl Builder {
         self.offsets.is_empty() && self.settled.is_empty()
     }
 
+    /// Forgets what was gathered for a chunk that comes to nothing.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(1 << 20);
+        self.offsets.clear();
+        self.frames.clear();
+        self.settled.clear();
+    }
+
     /// Bytes that the chunk will have, about.
     pub(crate) fn len(&self) -> usize {
         HEAD + self.bytes.len() + 4 * self.offsets.len() + 2 * self.settled.len()
@@ -78,10 +87,7 @@ impl Builder {
         bytes.extend_from_slice(&tables);
         let frames = order.iter().map(|&place| self.frames[place as usize]).collect();
         let settled = std::mem::take(&mut self.settled);
-        self.bytes.clear();
-        self.bytes.shrink_to(1 << 20);
-        self.offsets.clear();
-        self.frames.clear();
+        self.clear();
         Built { number, bytes, frames, settled }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) struct Committer<'a> {
     looks: VecDeque<(Instant, Ticket)>, // when what waits was looked at, and the newest batch there was
     may_carry: bool,
     trims_left: u32,
+    may_compact: bool, // room was given back since the engine was asked to
     next_chunk: u64,
     commits: u64,
     reserved: u64, // slots below this are ours, in every lane
@@ -66,6 +67,7 @@ impl<'a> Committer<'a> {
             looks: VecDeque::new(),
             may_carry: true,
             trims_left: 0,
+            may_compact: true,
             next_chunk: start.next_chunk,
             commits: start.commits,
             reserved: start.reserved,
@@ -177,8 +179,12 @@ impl<'a> Committer<'a> {
         done.max(self.batches.partition_point(|batch| batch.ticket <= old))
     }
 
-    /// A step of space recovery; none when the engine fails to read, because the commit will meet the same trouble.
+    /// A step of space recovery; none when the engine fails to read, because the commit will meet the same trouble, or lets
+    /// nobody read.
     fn plan(&mut self, is_idle: bool) -> Step {
+        if self.shared.engine.is_compacting() {
+            return Step::default();
+        }
         let numbers = (self.next_chunk, self.commits + 1);
         let source = (&self.shared.index, &self.shared.engine);
         self.reclaimer.plan(source, numbers, is_idle).unwrap_or_default()
@@ -215,7 +221,9 @@ impl<'a> Committer<'a> {
                     if !self.stand_by(&failure) {
                         return false;
                     }
-                    step = Step::default(); // first what was promised
+                    if !self.shared.engine.has_next() {
+                        step = Step::default(); // first what was promised
+                    }
                 }
             }
         }
@@ -269,7 +277,7 @@ impl<'a> Committer<'a> {
 
     /// A commit of nothing but space recovery.
     fn reclaim(&mut self) {
-        if self.shared.engine.begin_to_settle().unwrap_or(true) {
+        if self.shared.engine.is_compacting() || self.shared.engine.begin_to_settle().unwrap_or(true) {
             return; // only in the engine itself can room be given back
         }
         let step = self.plan(true);
@@ -278,6 +286,7 @@ impl<'a> Committer<'a> {
             return;
         }
         self.trims_left = TRIMS;
+        self.may_compact = true;
         lock(&self.shared.statistics).reclaimed += step.removed.len() as u64;
         self.write(&[], (&Gathered::default(), step), None);
     }
@@ -286,7 +295,14 @@ impl<'a> Committer<'a> {
     /// time. False: there is nothing more to gain.
     fn trim(&mut self) -> bool {
         let held = lock(&self.shared.index).bytes;
-        if self.trims_left == 0 || !self.reclaimer.is_spacious(self.shared.engine.file_bytes(), held) {
+        if !self.reclaimer.is_spacious(self.shared.engine.file_bytes(), held) {
+            return false;
+        }
+        if self.trims_left == 0 {
+            // A single page that nobody writes anew, of keyed values, keeps the file as long as it is.
+            if std::mem::take(&mut self.may_compact) {
+                self.shared.engine.ask_to_compact();
+            }
             return false;
         }
         self.trims_left -= 1;

@@ -261,6 +261,7 @@ pub(crate) struct Engine {
     cache_bytes: usize,
     database: RwLock<Option<Arc<Database>>>,
     file_bytes: Arc<AtomicU64>,
+    is_shut: AtomicBool,
 }
 
 impl fmt::Debug for Engine {
@@ -272,7 +273,8 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// Opens what is there, or begins a new store. Refuses a newer format before it changes anything of ours.
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Engine, Failure> {
-        let engine = Engine { disk, cache_bytes, database: RwLock::new(None), file_bytes: Arc::default() };
+        let (database, is_shut) = (RwLock::new(None), AtomicBool::new(false));
+        let engine = Engine { disk, cache_bytes, database, file_bytes: Arc::default(), is_shut };
         engine.open_database(true)?;
         let database = engine.database()?;
         if let Some(found) = format_of(&database)? {
@@ -290,6 +292,9 @@ impl Engine {
     /// `is_first`: every page is checked, unless the engine did so itself because the last run did not end in order.
     fn open_database(&self, is_first: bool) -> Result<(), Failure> {
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if self.is_shut.load(Ordering::Relaxed) {
+            return Err(Failure::Closed); // the files are somebody else's by now
+        }
         *place = None;
         let bytes = self.disk.open().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => Failure::InUse("the store".to_owned()),
@@ -323,9 +328,11 @@ impl Engine {
         self.file_bytes.load(Ordering::Relaxed)
     }
 
-    /// Gives the file back.
+    /// Gives the file back, for good.
     pub(crate) fn shut(&self) {
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        self.is_shut.store(true, Ordering::Relaxed);
+        *place = None;
     }
 
     fn database(&self) -> Result<Arc<Database>, Failure> {
@@ -412,6 +419,25 @@ impl Engine {
             see(Space(space), name, whole.map(|(_, _, value)| value));
         }
         Ok(())
+    }
+
+    /// Moves pages from the end of the file to free places before them and cuts it off, where all that it holds is `bytes_max`
+    /// at most. Does nothing while somebody reads; readers wait until it is done.
+    pub(crate) fn compact(&self, bytes_max: u64) -> Result<(), Failure> {
+        if self.held_bytes()? > bytes_max {
+            return Ok(());
+        }
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = place.as_mut().and_then(Arc::get_mut) {
+            database.compact().map_err(redb::Error::from)?;
+        }
+        Ok(())
+    }
+
+    fn held_bytes(&self) -> Result<u64, Failure> {
+        let database = self.database()?;
+        let count = || -> Result<u64, redb::Error> { Ok(database.begin_write()?.stats()?.stored_bytes()) };
+        Ok(count()?)
     }
 
     /// A number of the store's own.

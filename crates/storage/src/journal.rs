@@ -8,6 +8,10 @@
 //! identity u64 | sequence u64 | floor u64 | bytes of the body u64 | check of the head u64`, then sections, each
 //! `check u32 | tag u8 | bytes u32 | content`.
 //!
+//! The first block is a frame of its own, without sections and outside of both halves, so that no payload ever lies there: whose
+//! journal this is, and which change the engine had when that was written last. Where the engine's file is damaged, only this
+//! tells our frames from what a publisher's message may look like in the remains of overwritten ones.
+//!
 //! A frame is written when all before it are synced. So of the frames that the engine does not have, only the newest may be
 //! torn, and nothing in it was acknowledged; any other that is not whole was damaged later.
 
@@ -75,7 +79,7 @@ impl Journal {
         (identity, applied): (u64, u64),
         length: usize,
     ) -> io::Result<(Journal, Replay)> {
-        let (places, _) = search(&*bytes, Some(identity))?;
+        let (places, _) = search(&*bytes, Some(identity))?; // no body of another's is read
         let replay = read(&*bytes, &places, applied)?;
         let newest = places.keys().next_back().copied().unwrap_or(0);
         let sequence = newest.max(applied);
@@ -84,10 +88,15 @@ impl Journal {
         Ok((Journal { bytes, identity, sequence, half_bytes, half: 0, used: 0, length, frame: Vec::new() }, replay))
     }
 
-    /// Which store's the newest frame is, and up to which change its engine had everything; for an engine that lost both.
+    /// Which store's journal this is (without the first block: whose the newest frame is), and up to which change its engine had
+    /// everything; for an engine that lost both.
     pub(crate) fn owner(bytes: &dyn StorageBackend) -> io::Result<Option<(u64, u64)>> {
-        let (places, identity) = search(bytes, None)?;
-        Ok(places.values().next_back().map(|place| (identity, place.floor)))
+        let mut head = [0; HEAD];
+        if bytes.len()? >= HEAD as u64 {
+            bytes.read(0, &mut head)?;
+        }
+        let (places, identity) = search(bytes, read_head(&head).map(|(owner, ..)| owner))?;
+        Ok(floor_of(&places).map(|floor| (identity, floor)))
     }
 
     /// Makes the frame of a change; `floor`: the newest change that the engine has. False: it is so long that writing it twice
@@ -97,10 +106,8 @@ impl Journal {
         self.frame.shrink_to(1 << 20);
         self.frame.resize(HEAD, 0);
         put_change(&mut self.frame, change);
-        let words = [self.identity, self.sequence + 1, floor, (self.frame.len() - HEAD) as u64];
-        let head: Vec<u8> = MAGIC.into_iter().chain(words.into_iter().flat_map(u64::to_le_bytes)).collect();
-        self.frame[..HEAD_CHECK].copy_from_slice(&head);
-        self.frame[HEAD_CHECK..HEAD].copy_from_slice(&xxh3_64(&head).to_le_bytes());
+        let length = (self.frame.len() - HEAD) as u64;
+        put_head(&mut self.frame, [self.identity, self.sequence + 1, floor, length]);
         self.frame.resize(self.frame.len().next_multiple_of(BLOCK), 0);
         self.frame.len() as u64 * 2 <= self.half_bytes
     }
@@ -117,7 +124,7 @@ impl Journal {
 
     /// Writes and syncs the frame; returns its number. One that failed is written again at the same place.
     pub(crate) fn write(&mut self) -> io::Result<u64> {
-        let at = self.half * self.half_bytes + self.used;
+        let at = BLOCK as u64 + self.half * self.half_bytes + self.used;
         self.bytes.write(at, &self.frame)?;
         self.grow_beyond(at + self.frame.len() as u64);
         self.bytes.sync_data()?;
@@ -131,10 +138,17 @@ impl Journal {
         if end <= self.length {
             return;
         }
-        let half_end = (self.half + 1) * self.half_bytes;
+        let half_end = BLOCK as u64 + (self.half + 1) * self.half_bytes;
         let length = (end + STEP_BYTES).min(half_end);
         let is_there = self.bytes.write(end, &vec![0; (length - end) as usize]).is_ok();
         self.length = if is_there { length } else { end };
+    }
+
+    /// Writes the first block: the engine has everything. Not synced, because only a rescue would miss it.
+    pub(crate) fn sign(&self) -> io::Result<()> {
+        let mut block = vec![0; BLOCK];
+        put_head(&mut block, [self.identity, self.sequence, self.sequence, 0]);
+        self.bytes.write(0, &block)
     }
 
     /// The engine has all of the other half: the next frames may be written over it.
@@ -158,6 +172,13 @@ impl Journal {
         self.sequence += 1;
         self.sequence
     }
+}
+
+/// Identity, sequence, floor and length of the body.
+fn put_head(frame: &mut [u8], words: [u64; 4]) {
+    let head: Vec<u8> = MAGIC.into_iter().chain(words.into_iter().flat_map(u64::to_le_bytes)).collect();
+    frame[..HEAD_CHECK].copy_from_slice(&head);
+    frame[HEAD_CHECK..HEAD].copy_from_slice(&xxh3_64(&head).to_le_bytes());
 }
 
 fn put_change(frame: &mut Vec<u8>, change: &Change<'_>) {
@@ -236,7 +257,8 @@ fn search(bytes: &dyn StorageBackend, identity: Option<u64>) -> io::Result<(Plac
     while at + HEAD as u64 <= end {
         let mut head = [0; HEAD];
         bytes.read(at, &mut head)?;
-        let frame = read_head(&head).filter(|(.., length)| *length <= end - at - HEAD as u64);
+        let is_ours = |owner: u64| identity.is_none_or(|known| known == owner);
+        let frame = read_head(&head).filter(|(owner, .., length)| is_ours(*owner) && *length <= end - at - HEAD as u64);
         at += match frame {
             Some(head) => take_frame(bytes, at, head, &mut found)?,
             None => BLOCK as u64,
@@ -257,22 +279,32 @@ fn take_frame(
 ) -> io::Result<u64> {
     let mut body = vec![0; length as usize];
     bytes.read(at + HEAD as u64, &mut body)?;
-    let place = Place { at, length: body.len(), is_whole: is_whole(&body), floor };
+    let mut place = Place { at, length: body.len(), is_whole: is_whole(&body), floor };
     let distance = if place.is_whole { HEAD as u64 + length } else { 1 };
     let places = found.entry(owner).or_default();
+    let other = places.get(&sequence);
+    place.floor = other.map_or(floor, |other| other.floor.max(floor)); // the first block has the number of a change, too
     // One that was cut off and one written later may have the same number: the whole one counts.
-    if place.is_whole || !places.contains_key(&sequence) {
+    if place.is_whole || other.is_none() {
         places.insert(sequence, place);
     }
     Ok(distance.next_multiple_of(BLOCK as u64))
 }
 
-/// All that is newer than `applied` and than what the newest frame says to be in the engine.
+fn floor_of(places: &Places) -> Option<u64> {
+    places.values().map(|place| place.floor).max()
+}
+
+/// All that is newer than `applied` and than what a frame says to be in the engine.
 fn read(bytes: &dyn StorageBackend, places: &BTreeMap<u64, Place>, applied: u64) -> io::Result<Replay> {
     let mut replay = Replay { overlay: Overlay::new(u64::MAX), damaged: Vec::new() };
     let whole = places.iter().rev().find(|(_, place)| place.is_whole);
-    let Some((&last, newest)) = whole else { return Ok(replay) };
-    let mut expected = applied.max(newest.floor) + 1;
+    let (Some((&last, _)), Some(floor)) = (whole, floor_of(places)) else { return Ok(replay) };
+    if floor > applied {
+        let what = format!("commits {} to {floor}, which the store's file had once: it is an older copy", applied + 1);
+        replay.damaged.push((String::new(), what, Vec::new()));
+    }
+    let mut expected = applied.max(floor) + 1;
     for (&sequence, place) in places.range(expected..).take_while(|(sequence, _)| **sequence <= last) {
         if sequence > expected {
             let what = format!("commits {expected} to {} of the journal: their frames are damaged", sequence - 1);

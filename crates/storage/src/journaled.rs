@@ -19,15 +19,19 @@ use crate::overlay::Overlay;
 use crate::shared::lock;
 use crate::{Failure, Options, Space};
 
+/// Bytes up to which the engine is asked to move what lies at the end of its file: it does so in one go, while readers wait.
+const COMPACTED_MAX: u64 = 16 << 20;
+
 /// An engine with its journal. Locks are taken in the order of the fields.
 pub(crate) struct Journaled {
     journal: Mutex<Journal>,
     writing: Mutex<()>, // held while the engine is written or opened anew
     pending: Mutex<Pending>,
-    turned: Condvar,    // with `pending`: something ages, or does no more
+    turned: Condvar, // with `pending`: something ages or does no more, or there is other work for `run`
     applied: AtomicU64, // the newest change that the engine has
     carried: AtomicU64,
-    is_unsound: AtomicBool, // with `writing`: the engine failed and was not opened anew
+    is_unsound: AtomicBool, // the engine failed and was not opened anew, which needs `writing`
+    found: AtomicU64,       // with `writing`: the newest change in the engine when it was opened anew
     engine: Engine,
     retry: Duration,
 }
@@ -36,6 +40,7 @@ struct Pending {
     fresh: Overlay,
     aging: Option<Arc<Overlay>>,
     failure: Option<Failure>, // of the last attempt to carry `aging` over
+    is_compacting: bool,      // or about to
     is_closing: bool,
 }
 
@@ -56,10 +61,16 @@ impl Journaled {
         if replay.overlay.sequence > applied {
             engine.write(&[&replay.overlay])?;
         }
+        journal.sign()?;
         let damaged =
             replay.damaged.into_iter().map(|(name, what, bytes)| set_apart(&*disk, &name, what, &bytes)).collect();
-        let pending =
-            Pending { fresh: Overlay::new(engine.last_chunk()? + 1), aging: None, failure: None, is_closing: false };
+        let pending = Pending {
+            fresh: Overlay::new(engine.last_chunk()? + 1),
+            aging: None,
+            failure: None,
+            is_compacting: false,
+            is_closing: false,
+        };
         let journaled = Journaled {
             journal: Mutex::new(journal),
             writing: Mutex::default(),
@@ -68,6 +79,7 @@ impl Journaled {
             applied: AtomicU64::new(replay.overlay.sequence),
             carried: AtomicU64::new(0),
             is_unsound: AtomicBool::new(false),
+            found: AtomicU64::new(0),
             engine,
             retry: options.retry,
         };
@@ -130,6 +142,7 @@ impl Journaled {
         if written.is_ok() {
             journal.count();
             journal.rewind();
+            drop(journal.sign()); // else a rescue would write older frames over this change
             lock(&self.pending).fresh.follow(&last);
         }
         self.tell(written)
@@ -162,13 +175,13 @@ impl Journaled {
         Ok(!is_settled)
     }
 
-    /// Until the engine has all that is committed now. Waits for the disk.
+    /// Until the engine has all that is committed now, and can be read. Waits for the disk; commits go on meanwhile, in the
+    /// same half or, if that gets full, when what ages now is in the engine.
     fn settle(&self) -> Result<(), Failure> {
-        let journal = lock(&self.journal);
         let _writing = lock(&self.writing);
+        self.make_sound()?;
         self.write_aging()?;
         lock(&self.pending).age();
-        drop(journal);
         self.write_aging()
     }
 
@@ -178,14 +191,29 @@ impl Journaled {
             let _writing = lock(&self.writing);
             if self.write_aging().is_err() {
                 self.wait_to_try_again();
+            } else if self.is_compacting() {
+                let compacted = self.make_sound().and_then(|()| guarded(|| self.engine.compact(COMPACTED_MAX)));
+                self.is_unsound.store(compacted.is_err(), Ordering::Relaxed);
+                lock(&self.pending).is_compacting = false;
             }
         }
+    }
+
+    /// Whether who reads in the engine may have to wait.
+    pub(crate) fn is_compacting(&self) -> bool {
+        lock(&self.pending).is_compacting
+    }
+
+    /// Makes the engine's file shorter, soon, while commits go on.
+    pub(crate) fn ask_to_compact(&self) {
+        lock(&self.pending).is_compacting = true;
+        self.turned.notify_all();
     }
 
     /// False: the store closes.
     fn wait_for_aging(&self) -> bool {
         let mut pending = lock(&self.pending);
-        while pending.aging.is_none() && !pending.is_closing {
+        while pending.aging.is_none() && !pending.is_compacting && !pending.is_closing {
             pending = self.turned.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
         !pending.is_closing
@@ -208,7 +236,14 @@ impl Journaled {
 
     fn write(&self, changes: &[&Overlay]) -> Result<(), Failure> {
         self.make_sound()?;
-        let written = guarded(|| self.engine.write(changes));
+        // What failed may have got through all the same: it is not written again, and nothing older over it.
+        let mut known = Overlay::default();
+        known.sequence = self.found.load(Ordering::Relaxed);
+        let mut lacking: Vec<&Overlay> = changes.iter().copied().filter(|one| one.sequence > known.sequence).collect();
+        if lacking.is_empty() {
+            lacking.push(&known); // until this is synced, that is not durable either
+        }
+        let written = guarded(|| self.engine.write(&lacking));
         self.is_unsound.store(written.is_err(), Ordering::Relaxed);
         if let (Ok(()), Some(last)) = (&written, changes.last()) {
             self.applied.store(last.sequence, Ordering::Relaxed);
@@ -220,6 +255,7 @@ impl Journaled {
     fn make_sound(&self) -> Result<(), Failure> {
         if self.is_unsound.load(Ordering::Relaxed) {
             guarded(|| self.engine.reopen())?;
+            self.found.store(self.engine.number("applied")?, Ordering::Relaxed);
             self.is_unsound.store(false, Ordering::Relaxed);
         }
         Ok(())
@@ -236,10 +272,16 @@ impl Journaled {
         written
     }
 
-    /// After a failed commit: whether another is worth trying.
+    /// After a failed commit or read: whether another is worth trying.
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let _writing = lock(&self.writing);
         self.make_sound()
+    }
+
+    /// Whether the engine has the change that failed last: it told a failure, and kept it all the same. That change, and no
+    /// other, must be tried again.
+    pub(crate) fn has_next(&self) -> bool {
+        self.found.load(Ordering::Relaxed) >= lock(&self.journal).next_sequence()
     }
 
     /// Ends `run`.
@@ -271,7 +313,7 @@ impl Journaled {
             return Ok(known.clone());
         }
         drop(pending);
-        self.engine.chunk(number)
+        self.engine.chunk(number).inspect_err(|_| self.is_unsound.store(true, Ordering::Relaxed))
     }
 
     /// Every chunk, by rising number, until `see` says no. Waits for the disk.

@@ -147,9 +147,14 @@ fn find(
         *last = Some((number, Arc::clone(&chunk)));
         return Some((chunk, at));
     }
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         let number = lock(&shared.index).chunk_of(slot)?;
-        let Ok(Some(bytes)) = shared.engine.chunk(number) else {
+        let read = shared.engine.chunk(number);
+        // One failed read, and the engine refuses all others until it is opened anew; no commit may come to do that.
+        if read.is_err() && attempt % ATTEMPTS_PER_OPENING == 0 {
+            drop(shared.engine.reopen());
+        }
+        let Ok(Some(bytes)) = read else {
             wait_a_moment(shared)?;
             continue;
         };
@@ -166,6 +171,8 @@ fn find(
 
 /// Ten minutes of a disk that cannot be read end a request as missing.
 const ATTEMPTS: u32 = 6_000;
+/// To open the engine anew may take a look at its whole file.
+const ATTEMPTS_PER_OPENING: u32 = 20;
 
 /// Until the next commit, or 100 ms; None: the store closes.
 fn wait_a_moment(shared: &Shared) -> Option<()> {

@@ -195,6 +195,7 @@ impl Reclaimer {
         (commit, floor): (u64, u64),
         step: &mut Step,
     ) -> Result<(), Failure> {
+        self.builder.clear(); // a read that failed may have ended the run before
         for &number in run {
             let Some(bytes) = engine.chunk(number)? else { continue };
             let (chunk, _) = Chunk::read(bytes); // damage was reported at the start; what is whole goes on

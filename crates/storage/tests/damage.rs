@@ -23,11 +23,15 @@ fn image() -> (Image, Contents) {
 
 /// The same as a crash leaves it, all in the journal, and after an orderly end.
 fn images() -> (Image, Image, Contents) {
+    images_after(4)
+}
+
+fn images_after(turns: u8) -> (Image, Image, Contents) {
     let disk = MemoryDisk::default();
     let store: Arc<dyn Store> = Arc::new(open_on(still(), Arc::new(disk.clone())).unwrap().0);
     let mut hand = Hand::of(Arc::clone(&store));
     let mut slots = Vec::new();
-    for turn in 0..4_u8 {
+    for turn in 0..turns {
         for kind in Kind::ALL {
             slots.extend(hand.put(kind, &[kind as u8 + 16 * turn; 60], &[1, 2]));
         }
@@ -165,4 +169,53 @@ fn a_journal_of_another_store_is_left_alone() {
     image[Which::Journal] = stranger[Which::Journal].clone();
     let (store, report) = open_on(still(), Arc::new(MemoryDisk::of(image))).unwrap();
     assert_eq!((Contents::of(&store), report.damaged), (original, Vec::new()));
+}
+
+#[test]
+fn a_payload_that_looks_like_a_newer_journal_is_not_taken_for_ours() {
+    let (image, _, original) = images();
+    let (stranger, ..) = images_after(8); // in the remains of frames that were written over
+    let mut ruined = image.clone();
+    ruined[Which::Engine][..4096].fill(0xA5);
+    let end = ruined[Which::Journal].len().next_multiple_of(4096);
+    ruined[Which::Journal].resize(end, 0);
+    ruined[Which::Journal].extend_from_slice(&stranger[Which::Journal][4096..]);
+    let (store, report) = open_on(still(), Arc::new(MemoryDisk::of(ruined))).unwrap();
+    assert!(!report.damaged.is_empty());
+    assert_eq!(Contents::of(&store), original);
+}
+
+#[test]
+fn a_rescue_writes_no_older_frame_over_a_change_that_went_past_the_journal() {
+    let disk = MemoryDisk::default();
+    let store: Arc<dyn Store> = Arc::new(open_on(still(), Arc::new(disk.clone())).unwrap().0);
+    let mut hand = Hand::of(Arc::clone(&store));
+    hand.writer.put(Space::SESSION, b"key", b"old");
+    hand.commit();
+    hand.writer.put(Space::SESSION, b"key", b"new");
+    hand.put(Kind::Message, &vec![1; 400_000], &[1]); // too long for the journal
+    hand.commit();
+    let mut image = disk.inside().image.clone();
+    let original = Contents::of(&*store);
+    image[Which::Engine][..4096].fill(0xA5);
+    let (again, report) = open_on(still(), Arc::new(MemoryDisk::of(image))).unwrap();
+    assert!(!report.damaged.is_empty());
+    assert_eq!(Contents::of(&again), original);
+}
+
+#[test]
+fn an_older_copy_of_the_engine_beside_the_journal_is_reported() {
+    let (_, older, _) = images();
+    let disk = MemoryDisk::of(older.clone());
+    let store: Arc<dyn Store> = Arc::new(open_on(still(), Arc::new(disk.clone())).unwrap().0);
+    let mut hand = Hand::of(Arc::clone(&store));
+    hand.put(Kind::Message, b"carried over", &[1]);
+    hand.commit();
+    Contents::of(&*store);
+    hand.put(Kind::Message, b"in the journal", &[1]);
+    hand.commit();
+    let mut mixed = disk.inside().image.clone();
+    mixed[Which::Engine] = older[Which::Engine].clone();
+    let (_, report) = open_on(still(), Arc::new(MemoryDisk::of(mixed))).unwrap();
+    assert!(report.damaged.iter().any(|what| what.contains("older copy")), "{:?}", report.damaged);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kit::{Contents, Hand, MemoryDisk, Which, options};
-use whimbrel_storage::{Fetch, Kind, Reclaiming, Slot, Space, State, Store, open_on};
+use whimbrel_storage::{Fetch, Kind, Options, Reclaiming, Record, Slot, Space, State, Store, Visitor, open_on};
 
 /// Some turns of a worker, each committed; the disk fails after `changes` changes and heals once the store has said so.
 fn live_through(changes: u64, syncs_fail: bool) -> bool {
@@ -155,6 +155,7 @@ fn a_file_that_holds_little_becomes_small_again_by_itself() {
     hand.commit();
     let full = store.statistics().file_bytes;
     assert!(full > 20_000_000, "{full}");
+    (0..100_u8).for_each(|n| hand.writer.put(Space::CONTROL, &[n], &[n; 1_000])); // at its very end
     queued.into_iter().for_each(|slot| hand.writer.settle(slot));
     hand.commit();
     hand.bell.until(|| store.statistics().file_bytes < full / 3);
@@ -170,7 +171,7 @@ fn room_that_was_found_beside_other_work_is_given_back_too() {
     let disk = MemoryDisk::default();
     let idle_after = Duration::from_millis(50);
     let reclaiming = Reclaiming { idle_after, ..options().reclaiming };
-    let options = whimbrel_storage::Options { reclaiming, ..options() };
+    let options = Options { reclaiming, ..options() };
     let (store, _) = open_on(options, Arc::new(disk)).unwrap();
     let store: Arc<dyn Store> = Arc::new(store);
     let mut hand = Hand::of(Arc::clone(&store));
@@ -185,4 +186,101 @@ fn room_that_was_found_beside_other_work_is_given_back_too() {
         hand.commit();
     }
     hand.bell.until(|| store.statistics().file_bytes < full / 4);
+}
+
+/// Small chunks that lie in the engine and are worth writing together.
+fn small_chunks(disk: &MemoryDisk) -> usize {
+    let still = Reclaiming { young: 1000, idle_after: Duration::from_secs(3600), ..options().reclaiming };
+    let (store, _) = open_on(Options { reclaiming: still, ..options() }, Arc::new(disk.clone())).unwrap();
+    let mut hand = Hand::of(Arc::new(store));
+    for turn in 0..6_u64 {
+        hand.put(Kind::Message, &[turn as u8; 9000], &[turn]);
+        hand.commit();
+    }
+    6
+}
+
+/// Chunks that lie in the engine, which keeps nothing in memory and is left alone but for commits.
+fn still(disk: &MemoryDisk) -> Arc<dyn Store> {
+    let reclaiming = Reclaiming { idle_after: Duration::from_secs(3600), ..options().reclaiming };
+    let still = Options { reclaiming, cache_bytes: 0, ..options() };
+    Arc::new(open_on(still, Arc::new(disk.clone())).unwrap().0)
+}
+
+#[derive(Default)]
+struct Slots(Vec<Slot>);
+
+impl Visitor for Slots {
+    fn record(&mut self, _: &Record<'_>, live: &[Slot]) {
+        self.0.extend(live);
+    }
+
+    fn keyed(&mut self, _: Space, _: &[u8], _: &[u8]) {}
+}
+
+#[test]
+fn a_read_that_failed_once_is_tried_again_although_nothing_is_committed() {
+    for reads in 0..8 {
+        let disk = MemoryDisk::default();
+        small_chunks(&disk);
+        let store = still(&disk);
+        let (hand, mut slots) = (Hand::of(Arc::clone(&store)), Slots::default());
+        store.replay(&mut slots).unwrap();
+        disk.inside().reads_left = Some(reads);
+        store.fetch(Fetch { lane: hand.writer.lane(), token: 1, slots: slots.0.clone() });
+        let mut answers = Vec::new();
+        hand.bell.until(|| {
+            store.fetched(hand.writer.lane(), &mut answers);
+            !answers.is_empty()
+        });
+        assert_eq!(disk.inside().reads_left, None, "it failed");
+        assert_eq!((answers[0].found.len(), answers[0].missing.len()), (slots.0.len(), 0));
+    }
+}
+
+#[test]
+fn a_read_that_fails_in_the_midst_of_space_recovery_doubles_nothing() {
+    let mut failed = 0;
+    for reads in 0..40 {
+        let disk = MemoryDisk::default();
+        let count = small_chunks(&disk);
+        let store = still(&disk);
+        let mut hand = Hand::of(Arc::clone(&store));
+        disk.inside().reads_left = Some(reads);
+        for turn in 0..6_u8 {
+            hand.writer.put(Space::CONTROL, &[turn], b"a commit beside which space is recovered");
+            hand.commit();
+            if turn == 3 {
+                Contents::of(&*store); // which opens the engine anew
+            }
+        }
+        failed += u64::from(disk.inside().reads_left.take().is_none());
+        let found = Contents::of(&*store).records;
+        assert_eq!(found.len(), count, "after {reads} reads: {found:?}");
+    }
+    assert!(failed > 5, "only {failed} reads failed");
+}
+
+#[test]
+fn a_store_that_closed_on_a_failing_disk_writes_nothing_when_it_is_dropped_later() {
+    let disk = MemoryDisk::default();
+    let (store, _) = open_on(options(), Arc::new(disk.clone())).unwrap();
+    let first: Arc<dyn Store> = Arc::new(store);
+    let mut hand = Hand::of(Arc::clone(&first));
+    hand.writer.put(Space::CONTROL, b"key", b"old");
+    hand.commit();
+    disk.inside().fails_after = Some(0);
+    first.close(); // the engine does not get what is in the journal
+    disk.inside().fails_after = None;
+    let (again, _) = open_on(options(), Arc::new(disk.clone())).unwrap();
+    let second: Arc<dyn Store> = Arc::new(again);
+    let mut other = Hand::of(Arc::clone(&second));
+    other.writer.put(Space::CONTROL, b"key", b"new");
+    other.commit();
+    second.close();
+    let changes = disk.inside().changes;
+    drop((hand, first));
+    assert_eq!(disk.inside().changes, changes, "the files are somebody else's");
+    let (last, _) = open_on(options(), Arc::new(disk)).unwrap();
+    assert_eq!(Contents::of(&last).keyed.into_values().collect::<Vec<_>>(), vec![b"new".to_vec()]);
 }

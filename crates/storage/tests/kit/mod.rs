@@ -62,6 +62,8 @@ pub struct Inside {
     pub is_full: bool,
     blocks: HashSet<(bool, u64)>,
     pub sync_takes: Duration,
+    /// Reads of the engine's file after which one fails; None: none.
+    pub reads_left: Option<u64>,
 }
 
 /// A disk in memory.
@@ -157,7 +159,11 @@ impl StorageBackend for MemoryFile {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let inside = self.disk.inside();
+        let mut inside = self.disk.inside();
+        if let (Which::Engine, Some(left)) = (self.which, inside.reads_left) {
+            inside.reads_left = left.checked_sub(1);
+            inside.reads_left.ok_or_else(|| io::Error::from_raw_os_error(5))?; // EIO
+        }
         let range = offset as usize..offset as usize + out.len();
         let found = inside.image[self.which].get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(found);
