@@ -223,8 +223,8 @@ impl Worker {
         self.keeper.has_written = true;
     }
 
-    /// Writes a retained message and hands it over at once, because the next worker that replaces it settles it. Its slot,
-    /// 0 without a store.
+    /// Writes a retained message; its slot, 0 without a store. Where there are several workers it is handed over at once,
+    /// because another one may replace it next, and settles it then.
     pub(super) fn store_retained(&mut self, message: &Message) -> u64 {
         let Some(writer) = self.keeper.writer.as_mut().filter(|_| !message.topic().is_sys()) else {
             return 0; // What the broker says of itself is made anew at each start.
@@ -238,9 +238,11 @@ impl Worker {
             let mut record = writer.record(Kind::Retained);
             slot = record.receiver(&Receiver::of(0, QoS::AtMostOnce));
             record.message(&durable::stored(message));
-            // What other packets of this turn wrote and what they settled belongs together.
-            self.keeper.released.drain(|slot| writer.settle(Slot(slot)));
-            writer.submit();
+            if self.shared.mailboxes.len() > 1 {
+                // What other packets of this turn wrote and what they settled belongs together.
+                self.keeper.released.drain(|slot| writer.settle(Slot(slot)));
+                writer.submit();
+            }
         }
         self.keeper.has_written = true;
         slot.0
