@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.wire.product import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +25,8 @@ def test_a_broker_that_was_killed_serves_its_sessions_in_time_and_within_the_mem
     code, report = measured(tmp_path, "--sessions=2000", "--queued=20000", "--retained=20000", "--starts=2")
     assert (code, report["is_within"], len(report["starts"])) == (0, True, 2)
     assert 0 < report["slowest_s"] < 10
-    assert report["held_mb"] + report["excess_mb"] == max(start["peak_mb"] for start in report["starts"])
+    peak_mb = max(start["peak_mb"] for start in report["starts"])
+    assert report["excess_mb"] == pytest.approx(peak_mb - report["held_mb"], abs=0.1)
 
 
 def test_a_start_beyond_a_limit_is_a_failure(tmp_path: Path) -> None:
