@@ -325,6 +325,7 @@ impl Pending {
     /// What is fresh ages, if nothing does.
     fn age(&mut self) {
         if self.aging.is_none() && !self.fresh.is_empty() {
+            self.failure = None; // of something else
             let next = Overlay::new(self.fresh.next_born());
             self.aging = Some(Arc::new(std::mem::replace(&mut self.fresh, next)));
         }
