@@ -114,7 +114,7 @@ fn rescue(options: &Options, disk: &Arc<dyn Disk>, failure: &Failure) -> Result<
     source.close()?;
     drop(source);
     let place = disk.replace()?;
-    let mut loaded = load(options, disk)?;
+    let mut loaded = guarded(|| load(options, disk))?;
     loaded.report.damaged.insert(
         0,
         format!(
