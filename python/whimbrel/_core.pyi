@@ -539,9 +539,11 @@ class DataPlane:
         """End a client's connection (0x98) and its session; `Kicked` answers."""
     def take_rows(self) -> list[tuple[bytes, bytes]]:
         """Name ("family/key") and value of every row that the start found, by name. Once; later calls: none."""
-    def change_rows(self, ticket: int, changes: Sequence[tuple[bytes, bytes | None, bytes | None]]) -> None:
+    def change_rows(self, ticket: int, seen: int, changes: Sequence[tuple[bytes, bytes | None, bytes | None]]) -> None:
         """Change rows, all or none: name, value (None: it goes), and the value before, with which a change that the
         store fails later is taken back. `RowsChanged` answers; without a store at once.
+        `seen`: refusals heard of so far; one that is still on its way refuses this change, too, because it may have
+        been made over what does not hold.
 
         A name is "family/key": [a-z0-9_], at most 64, and at most 65,000 bytes of UTF-8. Raises ValueError for others,
         and for more than 4 MiB of names and values.

@@ -7,7 +7,7 @@ import pytest
 from tests.binding.running import connection, running_plane
 from tests.raw_packets import CONNACK, connect
 from tests.waiting import wait_until
-from whimbrel._core import Authenticate, DataPlane, TapBatch
+from whimbrel._core import Authenticate, DataPlane, RowsChanged, TapBatch
 
 if TYPE_CHECKING:
     from whimbrel._core import Event
@@ -61,3 +61,24 @@ def test_the_batch_that_takes_waiting_messages_reports_the_drops() -> None:
         assert {batch.tap for batch in batches} == {tap}
         assert sum(len(batch.messages) for batch in batches) == 2
         assert sum(batch.dropped for batch in batches) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        (b"nameless", b"1 {}", "it is family/key"),
+        (b"Users/a", b"1 {}", "it is family/key"),
+        (b"users/\xff", b"1 {}", "it is family/key"),
+        (b"users/" + b"k" * 65_001, b"1 {}", "it is family/key"),
+        (b"users/a", b"x" * (4 * 1024 * 1024), "a change has 4194321 bytes; it may have 4194304"),
+    ],
+)
+def test_a_change_with_one_row_that_cannot_be_kept_changes_nothing(name: bytes, value: bytes, reason: str) -> None:
+    with running_plane() as plane:
+        with pytest.raises(ValueError, match=reason):
+            plane.change_rows(1, 0, [(b"users/good", None, None), (name, value, None)])
+        plane.change_rows(2, 0, [(b"users/good", b"1 {}", None)])
+        answer = first_event(plane)
+        assert isinstance(answer, RowsChanged)
+        assert (answer.ticket, answer.refusal) == (2, None)
+        assert plane.take_rows() == []

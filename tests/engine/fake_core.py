@@ -201,6 +201,7 @@ class DataPlane:
         self._events: list[Any] = []
         self.rows: dict[bytes, bytes] = dict(self.found_rows)
         self.refusal: str | None = None
+        self.refusals = 0
         self._is_stopping = False
         self._far, self._near = socket.socketpair()
 
@@ -308,13 +309,15 @@ class DataPlane:
     def take_rows(self) -> list[tuple[bytes, bytes]]:
         return sorted(self.rows.items())
 
-    def change_rows(self, ticket: int, changes: Sequence[tuple[bytes, bytes | None, bytes | None]]) -> None:
+    def change_rows(self, ticket: int, seen: int, changes: Sequence[tuple[bytes, bytes | None, bytes | None]]) -> None:
+        assert seen == self.refusals
         if any(b"/" not in name for name, _, _ in changes):
             raise ValueError("a row is called family/key")
         if self.refusal is None and not self.is_mute:
             for name, value, before in changes:
                 assert self.rows.get(name) == before, f"{name!r} was {self.rows.get(name)!r}, not {before!r}"
                 self.rows.pop(name, None) if value is None else self.rows.update({name: value})
+        self.refusals += self.refusal is not None
         self._reply(RowsChanged(ticket=ticket, refusal=self.refusal))
 
     def request_audit(self, ticket: int) -> None:

@@ -59,6 +59,7 @@ async def test_the_start_finds_the_rows_and_leaves_what_it_cannot_read(
         assert (list(users.damaged), tables.damaged()) == (["bob", "cid", "dan"], {"users": 3})
         assert "3 rows of users cannot be read and are left where they are: 'bob': it has version 9" in caplog.text
         assert "2 rows have names that no row can have" in caplog.text
+        assert tables.counters() == {"whimbrel.rows.damaged": 5}
         assert plane.rows == found
         assert engine.rows.families() == ["plugins"]
         # A damaged row goes when its key is written or deleted, and not before.
@@ -90,7 +91,7 @@ async def test_a_change_shows_when_it_is_durable_and_each_knows_what_it_takes_th
         users = Tables(engine.rows).open(USERS)
         sent: list[Any] = []
         plane.is_mute = True
-        plane.change_rows = lambda ticket, changes: sent.append((ticket, changes))  # type: ignore[method-assign]
+        plane.change_rows = lambda ticket, seen, changes: sent.append((ticket, changes))  # type: ignore[method-assign]
         first = asyncio.create_task(users.put("a", User("1")))
         second = asyncio.create_task(users.put("a", User("2")))
         third = asyncio.create_task(users.delete("a"))

@@ -9,6 +9,14 @@ from tests.raw_client import RawClient
 from tests.waiting import wait_until
 from tests.wire.product import Product, running
 from tests.wire.test_storage import SYNC, entered, fill_up, tool, without_room
+from whimbrel.settings.table import WATERMARKS
+
+# Every machine has more than one percent of its memory in use, and nothing is above 100 percent.
+LOOKS = (
+    "sysmon.interval=1h",
+    *(f"sysmon.{name}_high_watermark={1 if name == 'system_memory' else 100}" for name in WATERMARKS),
+    "sysmon.system_memory_low_watermark=1",
+)
 
 
 def alarms(product: Product, *words: str) -> list[dict[str, Any]]:
@@ -67,10 +75,8 @@ def _count(product: Product, name: str) -> int:
 
 
 def test_an_alarm_that_holds_when_the_broker_is_killed_is_over_at_the_next_start(tmp_path: Path) -> None:
-    # Every machine has more than one percent of its memory in use.
-    looks = ("sysmon.interval=1h", "sysmon.system_memory_high_watermark=1", "sysmon.system_memory_low_watermark=1")
     name = "system_memory_high_watermark"
-    with running(tmp_path, SYNC, *looks) as product:
+    with running(tmp_path, SYNC, *LOOKS) as product:
         wait_until(lambda: [one["name"] for one in alarms(product)] == [name], what="the alarm")
         wait_until(lambda: _count(product, "whimbrel.alarms.unsaved") == 0, what="the alarm to be stored")
         product.process.send_signal(signal.SIGKILL)
@@ -82,8 +88,7 @@ def test_an_alarm_that_holds_when_the_broker_is_killed_is_over_at_the_next_start
 
 
 def test_a_broker_in_memory_has_alarms_and_forgets_them(tmp_path: Path) -> None:
-    looks = ("sysmon.interval=1h", "sysmon.system_memory_high_watermark=1", "sysmon.system_memory_low_watermark=1")
-    with running(tmp_path, "storage.durability=off", *looks) as product:
+    with running(tmp_path, "storage.durability=off", *LOOKS) as product:
         wait_until(lambda: len(alarms(product)) == 1, what="the alarm")
     with running(tmp_path, "storage.durability=off") as product:
         assert alarms(product) == alarms(product, "--history") == []

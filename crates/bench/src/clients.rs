@@ -344,6 +344,15 @@ impl Clients {
         }
     }
 
+    /// The end of a turn of an open loop: writes what is there and receives, until the next is due or something came.
+    pub fn wait_until(&mut self, player: &mut impl Player, next_ns: u64) -> Outcome<()> {
+        self.flush()?;
+        let wait_ns = next_ns.saturating_sub(self.look());
+        self.receive(player, Duration::from_nanos(wait_ns))?;
+        self.look();
+        Ok(())
+    }
+
     /// Writes each socket once that has something to send.
     pub fn flush(&mut self) -> Outcome<()> {
         for client in std::mem::take(&mut self.dirty) {

@@ -106,10 +106,7 @@ impl Crowd<'_> {
                 self.since_ns.push(schedule.due_ns(0, clients.count() as u64));
                 clients.open(self.options, Stay::Passing)?;
             }
-            clients.flush()?;
-            let wait_ns = next_ns.saturating_sub(clients.look());
-            clients.receive(self, Duration::from_nanos(wait_ns))?;
-            clients.look();
+            clients.wait_until(self, next_ns)?;
             self.tell(clients);
         }
         Ok(())

@@ -133,10 +133,7 @@ impl<'a> Listeners<'a> {
                 let due_ns = schedule.due_ns(client, self.asking[client].packets);
                 self.ask(clients, client, due_ns)?;
             }
-            clients.flush()?;
-            let wait_ns = next_ns.saturating_sub(clients.look());
-            clients.receive(self, Duration::from_nanos(wait_ns))?;
-            clients.look();
+            clients.wait_until(self, next_ns)?;
             self.tell(clients);
         }
         Ok(())

@@ -165,7 +165,7 @@ impl DataPlane {
         rows.iter().map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect()
     }
 
-    fn change_rows(&self, ticket: u64, changes: Vec<RowInput>) -> PyResult<()> {
+    fn change_rows(&self, ticket: u64, seen: u64, changes: Vec<RowInput>) -> PyResult<()> {
         let change = |(name, value, before): RowInput| RowChange {
             name: name.into(),
             value: value.map(Into::into),
@@ -183,7 +183,7 @@ impl DataPlane {
             let name = String::from_utf8_lossy(&change.name);
             return Err(PyValueError::new_err(format!("a row is called {name:?}; it is family/key, in UTF-8")));
         }
-        self.0.change_rows(ticket, changes);
+        self.0.change_rows(ticket, seen, changes);
         Ok(())
     }
 

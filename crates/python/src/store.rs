@@ -43,6 +43,7 @@ row!(SubscriptionRow {
     retain_as_published: bool,
     retain_handling: u8,
     identifier: u32,
+    more: Vec<u8>,
 });
 row!(ControlRow { family: String, key: String, value: String });
 row!(KeyedRow { space: u8, key: Vec<u8>, value: Vec<u8>, });
@@ -208,8 +209,24 @@ pub(crate) fn store_export(py: Python<'_>, folder: PathBuf, take: Py<PyAny>) -> 
     damaged.map_err(failed)
 }
 
-#[derive(IntoPyObject)]
-pub(crate) struct SurveyOutput {
+/// What a survey tells: fields of its own, and of the store's statistics.
+macro_rules! survey {
+    ($name:ident { $($field:ident: $type:ty),* ; $($figure:ident),* $(,)? }) => {
+        #[derive(IntoPyObject)]
+        pub(crate) struct $name {
+            $($field: $type,)*
+            $($figure: u64,)*
+        }
+
+        impl From<Survey> for $name {
+            fn from(survey: Survey) -> $name {
+                $name { $($field: survey.$field,)* $($figure: survey.statistics.$figure,)* }
+            }
+        }
+    };
+}
+
+survey!(SurveyOutput {
     damaged: Vec<String>,
     sessions: u64,
     subscriptions: u64,
@@ -219,44 +236,16 @@ pub(crate) struct SurveyOutput {
     exchanges: u64,
     families: BTreeMap<String, u64>,
     others: u64,
-    unreadable: u64,
-    chunks: u64,
-    bytes: u64,
-    slots: u64,
-    live: u64,
-}
+    unreadable: u64;
+    chunks,
+    bytes,
+    slots,
+    live,
+});
 
 #[pyfunction]
 pub(crate) fn store_survey(py: Python<'_>, folder: PathBuf) -> PyResult<SurveyOutput> {
-    let Survey {
-        damaged,
-        statistics,
-        sessions,
-        subscriptions,
-        messages,
-        deliveries,
-        retained,
-        exchanges,
-        families,
-        others,
-        unreadable,
-    } = py.detach(|| transfer::survey(&folder)).map_err(failed)?;
-    Ok(SurveyOutput {
-        damaged,
-        sessions,
-        subscriptions,
-        messages,
-        deliveries,
-        retained,
-        exchanges,
-        families,
-        others,
-        unreadable,
-        chunks: statistics.chunks,
-        bytes: statistics.bytes,
-        slots: statistics.slots,
-        live: statistics.live,
-    })
+    py.detach(|| transfer::survey(&folder)).map(SurveyOutput::from).map_err(failed)
 }
 
 /// A store that is being filled; gone after `finish`.

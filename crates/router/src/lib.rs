@@ -104,6 +104,14 @@ impl Router {
         }
     }
 
+    /// Groups, each by its whole name and a number that it had before a restart, and the highest number that anything names.
+    /// Before the first member joins.
+    pub fn reserve_groups<'a>(&self, groups: impl IntoIterator<Item = (&'a str, u32)>, highest: u32) {
+        let shares = &mut self.table.write().unwrap_or_else(PoisonError::into_inner).shares;
+        groups.into_iter().for_each(|(whole, number)| shares.reserve(whole, number));
+        shares.avoid(highest);
+    }
+
     /// Takes a member out; the group goes with its last one.
     pub fn leave(&self, (whole, filter): (Filter<'_>, Filter<'_>), place: Place) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);

@@ -155,7 +155,7 @@ const HURTS: u8 = 3;
 /// One group: a name and a filter.
 #[derive(Debug)]
 pub struct Share {
-    /// Never given to another group.
+    /// Never given to another group while anything that survives a restart names it.
     pub number: u32,
     /// How it picks.
     pub strategy: Strategy,
@@ -209,6 +209,15 @@ impl Share {
         let roster = self.roster.read().unwrap_or_else(PoisonError::into_inner);
         let wish = Wish { qos: QoS::ExactlyOnce, hash: 0, not: Some(not), is_gift: true };
         self.best(&roster, 0..roster.online, 0, wish).is_some_and(|(_, rank)| rank < HURTS)
+    }
+
+    /// Whether a member, connected or not, would take a message without losing another one.
+    pub fn has_room(&self) -> bool {
+        let roster = self.roster.read().unwrap_or_else(PoisonError::into_inner);
+        let wish = Wish { qos: QoS::ExactlyOnce, hash: 0, not: None, is_gift: false };
+        let turn = self.turn.load(Ordering::Relaxed);
+        let halves = [0..roster.online, roster.online..roster.rows.len()];
+        halves.into_iter().filter_map(|half| self.best(&roster, half, turn, wish)).any(|(_, rank)| rank < HURTS)
     }
 
     /// Picks the member for one message: connected and with room before connected, before away, before one that must
@@ -332,6 +341,11 @@ pub struct Shares {
     by_name: HashMap<Box<str>, Arc<Share>>,
     by_number: HashMap<u32, Arc<Share>>,
     last: u32,
+    /// Numbers that groups had before a restart, by name; the first one is the group's when it is founded again, and it is
+    /// known by the others, too.
+    reserved: HashMap<Box<str>, Vec<u32>>,
+    /// Such others, and the number of the group.
+    others: Vec<(u32, u32)>,
     members: usize,
     members_peak: usize,
 }
@@ -349,17 +363,40 @@ impl Shares {
         (share, is_new)
     }
 
-    fn found(&mut self, whole: Filter<'_>, strategy: Strategy) -> Arc<Share> {
+    /// The group `whole` had this number before a restart; no other group gets it. Before the first member joins.
+    pub fn reserve(&mut self, whole: &str, number: u32) {
+        self.avoid(number);
+        let numbers = self.reserved.entry(whole.into()).or_default();
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+
+    /// Numbers up to this one are given to no new group.
+    pub fn avoid(&mut self, number: u32) {
+        self.last = self.last.max(number);
+    }
+
+    fn next_number(&mut self) -> u32 {
         loop {
             // After four thousand million groups the numbers begin again; 0 says "none".
             self.last = self.last.checked_add(1).unwrap_or(1);
             if !self.by_number.contains_key(&self.last) {
-                break;
+                return self.last;
             }
         }
-        let share = Arc::new(Share::new(self.last, strategy));
+    }
+
+    fn found(&mut self, whole: Filter<'_>, strategy: Strategy) -> Arc<Share> {
+        let mut numbers = self.reserved.remove(whole.as_str()).unwrap_or_default().into_iter();
+        let number = numbers.next().unwrap_or_else(|| self.next_number());
+        let share = Arc::new(Share::new(number, strategy));
         self.by_name.insert(whole.as_str().into(), Arc::clone(&share));
         self.by_number.insert(share.number, Arc::clone(&share));
+        for other in numbers {
+            self.others.push((other, number));
+            self.by_number.insert(other, Arc::clone(&share));
+        }
         share
     }
 
@@ -375,6 +412,9 @@ impl Shares {
         }
         self.by_name.remove(whole.as_str());
         self.by_number.remove(&share.number);
+        for (other, _) in self.others.extract_if(.., |(_, number)| *number == share.number) {
+            self.by_number.remove(&other);
+        }
         if self.by_number.capacity() > 8 * self.by_number.len() + GROUPS_KEPT {
             self.by_name.shrink_to(2 * self.by_name.len());
             self.by_number.shrink_to(2 * self.by_number.len());

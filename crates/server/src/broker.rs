@@ -3,6 +3,7 @@
 //! Knows the shared state and the workers' threads. Every call but `start` and `join` returns at once; answers come
 //! through the outlet. May be called from any thread.
 
+use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::thread::JoinHandle;
 
 use whimbrel_protocol::connection::handshake::Secret;
 use whimbrel_protocol::packet::SubscriptionOptions;
+use whimbrel_protocol::session::Line;
 use whimbrel_protocol::{Filter, Limits, Message, QoS, ReasonCode, Violation};
 use whimbrel_router::{Entry, Place, Retained, Router};
 use whimbrel_storage::{Failure, State, Store, Wake, Writer};
@@ -259,9 +261,10 @@ impl Broker {
         std::mem::take(&mut *self.rows.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes rows, all or none; `RowsChanged` answers when they are durable, or why nothing holds.
-    pub fn change_rows(&self, ticket: u64, changes: Vec<RowChange>) {
-        self.shared.mailboxes[0].post([Mail::ChangeRows { ticket, changes }]);
+    /// Changes rows, all or none; `RowsChanged` answers when they are durable, or why nothing holds. `seen`: how many refusals
+    /// the caller has heard of; with one on its way, what it takes for the value before may be wrong, and it is refused.
+    pub fn change_rows(&self, ticket: u64, seen: u64, changes: Vec<RowChange>) {
+        self.shared.mailboxes[0].post([Mail::ChangeRows { ticket, seen, changes }]);
     }
 
     /// Asks what became of every delivery; `Audited` answers. Costs each worker a look at all of its sessions.
@@ -350,12 +353,14 @@ fn bind(options: &crate::ListenerOptions) -> Result<Listener, StartError> {
 }
 
 /// What a worker begins with.
+#[derive(Default)]
 pub(crate) struct Duty {
     pub(crate) writer: Option<Writer>,
     /// For rows; the first worker's.
     pub(crate) recorder: Option<Writer>,
     pub(crate) sessions: Vec<KeptSession>,
     pub(crate) orphans: Vec<u64>,
+    pub(crate) estates: BTreeMap<u32, Line>,
 }
 
 /// Opens the store, if there is to be one, and puts its retained messages into the router.
@@ -374,6 +379,8 @@ pub(crate) fn take_store(shared: &mut Shared, store: Arc<dyn Store>) -> Result<K
     let rules = shared.zone(0).queue_rules.clone();
     let (durable, mut kept) = Durable::open(store, rules)?;
     shared.durable = Some(durable);
+    let groups = kept.groups.iter().map(|(whole, number)| (&**whole, *number));
+    shared.router.reserve_groups(groups, kept.highest_group);
     let mut retained = shared.router.retained.write().unwrap_or_else(PoisonError::into_inner);
     for (message, slot) in std::mem::take(&mut kept.retained) {
         let (_, free) = retained.store_under(message, slot);
@@ -415,7 +422,7 @@ pub(crate) fn duties(shared: &Arc<Shared>, kept: Kept) -> Result<Vec<Duty>, Fail
     for index in (0..).take(shared.mailboxes.len()) {
         let join = |durable: &Durable| Writer::join(Arc::clone(&durable.store), waker(shared, index));
         let writer = shared.durable.as_ref().map(join).transpose()?;
-        duties.push(Duty { writer, recorder: None, sessions: Vec::new(), orphans: Vec::new() });
+        duties.push(Duty { writer, ..Duty::default() });
     }
     let join = |durable: &Durable| Writer::join(Arc::clone(&durable.store), waker(shared, 0));
     duties[0].recorder = shared.durable.as_ref().map(join).transpose()?;
@@ -424,6 +431,7 @@ pub(crate) fn duties(shared: &Arc<Shared>, kept: Kept) -> Result<Vec<Duty>, Fail
         duties[usize::from(owner)].sessions.push(session);
     }
     duties[0].orphans = kept.orphans;
+    duties[0].estates = kept.estates;
     Ok(duties)
 }
 
@@ -452,6 +460,7 @@ fn spawn(
             worker.keep_in(duty.writer);
             worker.record_in(duty.recorder);
             worker.restore(duty.sessions, &duty.orphans);
+            worker.inherit(duty.estates);
             drop(ready);
             worker.run();
         });

@@ -49,7 +49,7 @@ pub(crate) enum Mail {
     /// End a client and its session.
     Kick { ticket: u64, client_id: Arc<str> },
     /// Change rows of the control plane, all or none; the first worker alone gets this.
-    ChangeRows { ticket: u64, changes: Vec<RowChange> },
+    ChangeRows { ticket: u64, seen: u64, changes: Vec<RowChange> },
     /// Take connections from the listeners from now on.
     Open,
     /// End, within so many milliseconds.

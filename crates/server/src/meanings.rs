@@ -135,7 +135,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("whimbrel.deliveries.made", "A delivery, one message for one session, was decided on: sent, queued, or dropped."),
     (
         "whimbrel.deliveries.restored",
-        "A message that waited for a session when the broker ended was found in the store.",
+        "A message that waited for a session, or was left to a group, when the broker ended was found in the store.",
     ),
     (
         "whimbrel.deliveries.moved",

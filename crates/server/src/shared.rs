@@ -101,6 +101,16 @@ impl Shared {
     }
 
     /// The limits that a new connection of this zone gets.
+    /// The longest queue that any zone allows, in messages and bytes (0: no bound), with what may be in flight besides.
+    pub(crate) fn longest_queue(&self) -> (u32, u32) {
+        let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
+        let len = |zone: &Arc<Limits>| zone.max_mqueue_len.saturating_add(u32::from(zone.max_inflight));
+        let bytes = |zone: &Arc<Limits>| zone.max_mqueue_bytes;
+        let has_bound = zones.iter().all(|zone| bytes(zone) > 0);
+        let most = zones.iter().map(bytes).max().filter(|_| has_bound);
+        (zones.iter().map(len).max().unwrap_or_default(), most.unwrap_or_default())
+    }
+
     pub(crate) fn zone(&self, index: usize) -> Arc<Limits> {
         Arc::clone(&self.zones.read().unwrap_or_else(PoisonError::into_inner)[index])
     }

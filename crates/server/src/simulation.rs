@@ -102,6 +102,7 @@ impl Plane {
             worker.keep_in(duty.writer);
             worker.record_in(duty.recorder);
             worker.restore(duty.sessions, &duty.orphans);
+            worker.inherit(duty.estates);
             workers.push(Driven { worker, state: State::Awake, clock, acted_ms: 0, zero_ms });
         }
         let broker = Broker::unthreaded(Arc::clone(&shared));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use house::{House, Wire};
 use whimbrel_protocol::packet::{Ack, Disconnect, Packet, Publish};
 use whimbrel_protocol::properties::Properties;
-use whimbrel_protocol::{QoS, ReasonCode, Topic, Version};
+use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
 
 /// A folder for one test, gone with it.
 struct Folder(PathBuf);
@@ -270,4 +270,117 @@ fn the_store_tells_what_it_holds_and_what_it_did() {
     // Said once for each: "whimbrel.storage.refused", "whimbrel.storage.unstored", "whimbrel.storage.held_back",
     // "whimbrel.storage.written", "whimbrel.storage.commits", "whimbrel.storage.chunks", "whimbrel.storage.bytes",
     // "whimbrel.storage.commit_us".
+}
+
+#[test]
+fn a_queue_that_is_longer_than_is_allowed_now_drops_its_oldest_at_the_start() {
+    let folder = Folder::new("longer");
+    let house = House::start_in(folder.path(), 1);
+    let (mut sleeper, _) = enter(&house, "sleeper");
+    sleeper.subscribe("a/#", QoS::AtLeastOnce);
+    assert!(sleeper.read_type(SUBACK).is_some());
+    leave(&mut sleeper);
+    let (mut publisher, _) = enter(&house, "publisher");
+    for number in 1..=60 {
+        publish(&mut publisher, &format!("a/{number}"), (QoS::AtLeastOnce, number), (false, false));
+        publisher.read().expect("it is acknowledged");
+    }
+    let crashed = folder.crash("longer-crashed");
+    let limits = Limits { max_mqueue_len: 10, max_inflight: 5, ..Limits::default() };
+    let mut house = House::start_keeping(1, limits, crashed.path().to_owned());
+    // Five may have been in flight when the broker died.
+    house.until_count("delivery.dropped.queue_full", 45);
+    house.until_count("whimbrel.deliveries.restored", 60);
+    assert!(house.audit().lines().iter().all(|line| line.missing() == 0));
+    house.until_count("whimbrel.storage.live", 15);
+    let (mut sleeper, _) = enter(&house, "sleeper");
+    for number in 46..=60 {
+        let frame = sleeper.read_type(PUBLISH).expect("it comes");
+        assert_eq!(number_of(&frame), number);
+        sleeper.send(&Packet::PubAck(Ack::new(identifier(&frame), ReasonCode::SUCCESS)));
+    }
+}
+
+/// The numbers in what comes, which is answered with `type` 4 (PUBACK) or not at all.
+fn hear(wire: &mut Wire, count: usize, is_answered: bool) -> Vec<(u16, u16)> {
+    let mut came = Vec::new();
+    while came.len() < count {
+        let frame = wire.read_type(PUBLISH).expect("it comes");
+        came.push((identifier(&frame), number_of(&frame)));
+        if is_answered {
+            wire.send(&Packet::PubAck(Ack::new(identifier(&frame), ReasonCode::SUCCESS)));
+        }
+    }
+    came
+}
+
+/// A broker with "a/1" to "a/COUNT" retained at QoS 2.
+fn with_retained(folder: &Folder, count: u16) -> House {
+    let house = House::start_in(folder.path(), 1);
+    let (mut publisher, _) = enter(&house, "publisher");
+    for number in 1..=count {
+        publish(&mut publisher, &format!("a/{number}"), (QoS::ExactlyOnce, number), (true, false));
+        publisher.read().expect("PUBREC");
+    }
+    house
+}
+
+#[test]
+fn retained_messages_that_a_subscription_was_still_to_be_sent_come_after_a_crash() {
+    let folder = Folder::new("replay");
+    let house = with_retained(&folder, 100);
+    let (mut reader, _) = enter(&house, "reader");
+    reader.subscribe("a/#", QoS::AtLeastOnce);
+    assert!(reader.read_type(SUBACK).is_some(), "what was sent may come before it");
+    let crashed = folder.crash("replay-crashed");
+    let house = House::start_in(crashed.path(), 1);
+    let (mut reader, is_present) = enter(&house, "reader");
+    assert!(is_present);
+    let mut numbers: Vec<u16> = hear(&mut reader, 100, true).into_iter().map(|(_, number)| number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
+    // When all are acknowledged nothing is owed any more.
+    house.until_count("whimbrel.acks.completed", 100);
+    assert!(reader.is_alive());
+    let commits = house.count("whimbrel.storage.commits");
+    reader.subscribe("b", QoS::AtLeastOnce);
+    assert!(reader.read_type(SUBACK).is_some());
+    assert!(house.count("whimbrel.storage.commits") > commits);
+    let again = crashed.crash("replay-again");
+    let house = House::start_in(again.path(), 1);
+    let (mut reader, _) = enter(&house, "reader");
+    assert!(reader.is_alive());
+    assert_eq!(house.count("messages.sent"), 0);
+}
+
+#[test]
+fn a_replay_at_qos_2_goes_on_behind_what_was_sent() {
+    let folder = Folder::new("replay-2");
+    let house = with_retained(&folder, 100);
+    let (mut reader, _) = enter(&house, "reader");
+    reader.subscribe("a/#", QoS::ExactlyOnce);
+    let before = hear(&mut reader, 32, false);
+    let crashed = folder.crash("replay-2-crashed");
+    let house = House::start_in(crashed.path(), 1);
+    let (mut reader, _) = enter(&house, "reader");
+    assert_eq!(hear(&mut reader, 32, false), before, "the same under the same identifiers");
+    for (id, _) in &before {
+        reader.send(&Packet::PubRec(Ack::new(*id, ReasonCode::SUCCESS)));
+    }
+    let mut numbers: Vec<u16> = before.into_iter().map(|(_, number)| number).collect();
+    while numbers.len() < 100 {
+        let frame = reader.read().expect("it comes");
+        match frame[0] >> 4 {
+            PUBLISH => {
+                numbers.push(number_of(&frame));
+                reader.send(&Packet::PubRec(Ack::new(identifier(&frame), ReasonCode::SUCCESS)));
+            }
+            6 => reader.send(&Packet::PubComp(Ack::new(ack(&frame).1, ReasonCode::SUCCESS))),
+            other => assert_ne!(other, SUBACK),
+        }
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=100).collect::<Vec<_>>(), "each once");
+    assert!(reader.is_alive());
+    assert_eq!(house.count("messages.delivered"), 68);
 }

@@ -11,6 +11,7 @@ use house::{House, Wire, until};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
 use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
+use whimbrel_server::Event;
 use whimbrel_storage::{Record, Slot, Space, Store, Visitor};
 
 const DURABLE: usize = 0;
@@ -114,10 +115,32 @@ fn a_full_disk_is_no_matter_where_nothing_is_promised() {
     sleeper.subscribe("d", QoS::AtLeastOnce);
     sleeper.read_type(9);
     store.refuse(true);
-    house.wait_for("line for the log", |event| matches!(event, whimbrel_server::Event::Log { .. }).then_some(()));
+    house.wait_for("line for the log", |event| matches!(event, Event::Log { .. }).then_some(()));
     let (mut fast, _) = enter(&house, FAST, "fast", true);
     publish(&mut fast, QoS::AtLeastOnce, 1);
     assert_eq!(fast.read().unwrap()[..2], [0x40, 2]);
     assert!(sleeper.read_type(3).is_some());
     assert_eq!(house.count("whimbrel.storage.refused"), 0);
+}
+
+#[test]
+fn whoever_kicks_a_durable_session_hears_of_it_when_the_store_has_forgotten_it() {
+    let (mut house, store) = house();
+    let (mut durable, _) = enter(&house, DURABLE, "durable", true);
+    let (_fast, _) = enter(&house, FAST, "fast", true);
+    store.stall();
+    assert!(house.kick("fast"), "nothing of it is stored");
+    let ticket = house.ticket();
+    house.broker.kick(ticket, "durable");
+    // The client is told at once, and what is asked later is answered earlier.
+    assert!(durable.read().is_some_and(|frame| frame[0] >> 4 == 14));
+    house.audit();
+    let is_answer = |event: &Event| matches!(event, Event::Kicked { ticket: of, .. } if *of == ticket);
+    assert!(!house.drain().iter().any(is_answer));
+    store.refuse(false);
+    let found = house.wait_for("answer", |event| match event {
+        Event::Kicked { ticket: of, found } if *of == ticket => Some(*found),
+        _ => None,
+    });
+    assert!(found && stored(&store).0.is_empty());
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use whimbrel_server::simulation::{Beginning, HeldSession, Plane};
+use whimbrel_server::simulation::{Beginning, EPOCH_MS, HeldSession, Plane};
 use whimbrel_storage::{Record, Slot, Space, Store, StoredMessage, Visitor};
 
 use crate::books::{Fault, number_of};
@@ -50,7 +50,8 @@ impl World {
     pub(crate) fn check_store_is_empty(&self, retained: u64) -> Result<(), Fault> {
         let Some(store) = &self.store else { return Ok(()) };
         let (live, keyed) = (store.statistics().live, store.keyed_count());
-        if live == retained && keyed == 0 {
+        // The broker's own sign of life stays.
+        if live == retained && keyed <= 1 {
             return Ok(());
         }
         let mut remains = Remains::default();
@@ -139,6 +140,9 @@ impl World {
     fn restart(&mut self, store: Arc<dyn Store>) -> Result<(), Fault> {
         let (now_ms, wall_offset_ms) = (self.plane.now_ms(), self.plane.wall_offset_ms());
         self.key = Rng::new(self.key).number();
+        let mut life = SignOfLife::default();
+        store.replay(&mut life).map_err(|failure| failure.to_string())?;
+        self.lost_ms = life.0.map_or(now_ms, |said_ms| now_ms.min(said_ms + GRACE_MS));
         let beginning = Beginning { store: Some(store), now_ms, wall_offset_ms };
         let plane = Plane::start(&self.options, self.key, beginning);
         self.plane = plane.map_err(|error| format!("the broker does not start again: {error}"))?;
@@ -201,7 +205,7 @@ impl World {
         let mut session = life.session;
         self.check_expiry(&session, held, kept).map_err(|fault| format!("c{who}: {fault}"))?;
         if session.line.is_some() || !session.left.is_kept(kept) {
-            session.left = LIVES_ON; // The store does not know when it was left, and the next start begins to count anew.
+            session.left = LIVES_ON; // The start has said when it was left; whether that is stored, nobody knows.
         } else {
             session.left = Span::default();
         }
@@ -218,7 +222,7 @@ impl World {
         let must_ms = match (session.line, session.expires_ms) {
             (None, Some(expires_ms)) if session.left.is_kept(kept) => expires_ms.max(self.now_ms()),
             (Some(line), _) if self.lines[line].is_ready && self.lines[line].goodbye.is_none() => {
-                self.now_ms() + u64::from(session.expiry_s) * 1000
+                self.now_ms().max(self.lost_ms + u64::from(session.expiry_s) * 1000)
             }
             _ => return Ok(()),
         };
@@ -303,7 +307,27 @@ impl Visitor for Remains {
     }
 
     fn keyed(&mut self, space: Space, key: &[u8], _: &[u8]) {
+        if space == Space(4) {
+            return; // That the broker is alive.
+        }
         self.0.push(format!("{space:?} {:?}", String::from_utf8_lossy(key)));
+    }
+}
+
+/// So long after a sign of life the broker may have been alive; milliseconds.
+const GRACE_MS: u64 = 120_000;
+
+/// When the broker last said that it is alive, by the simulation's clock.
+#[derive(Default)]
+struct SignOfLife(Option<u64>);
+
+impl Visitor for SignOfLife {
+    fn record(&mut self, _: &Record<'_>, _: &[Slot]) {}
+
+    fn keyed(&mut self, space: Space, _: &[u8], value: &[u8]) {
+        let bytes = value.get(1..9).filter(|_| space == Space(4));
+        let kept_ms = bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+        self.0 = kept_ms.map(|kept_ms| kept_ms.saturating_sub(EPOCH_MS)).or(self.0);
     }
 }
 

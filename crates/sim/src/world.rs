@@ -106,6 +106,8 @@ pub struct World {
     pub(crate) before: (u64, u64),
     /// Whether somebody has set the wall clock.
     pub(crate) is_wall_set: bool,
+    /// When the connections of the broker before were lost at the latest, as far as the store knows; milliseconds.
+    pub(crate) lost_ms: u64,
     pub(crate) key: u64,
     pub(crate) interest: Interest,
     asks_entry: bool,
@@ -148,6 +150,7 @@ impl World {
             restored: 0,
             before: (0, 0),
             is_wall_set: false,
+            lost_ms: 0,
             key,
             interest: told,
             asks_entry: interest.0 & Interest::AUTHENTICATE.0 != 0,

@@ -219,9 +219,9 @@ impl Store for DiskStore {
     }
 
     fn replay(&self, visitor: &mut dyn Visitor) -> Result<(), Failure> {
-        self.shared.engine.chunks(|_, bytes| {
+        self.shared.engine.chunks(|number, bytes| {
             let (chunk, _) = Chunk::read(bytes.into());
-            show(&self.shared.index, &chunk, visitor)
+            show(&self.shared.index, (number, &chunk), visitor)
         })?;
         let mut show_keyed = |space: Space, key: &[u8], value: Option<&[u8]>| {
             if let Some(value) = value {
@@ -253,21 +253,24 @@ impl Drop for DiskStore {
     }
 }
 
-/// Space recovery may have moved the records since these chunks were read: what is live is asked by slot, not by chunk.
-fn show(index: &Mutex<Index>, chunk: &Chunk, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+/// Space recovery may have moved the records since these chunks were read: what is live is asked by slot where the chunk does
+/// not say it. Nobody is called with the index locked.
+fn show(index: &Mutex<Index>, (number, chunk): (u64, &Chunk), visitor: &mut dyn Visitor) -> Result<(), Failure> {
     let mut places = chunk.offsets().to_vec();
     places.sort_unstable(); // as they were written
-    let mut live = Vec::new();
-    for at in places {
-        let record = chunk.record(at)?;
-        live.clear();
-        {
-            let index = lock(index);
-            live.extend(record.slots().filter(|&slot| index.chunk_of(slot).is_some()));
-        }
-        if !live.is_empty() {
-            visitor.record(&record, &live);
+    let (mut records, mut live) = (Vec::new(), Vec::new());
+    {
+        let index = lock(index);
+        let entry = index.entry(number);
+        let is_live = |slot: &Slot| entry.is_some_and(|entry| entry.is_live(*slot)) || index.chunk_of(*slot).is_some();
+        for at in places {
+            let record = chunk.record(at)?;
+            let before = live.len();
+            live.extend(record.slots().filter(is_live));
+            records.push((record, before..live.len()));
         }
     }
+    let needed = records.into_iter().filter(|(_, slots)| !slots.is_empty());
+    needed.for_each(|(record, slots)| visitor.record(&record, &live[slots]));
     Ok(())
 }

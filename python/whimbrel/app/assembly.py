@@ -46,7 +46,9 @@ class Assembly:
         self._alarms = _alarms(self.tables, settings)
         self._alarms.watch(runner.tell_alarm)
         topics = AlarmTopics(engine, self._alarms, node=settings.node.name)
-        self.services = Services.over(engine, runner.counters, topics.counters, alarms=self._alarms)
+        self.services = Services.over(
+            engine, runner.counters, topics.counters, self.tables.counters, alarms=self._alarms
+        )
         self._monitors = Monitors(engine, self._alarms, settings.sysmon, Vitals(settings.node.data_dir))
         self._sys = SysTopics(
             engine, self.services.metrics, settings.sys, node=settings.node.name, version=version("whimbrel")

@@ -4,7 +4,7 @@ Knows how changes are handed over, several at once, and answered when they are d
 until whoever owns a family takes it; from then on the owner holds the rows. Without a store a change is answered at
 once, so nobody above needs to know. Must not know what rows mean. Belongs to the engine's loop.
 
-Bounds: `PENDING_MAX` changes under way, further ones wait in their order; a change has at most `CHANGE_BYTES_MAX`.
+Bounds: `PENDING_MAX` changes under way, further ones wait in their order; a change has at most 4 MiB.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from whimbrel._core import DataPlane, RowsChanged
 
 PENDING_MAX: Final = 64
-CHANGE_BYTES_MAX: Final = 4 * 1024 * 1024
 # A disk that fails says so at once; one that takes longer than this is in trouble.
 COMMIT_WAIT_S: Final = 30.0
 
@@ -55,6 +54,7 @@ class Rows:
         self._coming: dict[bytes, tuple[int, bytes | None]] = {}
         self._counts = dict.fromkeys(("whimbrel.rows.changes", "whimbrel.rows.changes.refused"), 0)
         self._has_ended = False
+        self._refusals = 0
         self._found: dict[str, dict[str, bytes]] = {}
         self.nameless: list[bytes] = []
         """Names that no row may have, found at the start; they stay where they are."""
@@ -103,6 +103,7 @@ class Rows:
         self._slots.release()
         self._forget(event.ticket, pending)
         is_durable = event.refusal is None
+        self._refusals += not is_durable
         self._counts["whimbrel.rows.changes" if is_durable else "whimbrel.rows.changes.refused"] += 1
         try:
             if is_durable:
@@ -139,7 +140,7 @@ class Rows:
             _, before = coming.get(name) or self._coming.get(name) or (0, change.before)
             rows.append((name, change.value, before))
             coming[name] = (ticket, change.value)
-        self._plane.change_rows(ticket, rows)
+        self._plane.change_rows(ticket, self._refusals, rows)
         self._coming.update(coming)
         pending = _Pending(self._loop.create_future(), apply, tuple(coming))
         self._pending[ticket] = pending

@@ -21,7 +21,7 @@ _HEAD: Final = "whimbrel-store"
 _TAIL: Final = "end"
 # Its key and value are text, where others of these names are octets.
 _TEXT_ALONE: Final = "control"
-_OCTETS: Final = frozenset({"key", "value", "properties", "payload", "body"})
+_OCTETS: Final = frozenset({"key", "value", "properties", "payload", "body", "more"})
 _NO_ROW: Final = (ValueError, KeyError, TypeError, OverflowError, binascii.Error)
 
 

@@ -29,6 +29,7 @@ PYTHON_SIDE: Final[Mapping[str, str]] = {
     "whimbrel.engine.taps": "Gauge: open subscriptions of this program.",
     "whimbrel.rows.changes": "A change of rows of the control plane is durable.",
     "whimbrel.rows.changes.refused": "A change of rows was refused whole, because the store takes nothing.",
+    "whimbrel.rows.damaged": "Gauge: rows of the control plane that cannot be read; they are left where they are.",
     "whimbrel.rows.changes.waiting": "Gauge: changes of rows that are not durable yet.",
     "whimbrel.memory.given_back": "The allocator gave free pages back to the system.",
     "whimbrel.hooks.failed": "A hook raised, returned something else than an answer, or missed the deadline.",

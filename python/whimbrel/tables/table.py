@@ -166,6 +166,10 @@ class Tables:
         """How many rows of each family cannot be read, where there are some."""
         return {name: len(table.damaged) for name, table in sorted(self._open.items()) if table.damaged}
 
+    def counters(self) -> dict[str, int]:
+        """What is wrong with the rows, as `whimbrel.rows.*`."""
+        return {"whimbrel.rows.damaged": sum(self.damaged().values()) + len(self._rows.nameless)}
+
     async def change(self, *steps: Step) -> None:
         """Let all steps hold, or none; durable when this returns, and seen in memory from the same moment.
 

@@ -3,6 +3,7 @@
 //! Knows one client's deliveries and acknowledgements. Does not know sockets, routing or other sessions; its worker owns
 //! it and calls it from one thread. Each call changes the state once and returns what must be sent or counted.
 
+pub mod grouped;
 pub mod inbound;
 mod lane;
 pub mod outbound;
@@ -18,6 +19,7 @@ use crate::limits::Limits;
 use crate::message::Message;
 use crate::packet::Version;
 
+pub use grouped::Line;
 pub use inbound::{Accepted, Inbound};
 pub use outbound::{Delivery, DropReason, Offered, Outbound, Resend, Settled};
 pub use queue::QueueRules;

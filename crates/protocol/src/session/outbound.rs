@@ -11,7 +11,8 @@ use crate::message::Message;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 
-use super::lane::Waiting;
+use super::grouped::Line;
+use super::lane::{Paging, Waiting};
 use super::queue::{Queue, QueueRules};
 use super::released::Released;
 use super::stubs::Stub;
@@ -161,6 +162,7 @@ pub struct Outbound {
     window: u16,          // 0: not connected
     queue_max_steps: u16, // of QUEUE_STEP_BYTES; 0: no bound
     keeps_bodies: bool,
+    has_groups: bool, // the store has messages of groups as this session gets them
 }
 
 /// The bound of a queue in bytes is kept in steps, so that a session that never queues pays two bytes for it.
@@ -187,6 +189,7 @@ impl Outbound {
             window: 0,
             queue_max_steps: 0,
             keeps_bodies: false,
+            has_groups: false,
         }
     }
 
@@ -219,7 +222,7 @@ impl Outbound {
         before.empty(|priority, waiting| match waiting {
             Waiting::Whole(delivery) => self.append(delivery),
             // Its topic is in the store, so it keeps the priority that it had.
-            Waiting::Stub(stub) => self.append_stub(stub, priority.unwrap_or(default_priority)),
+            Waiting::Stub(stub, share) => self.append_stub(stub, (priority.unwrap_or(default_priority), share)),
         });
     }
 
@@ -251,10 +254,17 @@ impl Outbound {
         self.released = Some(released);
     }
 
+    /// The session is durable: a message that it gets as the member of a group has a record that names it, so the body may
+    /// be read back from there.
+    pub fn keep_groups(&mut self) {
+        self.has_groups = true;
+    }
+
     /// The store keeps nothing any more; returns where the rest of the session is to be released. A session that goes on
     /// keeps what waits without a body (`keeps_stubs`) until it was sent: after a crash nobody asks for it.
     pub fn let_go(&mut self, keeps_stubs: bool) -> Option<Released> {
         let released = self.released.take()?;
+        self.has_groups = false;
         for slot in &mut self.slots {
             slot.release(&released);
             slot.forget();
@@ -276,6 +286,14 @@ impl Outbound {
     pub fn note_sent(&mut self, packet_id: u16, slot: u64) {
         if let Some(Slot::AwaitingPubrec { sent, .. }) = self.slots.get_mut(distance(self.first, packet_id)) {
             *sent = slot;
+        }
+    }
+
+    /// This message of QoS 2 is sent, and its session ends with the broker: the store may forget it. Its slot; 0: none.
+    pub fn forget_stored(&mut self, packet_id: u16) -> u64 {
+        match self.slots.get_mut(distance(self.first, packet_id)) {
+            Some(Slot::AwaitingPubrec { kept: Some(kept), .. }) => std::mem::take(&mut kept.stored),
+            _ => 0,
         }
     }
 
@@ -309,16 +327,16 @@ impl Outbound {
         }
     }
 
-    /// A message that waited when the broker ended, behind those before it.
-    pub fn restore_queued(&mut self, stub: Stub, priority: u16) {
-        self.append_stub(stub, priority);
+    /// A message that waited when the broker ended, behind those before it. `share`: the group through which it came; 0: none.
+    pub fn restore_queued(&mut self, stub: Stub, priority: u16, share: u32) {
+        self.append_stub(stub, (priority, share));
     }
 
     /// The connection is gone; deliveries wait from now on, those that are stored without their bodies.
     pub fn detach(&mut self) {
         self.window = 0;
         if self.released.is_some() {
-            self.queue.iter_mut().for_each(|queue| queue.page_out());
+            self.queue.iter_mut().for_each(|queue| queue.page_out(self.has_groups));
         }
     }
 
@@ -335,7 +353,7 @@ impl Outbound {
             return Offered::Dropped(DropReason::QueueFull);
         }
         let priority = self.rules.as_ref().map_or(0, |rules| rules.priority(topic));
-        self.append_stub(stub, priority);
+        self.append_stub(stub, (priority, 0));
         self.shed_for_one()
     }
 
@@ -374,6 +392,16 @@ impl Outbound {
     /// The answer is there as a whole.
     pub fn note_answer(&mut self) {
         self.queue.iter_mut().for_each(|queue| queue.note_answer());
+    }
+
+    /// The identifier that the next message gets; for [`Outbound::has_settled`].
+    pub fn next_id(&self) -> u16 {
+        wrap(self.first, self.slots.len())
+    }
+
+    /// Whether everything is settled that was in flight when [`Outbound::next_id`] was this.
+    pub fn has_settled(&self, next_id: u16) -> bool {
+        !(1..=self.slots.len()).contains(&distance(self.first, next_id))
     }
 
     /// Messages in flight, those to be sent again included.
@@ -477,6 +505,34 @@ impl Outbound {
         taken
     }
 
+    /// As `take_shared`, for messages that lie in the store: names, up to `max`, their slots. The answer goes to
+    /// [`Outbound::take_shared_stub`] and ends with [`Outbound::note_answer`].
+    pub fn ask_shared(&mut self, max: usize, wanted: impl FnMut(u32) -> bool, slots: &mut Vec<u64>) {
+        if let Some(queue) = &mut self.queue {
+            queue.ask_shared(max, wanted, slots);
+        }
+    }
+
+    /// Takes the message of a group that lies at `slot`, if it still waits as the first of its group; the group. The slot
+    /// is the caller's now.
+    pub fn take_shared_stub(&mut self, slot: u64) -> Option<u32> {
+        let share = self.queue.as_mut()?.take_shared_stub(slot)?;
+        self.queued -= 1;
+        Some(share)
+    }
+
+    /// Takes all that wait, lie in the store, and came through groups that are `wanted`. Their slots are the caller's now.
+    pub fn take_lines(&mut self, wanted: impl FnMut(u32) -> bool) -> Vec<(u32, Line)> {
+        let taken = self.queue.as_mut().map(|queue| queue.take_lines(wanted)).unwrap_or_default();
+        self.queued -= taken.iter().map(|(_, line)| line.len() as u32).sum::<u32>();
+        taken
+    }
+
+    /// Whether messages of groups lie in the store.
+    pub fn has_grouped(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.has_grouped())
+    }
+
     /// Puts a message back that `take_shared` took; the bound held for it before.
     pub fn put_back(&mut self, delivery: Delivery) {
         self.append(delivery);
@@ -485,13 +541,13 @@ impl Outbound {
     fn append(&mut self, delivery: Delivery) {
         let rules = self.rules.as_deref();
         let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(rules)));
-        queue.push(delivery, rules, self.window == 0);
+        queue.push(delivery, rules, Paging { is_away: self.window == 0, has_groups: self.has_groups });
         self.queued += 1;
     }
 
-    fn append_stub(&mut self, stub: Stub, priority: u16) {
+    fn append_stub(&mut self, stub: Stub, place: (u16, u32)) {
         let rules = self.rules.as_deref();
-        self.queue.get_or_insert_with(|| Box::new(Queue::new(rules))).push_stub(stub, priority);
+        self.queue.get_or_insert_with(|| Box::new(Queue::new(rules))).push_stub(stub, place);
         self.queued += 1;
     }
 
@@ -707,6 +763,23 @@ mod tests {
             expected.sort_unstable_by_key(|id| distance(first, *id));
             assert_eq!(sent, expected);
         }
+    }
+
+    #[test]
+    fn what_was_in_flight_is_settled_when_its_first_and_its_last_are_also_around_the_ring() {
+        let mut outbound = Outbound::new(10, None);
+        outbound.first = 65_534;
+        outbound.attach(10, false);
+        assert!(outbound.has_settled(outbound.next_id()));
+        let ids: Vec<u16> = (0..3).map(|_| outbound.push(QoS::AtLeastOnce, None)).collect();
+        let next_id = outbound.next_id();
+        assert_eq!((ids, next_id), (vec![65_534, 65_535, 1], 2));
+        outbound.push(QoS::AtLeastOnce, None);
+        for id in [1, 65_534, 65_535] {
+            assert!(!outbound.has_settled(next_id));
+            outbound.on_puback(id);
+        }
+        assert!(outbound.has_settled(next_id));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 use crate::packet::QoS;
 
 use super::Delivery;
-use super::lane::{Lane, Load, Waiting};
+use super::grouped::Line;
+use super::lane::{Lane, Load, Paging, Waiting};
 use super::stubs::Stub;
 
 /// How a zone's queues differ from the usual: first in, first out, the oldest goes, QoS 0 never waits.
@@ -73,8 +74,8 @@ impl Queue {
         Queue { lanes, load: Load::default(), is_asked: false }
     }
 
-    /// `is_away`: no connection is there, so what is stored needs no body.
-    pub(super) fn push(&mut self, delivery: Delivery, rules: Option<&QueueRules>, is_away: bool) {
+    /// What is stored needs no body, as far as `paging` says.
+    pub(super) fn push(&mut self, delivery: Delivery, rules: Option<&QueueRules>, paging: Paging) {
         let lane = match &mut self.lanes {
             Lanes::One(lane) => lane,
             Lanes::Many(lanes) => {
@@ -82,16 +83,17 @@ impl Queue {
                 lanes.entry(Reverse(priority)).or_default()
             }
         };
-        lane.push(delivery, &mut self.load, is_away);
+        lane.push(delivery, &mut self.load, paging);
     }
 
-    /// Only while no connection is there; the priority means nothing where messages have none.
-    pub(super) fn push_stub(&mut self, stub: Stub, priority: u16) {
+    /// Only while no connection is there; the priority means nothing where messages have none. `share`: the group through
+    /// which it came; 0: none.
+    pub(super) fn push_stub(&mut self, stub: Stub, (priority, share): (u16, u32)) {
         let lane = match &mut self.lanes {
             Lanes::One(lane) => lane,
             Lanes::Many(lanes) => lanes.entry(Reverse(priority)).or_default(),
         };
-        lane.push_stub(stub, &mut self.load);
+        lane.push_stub(stub, share, &mut self.load);
     }
 
     /// All that wait, in the order in which they would leave, with their priorities.
@@ -172,6 +174,48 @@ impl Queue {
         taken
     }
 
+    /// Names, up to `max` in `slots`, messages of groups that are `wanted` and lie in the store; none while a page is on its
+    /// way. The answer goes to `take_shared_stub`.
+    pub(super) fn ask_shared(&mut self, max: usize, mut wanted: impl FnMut(u32) -> bool, slots: &mut Vec<u64>) {
+        if self.is_asked {
+            return;
+        }
+        self.lanes_mut().for_each(|lane| lane.name_shared(max, &mut wanted, slots));
+        self.is_asked = !slots.is_empty();
+    }
+
+    /// Takes the message of a group that lies at `slot`, if it is still the first of its group; the group.
+    pub(super) fn take_shared_stub(&mut self, slot: u64) -> Option<u32> {
+        let mut load = self.load;
+        let share = self.lanes_mut().find_map(|lane| lane.take_shared_stub(slot, &mut load));
+        self.load = load;
+        self.forget_empty();
+        share
+    }
+
+    /// Takes all messages of groups that are `wanted` and lie in the store.
+    pub(super) fn take_lines(&mut self, mut wanted: impl FnMut(u32) -> bool) -> Vec<(u32, Line)> {
+        let mut load = self.load;
+        let taken = self.lanes_mut().flat_map(|lane| lane.take_lines(&mut wanted, &mut load)).collect();
+        self.load = load;
+        self.forget_empty();
+        taken
+    }
+
+    /// Whether messages of groups lie in the store.
+    pub(super) fn has_grouped(&self) -> bool {
+        match &self.lanes {
+            Lanes::One(lane) => lane.has_grouped(),
+            Lanes::Many(lanes) => lanes.values().any(Lane::has_grouped),
+        }
+    }
+
+    fn forget_empty(&mut self) {
+        if let Lanes::Many(lanes) = &mut self.lanes {
+            lanes.retain(|_, lane| !lane.is_empty());
+        }
+    }
+
     /// There are too many: the lowest priority pays, with its oldest or its newest message; its slot.
     pub(super) fn evict(&mut self, rules: Option<&QueueRules>) -> Option<u64> {
         let drops_newest = rules.is_some_and(|rules| rules.drops_newest);
@@ -184,9 +228,9 @@ impl Queue {
     }
 
     /// The connection is gone: what the store can give back it keeps alone.
-    pub(super) fn page_out(&mut self) {
+    pub(super) fn page_out(&mut self, has_groups: bool) {
         let mut load = self.load;
-        self.lanes_mut().for_each(|lane| lane.page_out(&mut load));
+        self.lanes_mut().for_each(|lane| lane.page_out(&mut load, has_groups));
         self.load = load;
     }
 
@@ -247,9 +291,7 @@ impl Queue {
         let mut load = self.load;
         let slot = self.lane(priority)?.pop_stub(&mut load);
         self.load = load;
-        if let Lanes::Many(lanes) = &mut self.lanes {
-            lanes.retain(|_, lane| !lane.is_empty());
-        }
+        self.forget_empty();
         slot
     }
 

@@ -54,7 +54,7 @@ impl Publishers {
             message: self.message(&record)?,
             qos: receiver.qos,
             retain: receiver.retain,
-            share: 0,
+            share: receiver.group,
             identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
             stored: found.slot.0,
         })

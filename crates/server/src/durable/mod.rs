@@ -4,6 +4,7 @@
 //! sent; that is the workers' part (`worker/durable.rs`).
 
 mod bodies;
+mod mark;
 mod record;
 mod restore;
 #[cfg(test)]
@@ -16,14 +17,17 @@ use whimbrel_protocol::session::QueueRules;
 use whimbrel_storage::{Failure, Store};
 
 pub(crate) use bodies::Publishers;
+pub(crate) use mark::{KEY as MARK_KEY, Mark, SPACE as MARK_SPACE};
 pub(crate) use record::{SessionRecord, key_of_subscription, packet_id_body, sent_body, stored, subscription_value};
-pub(crate) use record::{packet_id, sent, subscription, subscription_key};
-pub(crate) use restore::{Kept, KeptSession, read_back};
+pub(crate) use record::{membership_value, packet_id, replaying_value, sent, subscription, subscription_key};
+pub(crate) use restore::{Kept, KeptFilter, KeptSession, read_back};
 
 /// The store as all workers share it.
 pub(crate) struct Durable {
     pub(crate) store: Arc<dyn Store>,
     next_number: AtomicU32,
+    /// The last sign of life of the broker before.
+    pub(crate) mark: Option<Mark>,
 }
 
 impl std::fmt::Debug for Durable {
@@ -37,7 +41,8 @@ impl Durable {
     pub(crate) fn open(store: Arc<dyn Store>, rules: Option<Arc<QueueRules>>) -> Result<(Durable, Kept), Failure> {
         let kept = read_back(&*store, rules)?;
         let next_number = AtomicU32::new(kept.highest_number + 1);
-        Ok((Durable { store, next_number }, kept))
+        let mark = kept.mark;
+        Ok((Durable { store, next_number, mark }, kept))
     }
 
     /// The store's figures as counters; shares are in millionths. All 0 where there is no store.

@@ -4,7 +4,8 @@
 //! what the store does with them.
 //!
 //! A session: `1 u8 | number u32 | expiry u32 | flags u8 | disconnected u64 | username u16 + bytes | delay u32 + will`, the last
-//! two where the flags say so. A subscription: `1 u8 | options u8 | identifier u32`, under `number u32 + filter`.
+//! two where the flags say so. A subscription: `1 u8 | options u8 | identifier u32`, under `number u32 + filter`; a shared one
+//! has `group u32` behind that, one whose replay of retained messages is not finished `1 u8` and the topic after which it goes on.
 
 use whimbrel_protocol::packet::SubscriptionOptions;
 use whimbrel_protocol::session::subscriptions::Subscription;
@@ -14,6 +15,7 @@ use whimbrel_storage::StoredMessage;
 const VERSION: u8 = 1;
 const HAS_USERNAME: u8 = 1;
 const HAS_WILL: u8 = 2;
+const REPLAYS: u8 = 1;
 
 /// What the store knows of a session besides its messages and subscriptions.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub(crate) struct SessionRecord<'a> {
     pub(crate) number: u32,
     /// How long it outlives its connection; seconds.
     pub(crate) expiry_s: u32,
-    /// When its connection ended, Unix milliseconds; 0: it had one.
+    /// When its connection ended, by the kept clock (`mark.rs`), milliseconds; 0: it had one.
     pub(crate) disconnected_ms: u64,
     pub(crate) username: Option<&'a str>,
     /// The will and its delay in seconds, while it may still be published.
@@ -100,6 +102,29 @@ pub(crate) fn subscription_value(subscription: &Subscription) -> [u8; 6] {
         | options.retain_handling << 4;
     let [a, b, c, d] = subscription.identifier.to_le_bytes();
     [VERSION, bits, a, b, c, d]
+}
+
+/// As `subscription_value`, of a shared subscription whose group has this number.
+pub(crate) fn membership_value(subscription: &Subscription, group: u32) -> [u8; 10] {
+    let mut value = [0; 10];
+    value[..6].copy_from_slice(&subscription_value(subscription));
+    value[6..].copy_from_slice(&group.to_le_bytes());
+    value
+}
+
+/// As `subscription_value`, of one that is still to be sent the retained messages behind the topic `after` (empty: all).
+pub(crate) fn replaying_value(subscription: &Subscription, after: &[u8]) -> Vec<u8> {
+    [&subscription_value(subscription)[..], &[REPLAYS], after].concat()
+}
+
+/// Behind which topic retained messages are still to be sent, of a value of a subscription that is not shared.
+pub(crate) fn replay_of(value: &[u8]) -> Option<&[u8]> {
+    value.get(7..).filter(|_| value[6] == REPLAYS)
+}
+
+/// The number of the group, of a shared subscription's value; 0: it does not say.
+pub(crate) fn group_of(value: &[u8]) -> u32 {
+    u32_at(value, 6).unwrap_or_default()
 }
 
 pub(crate) fn subscription(value: &[u8]) -> Option<Subscription> {

@@ -4,16 +4,17 @@
 //! are named as orphans, so that the store may forget them. Of a message that waits only what its queue must know is kept;
 //! its body stays in the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use whimbrel_protocol::session::stubs::NEVER_MS;
 use whimbrel_protocol::session::subscriptions::Subscription;
-use whimbrel_protocol::session::{Delivery, QueueRules, Stub, Stubs};
-use whimbrel_protocol::{Message, QoS};
+use whimbrel_protocol::session::{Delivery, Line, QueueRules, Stub, Stubs};
+use whimbrel_protocol::{Filter, Message, QoS};
 use whimbrel_storage::{Failure, Kind, Record, Slot, Space, Store, StoredMessage, Visitor};
 
 use super::bodies::{self, Publishers};
+use super::mark::{Mark, SPACE as MARK_SPACE};
 use super::record::{self, SessionRecord};
 use crate::rows::KeptRow;
 
@@ -25,9 +26,28 @@ pub(crate) struct Kept {
     pub(crate) retained: Vec<(Arc<Message>, u64)>,
     /// Slots that belong to nobody.
     pub(crate) orphans: Vec<u64>,
+    /// Messages of groups, by the group's number, whose member's session has ended before another one had them.
+    pub(crate) estates: BTreeMap<u32, Line>,
+    /// Numbers that groups have, by their whole names.
+    pub(crate) groups: Vec<(Box<str>, u32)>,
+    /// Of sessions, and of groups; what is only named by a record counts, too.
     pub(crate) highest_number: u32,
+    pub(crate) highest_group: u32,
+    /// The last sign of life.
+    pub(crate) mark: Option<Mark>,
     /// Of the control plane: name and value, by name.
     pub(crate) rows: Vec<KeptRow>,
+}
+
+/// A subscription as it was.
+#[derive(Debug)]
+pub(crate) struct KeptFilter {
+    pub(crate) filter: Box<str>,
+    pub(crate) subscription: Subscription,
+    /// Number of the group, where it is shared; 0: not known.
+    pub(crate) group: u32,
+    /// The topic (empty: none) behind which retained messages are still to be sent.
+    pub(crate) replay: Option<Box<[u8]>>,
 }
 
 /// A session as it was.
@@ -36,17 +56,18 @@ pub(crate) struct KeptSession {
     pub(crate) client_id: Arc<str>,
     pub(crate) number: u32,
     pub(crate) expiry_s: u32,
-    /// Unix milliseconds; 0: it had a connection.
+    /// By the kept clock (`mark.rs`), milliseconds; 0: it had a connection.
     pub(crate) disconnected_ms: u64,
     pub(crate) username: Option<Box<str>>,
     pub(crate) will: Option<(Arc<Message>, u32)>,
-    pub(crate) subscriptions: Vec<(Box<str>, Subscription)>,
+    pub(crate) subscriptions: Vec<KeptFilter>,
     /// Identifiers of QoS 2 messages whose PUBREL is still to come, and their slots.
     pub(crate) received: Vec<(u16, u64)>,
     /// In flight at QoS 2, in their order: identifier, message (None: PUBREC had come), slot.
     pub(crate) inflight: Vec<(u16, Option<Delivery>, u64)>,
-    /// What waits, by rising priority, oldest first; with those that are `inflight`. Most sessions have one priority.
-    queued: Vec<(u16, Stubs)>,
+    /// What waits, by rising priority and number of the group (0: none), oldest first; with those that are `inflight`. Most
+    /// sessions have one priority and no group.
+    queued: Vec<((u16, u32), Stubs)>,
     /// Slots of the messages that are in flight to anybody.
     taken: Arc<HashSet<u64>>,
     sent: Vec<(u64, Sent)>,
@@ -91,6 +112,7 @@ impl Visitor for Reading {
         match space {
             Space::SESSION => drop(self.session(key, value)),
             Space::SUBSCRIPTION => drop(self.subscription(key, value)),
+            MARK_SPACE => self.kept.mark = Mark::decode(value),
             Space::CONTROL => self.kept.rows.push((key.into(), value.into())),
             _ => {}
         }
@@ -116,7 +138,11 @@ impl Reading {
     fn subscription(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         let (number, filter) = record::subscription_key(key)?;
         let subscription = record::subscription(value)?;
-        self.sessions.entry(number).or_default().subscriptions.push((filter.into(), subscription));
+        let is_shared = Filter::new(filter).is_ok_and(|filter| filter.is_shared());
+        let group = if is_shared { record::group_of(value) } else { 0 };
+        let replay = record::replay_of(value).filter(|_| !is_shared).map(Into::into);
+        let held = KeptFilter { filter: filter.into(), subscription, group, replay };
+        self.sessions.entry(number).or_default().subscriptions.push(held);
         Some(())
     }
 
@@ -134,8 +160,10 @@ impl Reading {
         let is_live = |slot: &Slot| live.binary_search(slot).is_ok();
         for (slot, receiver) in record.receivers().filter(|(slot, _)| is_live(slot)) {
             let stub = Stub { slot: slot.0, expires_ms, size, qos: receiver.qos };
-            let session = self.sessions.entry(receiver.session as u32).or_default();
-            session.queue_of(priority).push_back(stub);
+            let (session, group) = (receiver.session as u32, receiver.group);
+            self.kept.highest_number = self.kept.highest_number.max(session);
+            self.kept.highest_group = self.kept.highest_group.max(group);
+            self.sessions.entry(session).or_default().queue_of((priority, group)).push_back(stub);
         }
     }
 
@@ -167,17 +195,42 @@ impl Reading {
         // A message of a group lies with the member that had it first. Where another one was sent it at QoS 2, that one
         // keeps it, and nobody else may get it [MQTT-4.8.2-5].
         let taken = Arc::new(taken);
+        self.find_groups();
         let mut sessions: Vec<(u32, KeptSession)> = std::mem::take(&mut self.sessions).into_iter().collect();
         sessions.sort_unstable_by_key(|(number, _)| *number); // The same store leads to the same start.
         for (_, mut session) in sessions {
             session.taken = Arc::clone(&taken);
             match session.client_id.is_empty() {
                 // Its session is gone; a client identifier is never empty.
-                true => self.kept.orphans.extend(session.slots()),
+                true => self.bequeath(&mut session),
                 false => self.kept.sessions.push(session),
             }
         }
         self.kept
+    }
+}
+
+impl Reading {
+    /// Groups are there as long as a session is that is a member.
+    fn find_groups(&mut self) {
+        let members = self.sessions.values().filter(|session| !session.client_id.is_empty());
+        let shared = members.flat_map(|session| &session.subscriptions).filter(|held| held.group != 0);
+        let groups: BTreeSet<(&str, u32)> = shared.map(|held| (&*held.filter, held.group)).collect();
+        self.kept.groups = groups.into_iter().map(|(whole, number)| (whole.into(), number)).collect();
+        let highest = self.kept.groups.iter().map(|(_, number)| *number).max();
+        self.kept.highest_group = self.kept.highest_group.max(highest.unwrap_or_default());
+    }
+
+    /// What a session that is gone has left for the other members of its groups goes there; the rest is nobody's.
+    fn bequeath(&mut self, session: &mut KeptSession) {
+        let groups: HashSet<u32> = self.kept.groups.iter().map(|(_, number)| *number).collect();
+        self.kept.orphans.extend(session.exchange_slots());
+        for (_, group, stub) in session.queued() {
+            match groups.contains(&group) {
+                true => self.kept.estates.entry(group).or_default().push_back(stub),
+                false => self.kept.orphans.push(stub.slot),
+            }
+        }
     }
 }
 
@@ -205,31 +258,30 @@ impl KeptSession {
         }
     }
 
-    fn queue_of(&mut self, priority: u16) -> &mut Stubs {
-        let place = self.queued.binary_search_by_key(&priority, |(known, _)| *known).unwrap_or_else(|place| {
+    fn queue_of(&mut self, key: (u16, u32)) -> &mut Stubs {
+        let place = self.queued.binary_search_by_key(&key, |(known, _)| *known).unwrap_or_else(|place| {
             self.queued.reserve_exact(1);
-            self.queued.insert(place, (priority, Stubs::default()));
+            self.queued.insert(place, (key, Stubs::default()));
             place
         });
         &mut self.queued[place].1
     }
 
-    /// Takes all that waits, oldest first in each priority.
-    pub(crate) fn queued(&mut self) -> impl Iterator<Item = (u16, Stub)> {
+    /// Takes all that waits with its priority and the number of its group (0: none), oldest first in each of those.
+    pub(crate) fn queued(&mut self) -> impl Iterator<Item = (u16, u32, Stub)> {
         let (queued, taken) = (std::mem::take(&mut self.queued), Arc::clone(&self.taken));
-        let stubs = queued.into_iter().flat_map(|(priority, mut stubs)| {
-            std::iter::from_fn(move || stubs.pop_front()).map(move |stub| (priority, stub))
+        let stubs = queued.into_iter().flat_map(|((priority, group), mut stubs)| {
+            std::iter::from_fn(move || stubs.pop_front()).map(move |stub| (priority, group, stub))
         });
-        stubs.filter(move |(_, stub)| !taken.contains(&stub.slot))
+        stubs.filter(move |(.., stub)| !taken.contains(&stub.slot))
     }
 
-    fn slots(&mut self) -> Vec<u64> {
+    fn exchange_slots(&self) -> Vec<u64> {
         let mut slots: Vec<u64> = self.received.iter().map(|(_, slot)| *slot).collect();
         for (_, delivery, slot) in &self.inflight {
             slots.extend(delivery.as_ref().map(|delivery| delivery.stored));
             slots.push(*slot);
         }
-        slots.extend(self.queued().map(|(_, stub)| stub.slot));
         slots
     }
 }
@@ -292,7 +344,7 @@ mod tests {
             (3, in_flight, slots[2], &b"low"[..])
         );
         let queued: Vec<(u16, u64, u64)> =
-            session.queued().map(|(priority, stub)| (priority, stub.slot, stub.expires_ms)).collect();
+            session.queued().map(|(priority, _, stub)| (priority, stub.slot, stub.expires_ms)).collect();
         assert_eq!(queued, [(0, slots[0], 6_000), (9, slots[1], 6_000), (9, slots[3], 6_000)]);
     }
 }

@@ -71,6 +71,7 @@ impl Survey {
             Row::Session(_) => self.sessions += 1,
             Row::Subscription(_) => self.subscriptions += 1,
             Row::Control(row) => *self.families.entry(row.family.clone()).or_default() += 1,
+            Row::Keyed(row) if row.space == durable::MARK_SPACE.0 => {} // The broker's own.
             Row::Keyed(row) if row.space <= Space::CONTROL.0 => self.unreadable += 1,
             Row::Keyed(_) => self.others += 1,
             Row::Message(row) => {

@@ -12,6 +12,9 @@ use whimbrel_storage::{Failure, Identifiers, Kind, Receiver, StoredMessage};
 use crate::durable::{self, SessionRecord};
 use crate::rows;
 
+/// Of a subscription's value, before what is not for all of them.
+const SUBSCRIPTION_BYTES: usize = 6;
+
 /// One row.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Row {
@@ -67,6 +70,8 @@ pub struct SubscriptionRow {
     pub retain_handling: u8,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
+    /// What the store says besides: the number of the group of a shared one.
+    pub more: Vec<u8>,
 }
 
 /// A row of the control plane.
@@ -249,6 +254,7 @@ impl SubscriptionRow {
     pub(super) fn read(key: &[u8], value: &[u8]) -> Option<SubscriptionRow> {
         let (session, filter) = durable::subscription_key(key)?;
         let Subscription { options, identifier } = durable::subscription(value)?;
+        let more = value.get(SUBSCRIPTION_BYTES..)?.to_vec();
         let row = SubscriptionRow {
             session,
             filter: filter.to_owned(),
@@ -257,12 +263,13 @@ impl SubscriptionRow {
             retain_as_published: options.retain_as_published,
             retain_handling: options.retain_handling,
             identifier,
+            more,
         };
         (row.entry().ok()?.1 == value).then_some(row)
     }
 
     /// Key and value.
-    pub(super) fn entry(&self) -> Result<(Vec<u8>, [u8; 6]), Failure> {
+    pub(super) fn entry(&self) -> Result<(Vec<u8>, Vec<u8>), Failure> {
         if self.retain_handling > 2 {
             return Err(UNKNOWN);
         }
@@ -274,7 +281,9 @@ impl SubscriptionRow {
         };
         let mut key = Vec::new();
         durable::key_of_subscription(self.session, &self.filter, &mut key);
-        Ok((key, durable::subscription_value(&Subscription { options, identifier: self.identifier })))
+        let mut value = durable::subscription_value(&Subscription { options, identifier: self.identifier }).to_vec();
+        value.extend_from_slice(&self.more);
+        Ok((key, value))
     }
 }
 

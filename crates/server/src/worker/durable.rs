@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use whimbrel_protocol::connection::{Answered, Connection};
 use whimbrel_protocol::packet::Packet;
-use whimbrel_protocol::session::{Delivery, Released, Session};
-use whimbrel_protocol::{Message, QoS, encode};
+use whimbrel_protocol::session::{Delivery, Released};
+use whimbrel_protocol::{Filter, Message, QoS, encode};
 use whimbrel_router::{Audience, Matches, Target};
 use whimbrel_storage::{Identifiers, Kind, Lane, Receiver, Slot, Space, Store, StoredMessage, Ticket, Writer};
 
 use super::Worker;
 use super::passing::Passing;
 use super::sessions::Seat;
-use crate::durable::{self, SessionRecord};
+use crate::durable::{self, Mark, SessionRecord};
 use crate::event::Event;
 
 /// A worker's part of the store.
@@ -75,7 +75,8 @@ impl Keeper {
         self.has_written
     }
 
-    /// What was promised is promised again, on another connection perhaps, and may not be stored yet.
+    /// What was promised of a message is promised again, on another connection perhaps, and may not be stored yet. Wider than
+    /// [`Worker::promise`]: the message may concern other sessions alone.
     pub(super) fn repeat(&mut self) {
         self.has_written = self.writer.is_some();
     }
@@ -119,6 +120,13 @@ impl Keeper {
     pub(super) fn has_committed(&self) -> bool {
         let committed = self.writer.as_ref().map(|writer| writer.store().committed());
         self.sealed.front().is_some_and(|(ticket, _)| committed.is_some_and(|committed| *ticket <= committed))
+    }
+
+    /// Says that the broker is alive. Nobody waits for it.
+    pub(super) fn put_mark(&mut self, mark: Mark) {
+        if let Some(writer) = &mut self.writer {
+            writer.put(durable::MARK_SPACE, durable::MARK_KEY, &mark.encode());
+        }
     }
 
     /// Writes a small record for a session; its slot, 0 without a store.
@@ -202,11 +210,12 @@ impl Worker {
     /// Writes a message of a group for the member that was chosen, in place of what is stored for another one: two members
     /// would have it after a crash, or none where that one's session has ended. For one whose session ends with its
     /// connection it stays as it is.
-    pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target) {
+    pub(super) fn store_for_member(&mut self, passing: &mut Passing<'_>, target: &Target, group: u32) {
         let Some(writer) = self.keeper.writer.as_mut().filter(|_| !self.shortage.is_refusing()) else {
             return;
         };
         let Some(receiver) = receiver_of(passing, target) else { return };
+        let receiver = Receiver { group, ..receiver };
         let mut record = writer.record(Kind::Message);
         let slot = record.receiver(&receiver).0;
         record.message(&passing.stored_message());
@@ -237,11 +246,12 @@ impl Worker {
         slot.0
     }
 
-    /// Writes a retained message of QoS 2 for the session that it is about to be sent to, because its identifier must not
-    /// be given to another one after a crash. Its slot; 0: it is not stored.
-    pub(super) fn store_replayed(&mut self, seat_slot: u32, delivery: &Delivery) -> u64 {
+    /// Writes a retained message for the session that it is about to be sent to through a subscription of QoS 2: how far that
+    /// has come is stored with it, so that after a crash nothing is sent a second time under another identifier. Its slot;
+    /// 0: it is not stored.
+    pub(super) fn store_replayed(&mut self, seat_slot: u32, delivery: &Delivery, subscribed: QoS) -> u64 {
         let number = self.sessions.get(seat_slot).map_or(0, |seat| seat.durable);
-        let is_stored = number != 0 && delivery.qos == QoS::ExactlyOnce;
+        let is_stored = number != 0 && subscribed == QoS::ExactlyOnce && delivery.qos != QoS::AtMostOnce;
         let Some(writer) = self.keeper.writer.as_mut().filter(|_| is_stored) else { return 0 };
         let identifiers = Identifiers::Numbers(delivery.identifiers.as_deref().unwrap_or_default());
         let mut record = writer.record(Kind::Message);
@@ -262,7 +272,12 @@ impl Worker {
     /// The identifier of a QoS 2 delivery is known before the client gets it, or the client could not tell it from another
     /// message after a crash.
     pub(super) fn store_sent(&mut self, seat_slot: u32, packet_id: u16, message_slot: u64) {
-        let Some(seat) = self.sessions.get_mut(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        let Some(seat) = self.sessions.get_mut(seat_slot) else { return };
+        if seat.durable == 0 {
+            // Its session ends with the broker, and then nobody else may have the message [MQTT-4.8.2-5].
+            let slot = seat.session.outbound.forget_stored(packet_id);
+            return self.keeper.supersede(slot);
+        }
         let stored = self.keeper.note(Kind::Sent, seat.durable, &durable::sent_body(packet_id, message_slot));
         seat.session.outbound.note_sent(packet_id, stored);
     }
@@ -393,7 +408,10 @@ impl Worker {
         }
         let is_durable = self.clients[slot as usize].connection.limits().is_durable;
         match (is_durable && seat.session.expiry_s > 0, seat.durable) {
-            (true, 0) if is_new => seat.durable = number().unwrap_or_default(),
+            (true, 0) if is_new => {
+                seat.durable = number().unwrap_or_default();
+                seat.session.outbound.keep_groups();
+            }
             (false, 1..) => return self.let_durable_go(slot, seat_slot),
             _ => {}
         }
@@ -419,7 +437,7 @@ impl Worker {
         self.bar(slot);
     }
 
-    /// Writes what the store knows of a session. `disconnected_ms`: Unix time; 0 while it has a connection.
+    /// Writes what the store knows of a session. `disconnected_ms`: by the kept clock; 0 while it has a connection.
     pub(super) fn put_session(&mut self, seat_slot: u32, disconnected_ms: u64) {
         let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
         if self.shortage.postpones(seat_slot, seat.epoch) {
@@ -441,7 +459,7 @@ impl Worker {
         let expires_ms = seat.away.as_ref().and_then(|away| away.expires_ms);
         let whole_ms = u64::from(seat.session.expiry_s) * 1000;
         let away_ms = expires_ms.map_or(0, |expires_ms| (self.now.ms + whole_ms).saturating_sub(expires_ms));
-        self.put_session(seat_slot, self.now.unix_ms.saturating_sub(away_ms).max(1));
+        self.put_session(seat_slot, self.kept_ms().saturating_sub(away_ms).max(1));
     }
 
     /// The store forgets a session that has ended.
@@ -472,22 +490,33 @@ impl Keeper {
         self.forgot = OPEN;
     }
 
-    /// The store learns which of these filters the session has and how, or that it has them no more.
-    pub(super) fn put_filters<'a>(
-        &mut self,
-        number: u32,
-        session: &Session,
-        filters: impl Iterator<Item = whimbrel_protocol::Filter<'a>>,
-    ) {
-        let Some(writer) = self.writer.as_mut().filter(|_| number != 0) else { return };
-        for filter in filters {
-            durable::key_of_subscription(number, filter.as_str(), &mut self.scratch);
-            match session.subscriptions.get(filter) {
-                Some(held) => writer.put(Space::SUBSCRIPTION, &self.scratch, &durable::subscription_value(held)),
-                None => writer.remove(Space::SUBSCRIPTION, &self.scratch),
+    /// The store learns how a session has this filter, with the number of its group and how far the replay has come that it is
+    /// owed; or that it has it no more.
+    fn put_filter(&mut self, seat: &Seat, filter: Filter<'_>, (group, replay): (u32, Option<&[u8]>)) {
+        let Some(writer) = self.writer.as_mut().filter(|_| seat.durable != 0) else { return };
+        durable::key_of_subscription(seat.durable, filter.as_str(), &mut self.scratch);
+        let key = &self.scratch;
+        match (seat.session.subscriptions.get(filter), replay) {
+            (Some(held), Some(after)) => writer.put(Space::SUBSCRIPTION, key, &durable::replaying_value(held, after)),
+            (Some(held), None) if group != 0 => {
+                writer.put(Space::SUBSCRIPTION, key, &durable::membership_value(held, group))
             }
-            self.has_written = true;
+            (Some(held), None) => writer.put(Space::SUBSCRIPTION, key, &durable::subscription_value(held)),
+            (None, _) => writer.remove(Space::SUBSCRIPTION, key),
         }
+        self.has_written = true;
+    }
+}
+
+impl Worker {
+    /// The store learns how the session has this filter, or that it has it no more. Behind its entry into the group.
+    pub(super) fn put_filter(&mut self, seat_slot: u32, filter: Filter<'_>) {
+        let Some(seat) = self.sessions.get(seat_slot).filter(|seat| seat.durable != 0) else { return };
+        let share = if filter.is_shared() { self.shared.router.share(filter) } else { None };
+        let group = share.map_or(0, |share| share.number);
+        let qos = seat.session.subscriptions.get(filter).map_or(QoS::AtMostOnce, |held| held.options.qos);
+        let replay = seat.replays.as_ref().and_then(|replays| replays.owed(filter, qos));
+        self.keeper.put_filter(seat, filter, (group, replay));
     }
 }
 

@@ -254,7 +254,7 @@ impl Worker {
 
     /// PUBCOMP for an identifier that is not in use, behind the PUBCOMP that may have freed it.
     fn deny_behind(&mut self, slot: u32, packet_id: u16) -> bool {
-        self.keeper.repeat();
+        self.promise(slot);
         let is_sent = self.deny_identifier(slot, 0x70, packet_id);
         self.keeper.begin();
         is_sent

@@ -136,7 +136,7 @@ impl Worker {
         let will_due_ms = seat.session.will.as_ref().map(|will| now_ms + u64::from(will.delay_s) * 1000);
         seat.away = Some(Box::new(Away { last_seen, will_due_ms, expires_ms }));
         (0..evicted).for_each(|_| self.count_drop(DropReason::QueueFull));
-        self.put_session(slot, unix_ms.max(1));
+        self.put_session(slot, self.kept_ms());
         if is_member {
             self.set_online(slot, false);
             // One that is taken over is away for less than this turn.

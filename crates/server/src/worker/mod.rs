@@ -13,6 +13,7 @@ mod client;
 mod delivery;
 mod durable;
 mod enhanced;
+mod estates;
 mod exchanges;
 mod flapping;
 mod flush;
@@ -22,6 +23,7 @@ mod inbound;
 mod keeping;
 mod layers;
 mod lifecycle;
+mod marking;
 mod outbox;
 mod pacing;
 mod paging;
@@ -64,7 +66,9 @@ use crate::shared::Shared;
 use crate::timers::Timers;
 use client::Client;
 use durable::Keeper;
+use estates::Estates;
 use frames::Frames;
+use marking::Marking;
 use outbox::Spares;
 use paging::Pages;
 use presence::Watch;
@@ -122,6 +126,8 @@ pub(crate) struct Worker {
     /// What the connection being handled has cost in this turn; see `inbound`.
     effort: usize,
     owing: Owing,
+    estates: Estates,
+    marking: Marking,
     keeper: Keeper,
     recorder: Recorder,
     presence: Watch,
@@ -211,6 +217,8 @@ impl Worker {
             resting: Vec::new(),
             effort: 0,
             owing: Owing::default(),
+            estates: Estates::default(),
+            marking: Marking::default(),
             keeper: Keeper::default(),
             recorder: Recorder::default(),
             presence: Watch::default(),
@@ -294,7 +302,7 @@ impl Worker {
 
     fn time_to_next(&self) -> Option<Duration> {
         let own = [self.owing.due_ms, self.accept_again_ms, self.sweep_at_ms, self.tidy_at_ms, self.stop_by_ms];
-        let own = own.into_iter().chain([self.shortage.look_at_ms()]);
+        let own = own.into_iter().chain([self.shortage.look_at_ms(), self.marking.due_ms]);
         let due = own.chain([self.timers.next_ms()]).flatten().min()?;
         // One more than needed, so that the reminder is due when the wait ends; never longer than every kernel takes.
         Some(Duration::from_millis(due.saturating_sub(self.now.ms) + 1).min(WAIT_MAX))
@@ -390,6 +398,7 @@ impl Worker {
             self.end(slot, client::End { is_told: false, ..client::End::SHUTDOWN });
         }
         self.shared.mailboxes[usize::from(self.index)].close();
+        self.mark();
         self.keeper.seal();
         self.shared.blocks[usize::from(self.index)].publish(&self.counts);
         self.shared.leave(&mut self.events);

@@ -9,11 +9,13 @@ use std::collections::HashSet;
 
 use whimbrel_protocol::QoS;
 use whimbrel_protocol::session::stubs::NEVER_MS;
-use whimbrel_protocol::session::{DropReason, Offered, Outbound, Stub};
-use whimbrel_storage::{Fetch, Fetched, Slot};
+use whimbrel_protocol::session::{Delivery, DropReason, Offered, Outbound, Stub};
+use whimbrel_router::Place;
+use whimbrel_storage::{Fetch, Fetched, Found, Slot};
 
 use super::Worker;
 use super::passing::Passing;
+use super::sharing::STEP_MAX;
 use crate::durable::Publishers;
 use crate::event::Event;
 
@@ -22,16 +24,35 @@ use crate::event::Event;
 pub(super) struct Pages {
     /// Sessions whose next page is to be asked for when this turn's records are handed over.
     wanted: Vec<(u32, u16)>,
+    /// Sessions without a connection that have messages of groups for others.
+    owed: Vec<(u32, u16)>,
     /// Pages asked for.
-    underway: usize,
+    pub(super) underway: usize,
     /// Taken from the store in the middle of falling asleep.
     arrived: RefCell<Vec<Fetched>>,
     publishers: Publishers,
     scratch: Vec<u64>,
 }
 
+impl Pages {
+    /// Messages of groups that wait for this session are wanted by others.
+    pub(super) fn owe(&mut self, seat: (u32, u16)) {
+        self.owed.push(seat);
+    }
+
+    /// A message that was read back.
+    pub(super) fn read(&mut self, found: &Found) -> Option<Delivery> {
+        self.publishers.delivery(found)
+    }
+}
+
+/// In place of a priority: the messages of groups of a session that is away.
+const OWED: u16 = 1 << 15;
+/// In place of a priority: what ended sessions have left to a group, whose number stands in place of the seat.
+pub(super) const LEFT: u16 = 1 << 14;
+
 /// What comes back with a page: seat, epoch and priority.
-fn token_of((slot, epoch): (u32, u16), priority: u16) -> u64 {
+pub(super) fn token_of((slot, epoch): (u32, u16), priority: u16) -> u64 {
     u64::from(slot) << 32 | u64::from(epoch) << 16 | u64::from(priority)
 }
 
@@ -61,6 +82,30 @@ impl Worker {
             self.pages.underway += 1;
             self.counts.store_pages += 1;
         }
+        while let Some(seat) = self.pages.owed.pop() {
+            self.ask_for_owed(seat);
+        }
+        self.ask_for_left();
+    }
+
+    fn ask_for_owed(&mut self, (slot, epoch): (u32, u16)) {
+        let Some((store, lane)) = self.keeper.store() else { return };
+        let Some(seat) = self.sessions.live(slot, epoch).filter(|seat| seat.client.is_none()) else {
+            return;
+        };
+        let place = Place { owner: self.index, slot, epoch };
+        let router = &self.shared.router;
+        let has_taker = |share| router.share_numbered(share).is_some_and(|share| share.has_taker(place));
+        let slots = &mut self.pages.scratch;
+        slots.clear();
+        seat.session.outbound.ask_shared(STEP_MAX, has_taker, slots);
+        if slots.is_empty() {
+            return;
+        }
+        let slots = slots.iter().map(|slot| Slot(*slot)).collect();
+        store.fetch(Fetch { lane, token: token_of((slot, epoch), OWED), slots });
+        self.pages.underway += 1;
+        self.counts.store_pages += 1;
     }
 
     /// Whether a page is there. Looked at after the store was told to wake us.
@@ -86,6 +131,11 @@ impl Worker {
 
     fn take_page(&mut self, answer: &Fetched) {
         let (slot, epoch, priority) = ((answer.token >> 32) as u32, (answer.token >> 16) as u16, answer.token as u16);
+        match priority {
+            OWED => return self.give_away_read((slot, epoch), answer),
+            LEFT => return self.take_left(slot, answer),
+            _ => {}
+        }
         let Some(seat) = self.sessions.live(slot, epoch) else { return };
         let outbound = &mut seat.session.outbound;
         outbound.note_answer();

@@ -13,11 +13,15 @@ use super::Worker;
 use crate::event::Event;
 use crate::rows::RowChange;
 
+const RECOVERS: &str = "it refused a moment ago and just recovers";
+
 /// What is on its way.
 #[derive(Default)]
 pub(super) struct Recorder {
     writer: Option<Writer>,
     pending: VecDeque<Pending>,
+    /// Refusals so far.
+    refused: u64,
 }
 
 /// A change that is not durable yet: the store's ticket, Python's, and what it changes.
@@ -69,18 +73,21 @@ impl Worker {
     }
 
     /// Python wants rows changed.
-    pub(super) fn change_rows(&mut self, ticket: u64, changes: Vec<RowChange>) {
+    pub(super) fn change_rows(&mut self, ticket: u64, seen: u64, changes: Vec<RowChange>) {
         let state = self.recorder.writer.as_ref().map(|writer| writer.store().state());
         match state {
             None => self.events.push(Event::RowsChanged { ticket, refusal: None }),
             Some(State::Refusing(why)) => self.refuse_rows(ticket, why),
             // This worker has not looked yet, and would not take back what it hands over now.
-            Some(_) if self.shortage.is_refusing() => self.refuse_rows(ticket, "it just recovers".to_owned()),
+            Some(_) if self.shortage.is_refusing() => self.refuse_rows(ticket, RECOVERS.to_owned()),
+            // Made over a change that was refused.
+            Some(_) if seen != self.recorder.refused => self.refuse_rows(ticket, RECOVERS.to_owned()),
             Some(_) => self.recorder.hand_over(ticket, changes),
         }
     }
 
     fn refuse_rows(&mut self, ticket: u64, why: String) {
+        self.recorder.refused += 1;
         self.events.push(Event::RowsChanged { ticket, refusal: Some(why) });
     }
 

@@ -27,6 +27,7 @@ impl Worker {
             self.visit_owing();
         }
         self.sweep_if_due();
+        self.mark_if_due();
         self.tidy_if_due();
         if self.accept_again_ms.is_some_and(|due_ms| due_ms <= self.now.ms) {
             self.accept_again_ms = None;

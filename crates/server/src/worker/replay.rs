@@ -4,13 +4,17 @@
 //! bounded number of topics and sends what the store holds at that moment, only while the client's window and outbox have
 //! room: a subscription to everything costs other clients a step a turn, the receiver no queue, and no value is sent that
 //! is older than one sent before. A client that leaves meanwhile goes on when its session is resumed.
+//!
+//! The store knows which subscriptions of a durable session are owed a replay, so that it goes on after a crash. At QoS 1 it
+//! begins anew, until everything that it sent is acknowledged: a message may come twice. At QoS 2 each step says how far it
+//! has come, together with the messages that it sends, which are stored. At QoS 0 nothing is owed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use whimbrel_protocol::session::subscriptions::Subscription;
 use whimbrel_protocol::session::{Delivery, DropReason, Offered};
-use whimbrel_protocol::{Filter, Message};
+use whimbrel_protocol::{Filter, Message, QoS};
 use whimbrel_router::Progress;
 
 use super::Worker;
@@ -27,6 +31,8 @@ pub(super) struct Replays {
     /// How far the current filter has come; None: at its start.
     after: Option<Box<[u8]>>,
     pending: BTreeSet<Box<str>>,
+    /// Filters of which everything is sent, and the identifier before which everything must be acknowledged.
+    unconfirmed: Vec<(Box<str>, u16)>,
     /// Whether the worker has the session on its list.
     is_listed: bool,
 }
@@ -41,11 +47,34 @@ impl Replays {
     /// A filter was unsubscribed from.
     pub(super) fn remove(&mut self, filter: Filter<'_>) {
         self.pending.remove(filter.as_str());
+        self.unconfirmed.retain(|(known, _)| **known != *filter.as_str());
         if self.current.as_deref() == Some(filter.as_str()) {
             (self.current, self.after) = (None, None);
         }
     }
 
+    /// A filter whose replay had come behind the topic `after` (empty: nowhere) when the broker ended.
+    pub(super) fn restore(&mut self, filter: Filter<'_>, after: &[u8]) {
+        if after.is_empty() || self.current.is_some() {
+            self.pending.insert(filter.as_str().into());
+        } else {
+            (self.current, self.after) = (Some(filter.as_str().into()), Some(after.into()));
+        }
+    }
+
+    /// Behind which topic (empty: from the first on) the store must know that this filter, subscribed to at `qos`, is owed a
+    /// replay.
+    pub(super) fn owed(&self, filter: Filter<'_>, qos: QoS) -> Option<&[u8]> {
+        let is_current = self.current.as_deref() == Some(filter.as_str());
+        let is_sent = || self.unconfirmed.iter().any(|(known, _)| **known == *filter.as_str());
+        match qos {
+            QoS::AtMostOnce => None,
+            QoS::ExactlyOnce if is_current => Some(self.after.as_deref().unwrap_or_default()),
+            _ => (is_current || self.pending.contains(filter.as_str()) || is_sent()).then_some(&[]),
+        }
+    }
+
+    /// Nothing is left to send.
     fn is_empty(&self) -> bool {
         self.current.is_none() && self.pending.is_empty()
     }
@@ -65,11 +94,24 @@ impl Worker {
     #[inline]
     pub(super) fn go_on_replaying(&mut self, slot: u32) {
         let Some(seat) = self.sessions.get_mut(slot) else { return };
-        let Some(replays) = seat.replays.as_mut().filter(|replays| !replays.is_listed && !replays.is_empty()) else {
-            return;
-        };
-        replays.is_listed = true;
-        self.replaying.push_back((slot, seat.epoch));
+        let Some(replays) = seat.replays.as_mut() else { return };
+        if !replays.is_listed && !replays.is_empty() {
+            replays.is_listed = true;
+            self.replaying.push_back((slot, seat.epoch));
+        }
+        self.confirm_replays(slot);
+    }
+
+    /// What was sent and is acknowledged is owed no more.
+    fn confirm_replays(&mut self, slot: u32) {
+        let Some(seat) = self.sessions.get_mut(slot) else { return };
+        let (outbound, Some(replays)) = (&seat.session.outbound, &mut seat.replays) else { return };
+        let settled = replays.unconfirmed.extract_if(.., |(_, next_id)| outbound.has_settled(*next_id));
+        let settled: Vec<Box<str>> = settled.map(|(filter, _)| filter).collect();
+        seat.replays.take_if(|replays| replays.is_empty() && replays.unconfirmed.is_empty() && !replays.is_listed);
+        for filter in settled.iter().filter_map(|filter| Filter::new(filter).ok()) {
+            self.put_filter(slot, filter);
+        }
     }
 
     pub(super) fn step_replays(&mut self) {
@@ -80,27 +122,33 @@ impl Worker {
             let client = seat.client;
             // An absent client's replays wait in its seat for the next connection.
             let has_room = client.is_some_and(|client| self.has_room_for(client, slot));
-            client.filter(|_| has_room).into_iter().for_each(|client| self.step(client, slot, &mut replays));
+            let stepped = client.filter(|_| has_room).and_then(|client| self.step(client, slot, &mut replays));
             replays.is_listed = has_room && !replays.is_empty();
             if replays.is_listed {
                 self.replaying.push_back((slot, epoch));
             }
-            if let Some(seat) = self.sessions.live(slot, epoch).filter(|_| !replays.is_empty()) {
+            let is_over = replays.is_empty() && replays.unconfirmed.is_empty();
+            if let Some(seat) = self.sessions.live(slot, epoch).filter(|_| !is_over) {
                 seat.replays = Some(replays);
+            }
+            if let Some(filter) = stepped.as_deref().and_then(|filter| Filter::new(filter).ok()) {
+                self.put_filter(slot, filter);
             }
         }
     }
 
-    fn step(&mut self, client: u32, slot: u32, replays: &mut Replays) {
+    /// Goes on with one filter; that filter, if the store must hear how far it has come.
+    fn step(&mut self, client: u32, slot: u32, replays: &mut Replays) -> Option<Box<str>> {
         if replays.current.is_none() {
             replays.current = replays.pending.pop_first();
         }
-        let Some(filter) = replays.current.as_deref().and_then(|filter| Filter::new(filter).ok()) else {
-            return;
-        };
-        let Some(seat) = self.sessions.get(slot) else { return };
+        let current = replays.current.clone()?;
+        let filter = Filter::new(&current).ok()?;
+        let seat = self.sessions.get(slot)?;
+        let is_durable = seat.durable != 0;
         let Some(subscription) = seat.session.subscriptions.get(filter).copied() else {
-            return replays.note(Progress::Done);
+            replays.note(Progress::Done);
+            return None;
         };
         let shared = Arc::clone(&self.shared);
         let retained = shared.router.retained.read().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +159,19 @@ impl Worker {
             }
             has_room
         });
+        drop(retained);
+        let (is_done, has_moved) = (matches!(progress, Progress::Done), !matches!(progress, Progress::Unmoved));
         replays.note(progress);
+        match subscription.options.qos {
+            QoS::ExactlyOnce if is_durable => Some(current).filter(|_| has_moved),
+            QoS::AtLeastOnce if is_durable && is_done => {
+                let outbound = &self.sessions.get(slot)?.session.outbound;
+                let is_settled = outbound.inflight_count() == 0;
+                replays.unconfirmed.extend((!is_settled).then(|| (current.clone(), outbound.next_id())));
+                is_settled.then_some(current)
+            }
+            _ => None,
+        }
     }
 
     fn has_room_for(&self, client: u32, slot: u32) -> bool {
@@ -131,7 +191,7 @@ impl Worker {
         // Sent because of a subscription: the flag is 1 [MQTT-3.3.1-8].
         let mut delivery =
             Delivery { message: Arc::clone(message), qos, retain: true, share: 0, identifiers, stored: 0 };
-        delivery.stored = self.store_replayed(slot, &delivery);
+        delivery.stored = self.store_replayed(slot, &delivery, subscription.options.qos);
         let Some(seat) = self.sessions.get_mut(slot) else {
             self.keeper.release(delivery.stored);
             return self.count_drop(DropReason::SessionEnded);

@@ -71,7 +71,7 @@ impl Worker {
             Mail::Congested { ticket, from, limit, backlog } => self.page_congested(ticket, (from, limit), backlog),
             Mail::Audit { ticket, audit } => self.audit(ticket, audit),
             Mail::Kick { ticket, client_id } => self.kick(ticket, &client_id),
-            Mail::ChangeRows { ticket, changes } => self.change_rows(ticket, changes),
+            Mail::ChangeRows { ticket, seen, changes } => self.change_rows(ticket, seen, changes),
             Mail::Open => {
                 self.attend_restored();
                 self.open_listeners();
@@ -134,6 +134,7 @@ impl Worker {
         audit.counts.add(&self.counts);
         let held = self.sessions.iter().map(|seat| &seat.session.outbound);
         held.for_each(|outbound| audit.add_held(outbound.queue_len(), outbound.inflight_count()));
+        audit.add_held(self.estates.len(), 0);
         match self.shared.mailboxes.get(usize::from(self.index) + 1) {
             Some(next) => next.post([Mail::Audit { ticket, audit }]),
             None => self.events.push(Event::Audited { ticket, audit }),
@@ -142,6 +143,7 @@ impl Worker {
 
     fn kick(&mut self, ticket: u64, client_id: &Arc<str>) {
         let found = self.sessions.find(client_id);
+        self.keeper.begin();
         if let Some(seat) = found {
             if let Some(client) = self.sessions.get(seat).and_then(|seat| seat.client) {
                 self.end(client, End::KICKED);
@@ -152,7 +154,12 @@ impl Worker {
                 self.remove_session(seat);
             }
         }
-        self.events.push(Event::Kicked { ticket, found: found.is_some() });
+        let event = Event::Kicked { ticket, found: found.is_some() };
+        match self.shortage.is_refusing() {
+            true => self.events.push(event), // It is gone from here, and whoever asked must not wait for room.
+            false => self.post_held(event),
+        }
+        self.keeper.begin();
     }
 
     /// Says goodbye to everybody; what the sockets do not take at once has `grace_ms`.

@@ -13,6 +13,8 @@ use whimbrel_protocol::{Filter, Message, Strategy, Subscribed};
 use whimbrel_router::share::{Choice, Wish};
 use whimbrel_router::{Entry, Member, Place, Presence, Share, Target};
 
+use whimbrel_storage::Fetched;
+
 use super::Worker;
 use super::delivery::Delivered;
 use super::passing::Passing;
@@ -24,7 +26,7 @@ use crate::mailbox::Mail;
 const HOPS_MAX: u8 = 8;
 
 /// Messages that an absent member gives away in one step.
-const STEP_MAX: usize = 64;
+pub(super) const STEP_MAX: usize = 64;
 /// Absent members that are looked at in one step.
 const VISITS_MAX: usize = 256;
 /// Until the next step after one that moved something; milliseconds. Other workers say meanwhile what room is left.
@@ -105,7 +107,7 @@ impl Worker {
             let wish = Wish { qos: passing.qos(), hash, not: journey.not, is_gift: journey.home.is_some() };
             let Some(choice) = share.choose(wish) else { break };
             let is_last_resort = choice.is_last_resort || (journey.hops >= HOPS_MAX && journey.home.is_none());
-            self.store_for_member(passing, &choice.target);
+            self.store_for_member(passing, &choice.target, share.number);
             passing.is_held |= self.keeper.has_written();
             if choice.owner != self.index {
                 self.send_away(passing, share, Choice { is_last_resort, ..choice }, journey);
@@ -169,7 +171,7 @@ impl Worker {
         if self.sessions.live(target.slot, target.epoch).is_none() {
             return self.share_one(passing, share, Journey::default());
         }
-        self.store_for_member(passing, target);
+        self.store_for_member(passing, target, share.number);
         let Some(seat) = self.sessions.get_mut(target.slot) else { return false };
         let (qos, retain) = (passing.qos().min(target.qos), passing.retain() && target.retain_as_published);
         let (message, identifiers) = (passing.owned(), target.identifiers.clone());
@@ -295,7 +297,8 @@ impl Worker {
                 next_ms = SOON_MS;
             }
         }
-        if !self.owing.seats.is_empty() {
+        self.offer_estates();
+        if !self.owing.seats.is_empty() || !self.estates.is_empty() {
             self.owing.remind(self.now.ms + next_ms);
         }
     }
@@ -324,6 +327,10 @@ impl Worker {
         });
         before.count_moved(&seat.session.outbound, &mut self.counts);
         is_owing |= taken.len() == STEP_MAX;
+        if seat.session.outbound.has_grouped() {
+            is_owing = true;
+            self.pages.owe((slot, place.epoch));
+        }
         self.note_room(slot);
         let has_given = !taken.is_empty();
         let journey = Journey { not: Some(place), hops: 0, home: Some(place) };
@@ -345,13 +352,68 @@ impl Worker {
         let taken = seat.session.outbound.take_shared(usize::MAX, has_members);
         before.count_moved(&seat.session.outbound, &mut self.counts);
         let journey = Journey { not: Some(place), ..Journey::default() };
-        for mut delivery in taken {
-            if seat.durable != 0 {
-                // Its record names a session that is no more: the next member gets a record of its own.
-                self.keeper.supersede(std::mem::take(&mut delivery.stored));
+        // Their records name a session that is no more; after a crash they are the group's.
+        taken.iter().for_each(|delivery| self.give_back(delivery, journey));
+        let lines = seat.session.outbound.take_lines(has_members);
+        self.bequeath(lines);
+    }
+
+    /// Whether a connected member other than this one would take what waits for it.
+    pub(super) fn has_taker(&self, share: u32, place: Place) -> bool {
+        self.shared.router.share_numbered(share).is_some_and(|share| share.has_taker(place))
+    }
+
+    /// What was read back of the messages of groups that wait for a client that is away goes to connected members, as far as
+    /// they still take it. What is in the answer belongs to the session only while it still is the first of its group.
+    pub(super) fn give_away_read(&mut self, (slot, epoch): (u32, u16), answer: &Fetched) {
+        let Some(seat) = self.sessions.live(slot, epoch) else { return };
+        seat.session.outbound.note_answer();
+        if let Some(client) = seat.client {
+            return self.mark_dirty(client); // It is back, and its pages can be read again.
+        }
+        let place = Place { owner: self.index, slot, epoch };
+        let journey = Journey { not: Some(place), hops: 0, home: Some(place) };
+        for missing in &answer.missing {
+            self.lose_read(slot, missing.0);
+        }
+        for found in &answer.found {
+            let Some(mut delivery) = self.pages.read(found) else {
+                self.lose_read(slot, found.slot.0);
+                continue;
+            };
+            if !self.has_taker(delivery.share, place) {
+                break;
             }
+            let Some(seat) = self.sessions.get_mut(slot) else { return };
+            let Some(share) = seat.session.outbound.take_shared_stub(found.slot.0) else { continue };
+            delivery.share = share;
+            self.counts.deliveries_moved += 1;
+            self.note_room(slot);
             self.give_back(&delivery, journey);
         }
+        if self.sessions.get(slot).is_some_and(|seat| seat.session.outbound.has_grouped()) {
+            self.owe(slot, SOON_MS);
+        }
+    }
+
+    /// A message that cannot be read back is a drop.
+    fn lose_read(&mut self, slot: u32, stored: u64) {
+        let Some(seat) = self.sessions.get_mut(slot) else { return };
+        if seat.session.outbound.take_shared_stub(stored).is_some() {
+            self.keeper.release(stored);
+            self.count_drop(DropReason::Unreadable);
+        }
+    }
+
+    /// A message that an ended session has left in the store goes to a member.
+    pub(super) fn give_away_left(&mut self, delivery: &Delivery) {
+        self.counts.deliveries_moved += 1;
+        self.give_back(delivery, Journey::default());
+    }
+
+    /// What is left is looked at again.
+    pub(super) fn look_at_estates_again(&mut self) {
+        self.owing.remind(self.now.ms + IDLE_MS);
     }
 
     fn give_back(&mut self, delivery: &Delivery, journey: Journey) {

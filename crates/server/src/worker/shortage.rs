@@ -129,7 +129,7 @@ impl Worker {
 
     fn put_postponed(&mut self, slot: u32, epoch: u16) {
         let Some(seat) = self.sessions.live(slot, epoch) else { return };
-        let disconnected_ms = if seat.client.is_some() { 0 } else { self.now.unix_ms.max(1) };
+        let disconnected_ms = if seat.client.is_some() { 0 } else { self.kept_ms() };
         self.put_session(slot, disconnected_ms);
     }
 

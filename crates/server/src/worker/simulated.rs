@@ -24,7 +24,7 @@ pub struct Held {
     pub dirty: usize,
     /// Sessions that are sent retained messages.
     pub replaying: usize,
-    /// Absent members of groups that have messages for others.
+    /// Absent members of groups that have messages for others, and messages of groups that ended ones have left.
     pub owing: usize,
     /// Mail that is not posted yet.
     pub outgoing: usize,
@@ -114,7 +114,7 @@ impl Worker {
             subscriptions: self.sessions.iter().map(|seat| seat.session.subscriptions.len()).sum(),
             dirty: self.dirty.len(),
             replaying: self.replaying.len(),
-            owing: self.owing.len(),
+            owing: self.owing.len() + self.estates.len(),
             outgoing: self.outgoing.iter().map(Vec::len).sum(),
             mail: self.shared.mailboxes[usize::from(self.index)].len(),
             reminders: self.timers.len(),

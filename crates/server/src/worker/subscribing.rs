@@ -154,7 +154,6 @@ impl Worker {
             replayed.extend(Some(*filter).filter(|filter| is_wanted && !filter.is_shared()));
         }
         let durable = seat.durable;
-        self.keeper.put_filters(durable, &seat.session, granted.iter().map(|(filter, _)| *filter));
         self.count_subscriptions(came.0, came.1);
         let entry = |options: &SubscriptionOptions| Entry { place, options: *options, identifier, durable };
         let plain = granted.iter().filter(|(filter, _)| !filter.is_shared());
@@ -165,6 +164,7 @@ impl Worker {
         // Only now: a message that was retained before this look is found by it, and one that is retained later is routed
         // by a table that has these filters.
         self.replay_matching(seat_slot, &replayed);
+        granted.iter().for_each(|(filter, _)| self.put_filter(seat_slot, *filter));
     }
 
     /// What is retained for these filters is sent, where there may be something.
@@ -213,7 +213,7 @@ impl Worker {
             });
         }
         self.keeper.begin();
-        self.keeper.put_filters(seat.durable, &seat.session, removed.iter().copied());
+        removed.iter().for_each(|filter| self.put_filter(seat_slot, *filter));
         self.uncount_subscriptions(removed.len(), removed.iter().filter(|filter| filter.is_shared()).count());
         self.counts.memory_released += removed.iter().map(|filter| filter_bytes(filter.as_str())).sum::<u64>();
         self.counts.unsubscribe_error += u64::from(reasons.iter().any(|reason| reason.is_error()));
