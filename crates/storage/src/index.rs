@@ -222,6 +222,12 @@ impl Index {
         }
     }
 
+    /// Without its lane; 0: there is none.
+    pub(crate) fn highest_slot(&self) -> u64 {
+        let ends = self.chunks.values().flat_map(|entry| &entry.spans).map(|span| (span.end - 1) & (u64::MAX >> 8));
+        ends.max().unwrap_or(0)
+    }
+
     /// A number above all that are there.
     pub(crate) fn next_number(&self) -> u64 {
         self.chunks.keys().next_back().map_or(1, |last| last + 1)

@@ -109,7 +109,11 @@ impl Journal {
         let length = (self.frame.len() - HEAD) as u64;
         put_head(&mut self.frame, [self.identity, self.sequence + 1, floor, length]);
         self.frame.resize(self.frame.len().next_multiple_of(BLOCK), 0);
-        self.frame.len() as u64 * 2 <= self.half_bytes
+        let is_worth_it = self.frame.len() as u64 * 2 <= self.half_bytes;
+        if !is_worth_it {
+            self.frame = Vec::new(); // it goes on as an overlay and as the engine's pages: that is enough
+        }
+        is_worth_it
     }
 
     /// Length of the frame in the file.

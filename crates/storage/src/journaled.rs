@@ -188,15 +188,21 @@ impl Journaled {
     /// The thread that carries over, until the store closes.
     pub(crate) fn run(&self) {
         while self.wait_for_aging() {
-            let _writing = lock(&self.writing);
-            if self.write_aging().is_err() {
-                self.wait_to_try_again();
-            } else if self.is_compacting() {
-                let compacted = self.make_sound().and_then(|()| guarded(|| self.engine.compact(COMPACTED_MAX)));
-                self.is_unsound.store(compacted.is_err(), Ordering::Relaxed);
-                lock(&self.pending).is_compacting = false;
+            if self.carry().is_err() {
+                self.wait_to_try_again(); // under no lock that who closes the store needs
             }
         }
+    }
+
+    fn carry(&self) -> Result<(), Failure> {
+        let _writing = lock(&self.writing);
+        self.write_aging()?;
+        if self.is_compacting() {
+            let compacted = self.make_sound().and_then(|()| guarded(|| self.engine.compact(COMPACTED_MAX)));
+            self.is_unsound.store(compacted.is_err(), Ordering::Relaxed);
+            lock(&self.pending).is_compacting = false;
+        }
+        Ok(())
     }
 
     /// Whether who reads in the engine may have to wait.
@@ -349,6 +355,7 @@ impl Pending {
     /// What is fresh ages, if nothing does.
     fn age(&mut self) {
         if self.aging.is_none() && !self.fresh.is_empty() {
+            self.failure = None; // of something else
             let next = Overlay::new(self.fresh.next_born());
             self.aging = Some(Arc::new(std::mem::replace(&mut self.fresh, next)));
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::chunk::{Built, Chunk};
+use crate::chunk::{Built, Chunk, read_head};
 use crate::codec::{check_of, frame_slots, slot_runs, u32_at};
 use crate::committer::{Committer, RESERVED_BLOCK, Start};
 use crate::engine::{Change, Disk, Engine, Folder, Replacement};
@@ -50,9 +50,10 @@ pub fn open_on(options: Options, disk: Arc<dyn Disk>) -> Result<(DiskStore, Repo
         Failure::Damaged(_) | Failure::Engine(_) => rescue(&options, &disk, &failure),
         failure => Err(failure),
     });
-    let Loaded { engine, index, mut report } = opened?;
+    let Loaded { engine, index, mut report, highest } = opened?;
     report.live = index.live;
-    let first_slot = engine.number("reserved")?.max(1);
+    // After a rescue the journal may have brought more than the number that was guessed from the engine's file.
+    let first_slot = engine.number("reserved")?.max(highest + 1);
     let reserved = first_slot + RESERVED_BLOCK;
     let start = Start { next_chunk: index.next_number(), commits: first_slot, reserved };
     engine.commit_to_engine(&Change { reserved: Some(reserved), ..Change::default() })?;
@@ -69,6 +70,8 @@ struct Loaded {
     engine: Journaled,
     index: Index,
     report: Report,
+    /// No slot, without its lane, and no commit is higher.
+    highest: u64,
 }
 
 /// The engine panics where a page that it trusts makes no sense; that is damage like other damage.
@@ -80,7 +83,9 @@ fn guarded(load: impl FnOnce() -> Result<Loaded, Failure>) -> Result<Loaded, Fai
 fn load(options: &Options, disk: &Arc<dyn Disk>) -> Result<Loaded, Failure> {
     let (engine, damaged) = Journaled::open(Arc::clone(disk), options)?;
     let (mut index, mut report) = (Index::default(), Report { damaged, ..Report::default() });
+    let mut commits = 0;
     engine.chunks(|number, bytes| {
+        commits = read_head(bytes).map_or(0, |(name, ..)| name.commit).max(commits);
         take_chunk(&mut index, &mut report, (number, bytes), engine.disk());
         Ok(())
     })?;
@@ -90,7 +95,8 @@ fn load(options: &Options, disk: &Arc<dyn Disk>) -> Result<Loaded, Failure> {
             report.damaged.push(format!("the value of key {:?} in space {}", String::from_utf8_lossy(key), space.0));
         }
     })?;
-    Ok(Loaded { engine, index, report })
+    let highest = index.highest_slot().max(commits);
+    Ok(Loaded { engine, index, report, highest })
 }
 
 /// Saves what can be found in the bytes themselves, sets them aside, and begins anew with what was saved.
@@ -108,7 +114,7 @@ fn rescue(options: &Options, disk: &Arc<dyn Disk>, failure: &Failure) -> Result<
     source.close()?;
     drop(source);
     let place = disk.replace()?;
-    let mut loaded = load(options, disk)?;
+    let mut loaded = guarded(|| load(options, disk))?;
     loaded.report.damaged.insert(
         0,
         format!(

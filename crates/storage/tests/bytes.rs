@@ -1,17 +1,20 @@
-//! Strange bytes where records should be: an error, never a panic; and the layout of format 1, which must not change.
+//! Strange bytes where records or the journal's frames should be: an error, never a panic; and the layout of format 1, which
+//! must not change.
 
 mod kit;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use kit::Hand;
+use kit::{Contents, Hand, Image, MemoryDisk, Which, options};
 use proptest::prelude::*;
 use whimbrel_protocol::message::Publication;
 use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::{QoS, Topic};
 use whimbrel_storage::{
-    Identifiers, Kind, Memory, Receiver, Record, Slot, Space, Store, StoredMessage, Visitor, decode, examine, seal,
+    Identifiers, Kind, Memory, Receiver, Record, Slot, Space, Store, StoredMessage, Visitor, decode, examine, open_on,
+    seal,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 fn message() -> StoredMessage<'static> {
     let publication = Publication {
@@ -100,4 +103,78 @@ fn format_1_is_what_it_was() {
         b"21.5",
     ];
     assert_eq!(body, spelt.concat());
+}
+
+/// A store's files; the journal has its first block, and so its name.
+static FOUNDED: LazyLock<Image> = LazyLock::new(|| {
+    let disk = MemoryDisk::default();
+    let mut hand = Hand::of(Arc::new(open_on(options(), Arc::new(disk.clone())).unwrap().0));
+    hand.put(Kind::Message, b"whole", &[1]);
+    hand.commit();
+    drop(hand);
+    disk.inside().image.clone()
+});
+
+#[derive(Clone, Debug)]
+struct Strange {
+    sequence: u64,
+    floor: u64,
+    sections: Vec<(u8, Vec<u8>, bool)>, // whether its check is right
+    lie: i8,                            // about the length of the body
+}
+
+fn strange() -> impl Strategy<Value = Strange> {
+    let number = prop_oneof![8 => 0..6_u64, 1 => any::<u64>()];
+    let content = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..60),
+        (number.clone(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(number, rest)| [
+            &number.to_le_bytes()[..],
+            &rest
+        ]
+        .concat()),
+    ];
+    let section = (0..8_u8, content, prop::bool::weighted(0.9));
+    let lie = prop_oneof![4 => Just(0_i8), 1 => any::<i8>()];
+    (0..12_u64, number, prop::collection::vec(section, 0..6), lie)
+        .prop_map(|(sequence, floor, sections, lie)| Strange { sequence, floor, sections, lie })
+}
+
+impl Strange {
+    fn frame(&self, identity: &[u8]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (tag, content, is_whole) in &self.sections {
+            let section = [&[*tag], &(content.len() as u32).to_le_bytes()[..], content].concat();
+            body.extend((xxh3_64(&section) as u32 ^ u32::from(!is_whole)).to_le_bytes());
+            body.extend(section);
+        }
+        let length = (body.len() as u64).saturating_add_signed(self.lie.into());
+        let words = [self.sequence, self.floor, length].map(u64::to_le_bytes).concat();
+        let head = [b"WHMBJRNL", identity, &words].concat();
+        let mut frame = [&head[..], &xxh3_64(&head).to_le_bytes(), &body].concat();
+        frame.resize(frame.len().next_multiple_of(4096), 0);
+        frame
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_frames_of_a_journal_are_survived(frames in prop::collection::vec(strange(), 1..6), cut in 0..9000_usize) {
+        let mut image = FOUNDED.clone();
+        let identity = image[Which::Journal][8..16].to_vec();
+        let sequence = u64::from_le_bytes(image[Which::Journal][16..24].try_into().unwrap());
+        let journal = &mut image[Which::Journal];
+        for mut frame in frames.clone() {
+            frame.sequence += sequence;
+            journal.extend(frame.frame(&identity));
+        }
+        journal.truncate(journal.len() - if cut < 4000 { cut } else { 0 });
+        if let Ok((store, _)) = open_on(options(), Arc::new(MemoryDisk::of(image))) {
+            Contents::of(&store);
+            let mut hand = Hand::of(Arc::new(store));
+            hand.put(Kind::Message, b"it goes on", &[1]);
+            hand.commit();
+        }
+    }
 }

@@ -219,3 +219,25 @@ fn an_older_copy_of_the_engine_beside_the_journal_is_reported() {
     let (_, report) = open_on(still(), Arc::new(MemoryDisk::of(mixed))).unwrap();
     assert!(report.damaged.iter().any(|what| what.contains("older copy")), "{:?}", report.damaged);
 }
+
+#[test]
+fn a_rescue_gives_no_slot_again_that_only_the_journal_knows() {
+    let disk = MemoryDisk::default();
+    drop(open_on(still(), Arc::new(disk.clone())).unwrap());
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let database = redb::Database::builder().create_with_backend(disk.engine()).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(meta).unwrap().insert("reserved", 1 << 45).unwrap(); // a store that gave many and wrote few
+    write.commit().unwrap();
+    drop(database);
+    let store: Arc<dyn Store> = Arc::new(open_on(still(), Arc::new(disk.clone())).unwrap().0);
+    let mut hand = Hand::of(store);
+    let before = hand.put(Kind::Message, b"in the journal alone", &[1])[0];
+    hand.commit();
+    let mut image = disk.inside().image.clone();
+    image[Which::Engine][..4096].fill(0xA5);
+    let (again, _) = open_on(still(), Arc::new(MemoryDisk::of(image))).unwrap();
+    assert_eq!(Contents::of(&again).records.len(), 1);
+    let after = Hand::of(Arc::new(again)).put(Kind::Message, b"new", &[1])[0];
+    assert!(after > before, "{after:?} after {before:?}");
+}

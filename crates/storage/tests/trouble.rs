@@ -3,7 +3,7 @@
 mod kit;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kit::{Contents, Hand, MemoryDisk, Which, options};
 use whimbrel_storage::{Fetch, Kind, Options, Reclaiming, Record, Slot, Space, State, Store, Visitor, open_on};
@@ -283,4 +283,26 @@ fn a_store_that_closed_on_a_failing_disk_writes_nothing_when_it_is_dropped_later
     assert_eq!(disk.inside().changes, changes, "the files are somebody else's");
     let (last, _) = open_on(options(), Arc::new(disk)).unwrap();
     assert_eq!(Contents::of(&last).keyed.into_values().collect::<Vec<_>>(), vec![b"new".to_vec()]);
+}
+
+#[test]
+fn a_store_closes_at_once_although_the_disk_fails_and_is_to_be_tried_much_later() {
+    let disk = MemoryDisk::default();
+    let reclaiming = Reclaiming { idle_after: Duration::from_secs(3600), ..options().reclaiming };
+    let slow = Options { retry: Duration::from_secs(40), reclaiming, ..options() };
+    let store: Arc<dyn Store> = Arc::new(open_on(slow, Arc::new(disk.clone())).unwrap().0);
+    let mut hand = Hand::of(Arc::clone(&store));
+    for _ in 0..8 {
+        hand.put(Kind::Message, b"fills half of the journal", &[1]);
+        hand.commit();
+    }
+    disk.inside().fails_after = Some(0);
+    let before = disk.inside().changes;
+    hand.put(Kind::Message, b"not acknowledged", &[1]);
+    hand.submit();
+    // The frame failed, and so did the other thread, which carries over what was there.
+    hand.bell.until(|| store.state() != State::Serving && disk.inside().changes >= before + 2);
+    let began = Instant::now();
+    store.close();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }

@@ -79,6 +79,11 @@ impl MemoryDisk {
         Box::new(MemoryFile { disk: self.clone(), which })
     }
 
+    /// The engine's file, for a test that changes it by the engine itself.
+    pub fn engine(&self) -> impl StorageBackend + use<> {
+        MemoryFile { disk: self.clone(), which: Which::Engine }
+    }
+
     pub fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
         self.0.lock().unwrap()
     }
