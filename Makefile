@@ -51,7 +51,7 @@ test: debian lint $(STAMPS)/product $(WIRE_STAMP) $(STAMPS)/clients ## install w
 
 # --- for developers --------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types rust-lint stubs test-slow abuse crash soak build bench bench-referee bench-binding bench-spike docs fuzz simulate clean
+.PHONY: check lint types rust-lint stubs test-slow abuse crash soak build bench bench-referee bench-binding bench-start bench-spike docs fuzz simulate clean
 check: lint rust-lint stubs ## everything that judges the source without running it
 
 lint: $(STAMPS)/dev ## the quick part of check: style, types, import directions, sizes
@@ -94,6 +94,9 @@ bench-referee: $(STAMPS)/product ## the same under a load generator that is not 
 
 bench-binding: $(STAMPS)/product ## what crossing between Rust and Python costs
 	$(BIN)/python -m benchmarks.binding_cost $(ARGS)
+
+bench-start: $(STAMPS)/product ## how long a killed broker takes to serve again, and its memory (ARGS="--starts 5")
+	$(BIN)/python -m benchmarks.start_up $(ARGS)
 
 bench-spike: ## the event loop's spike beside mosquitto (ARGS="LOAD_GENERATOR COMPARE_SCRIPT [ROUNDS]")
 	benchmarks/loop_spike/run.sh $(ARGS)

@@ -227,7 +227,7 @@ class Broker:
         return alarms.history() if history else alarms.present()
 
     def activate_alarm(self, name: str, message: str, details: "Mapping[str, Detail] | None" = None) -> bool:
-        """Raise an alarm of this program's own; whether it was not active. Raises ValueError for what cannot be kept."""
+        """Raise an alarm of this program's own; whether it was not active. Raises ValueError for one beyond bounds."""
         return self._running.services.alarms.activate(name, message, details)
 
     def deactivate_alarm(self, name: str) -> bool:

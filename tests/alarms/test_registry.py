@@ -10,7 +10,7 @@ from tests.engine.fake_core import DataPlane
 from tests.engine.running import running_engine
 from tests.waiting import until
 from whimbrel.alarms import Alarm, Alarms
-from whimbrel.alarms.registry import ACTIVE_MAX, FAMILY
+from whimbrel.alarms.registry import ACTIVE_MAX, Detail
 from whimbrel.engine.engine import Engine
 from whimbrel.tables import Tables
 
@@ -39,9 +39,8 @@ async def test_an_alarm_is_active_once_and_ends_once() -> None:
         assert alarms.activate("cpu", "busy", {"usage": 88.5, "cores": 2})
         clock.now_us += MINUTE_US
         assert not alarms.activate("cpu", "busier", {"usage": 99.0})
-        begun = Alarm(
-            name="cpu", message="busy", details={"usage": 88.5, "cores": 2}, activated_us=told[0].activated_us
-        )
+        details: dict[str, str | int | float | bool] = {"usage": 88.5, "cores": 2}
+        begun = Alarm(name="cpu", message="busy", details=details, activated_us=told[0].activated_us)
         assert (alarms.present(), alarms.history(), alarms.is_active("cpu")) == ([begun], [], True)
         assert alarms.deactivate("cpu")
         assert not alarms.deactivate("cpu")
@@ -75,7 +74,7 @@ async def test_the_history_is_bounded_by_number_and_age_and_active_ones_stay() -
             alarms.deactivate(f"a{number}")
             clock.now_us += MINUTE_US
         assert [alarm.name for alarm in alarms.history()] == ["a2", "a3", "a4"]
-        clock.now_us += 7 * MINUTE_US
+        clock.now_us += 7 * MINUTE_US + 1
         assert [alarm.name for alarm in alarms.history()] == ["a3", "a4"]
         alarms.set_bounds(size_limit=1, validity_ms=600_000)
         assert [alarm.name for alarm in alarms.history()] == ["a4"]
@@ -131,8 +130,6 @@ async def test_what_changes_while_it_is_written_is_written_again() -> None:
         await until(lambda: engine.metrics()["whimbrel.rows.changes.waiting"] == 1)
         alarms.deactivate("a")
         await alarms.stop(wait_s=10)
-        (row,) = Tables(engine.rows).open(FAMILY).items() or [None]  # The rows were taken at the start.
-        assert row is None
         assert all(b'"deactivated_us":null' not in value for value in plane.rows.values())
 
 
@@ -156,10 +153,10 @@ def _names(count: int) -> Iterator[str]:
     ("name", "message", "details"),
     [("", "", {}), ("x" * 1_025, "", {}), ("a", "x" * 70_000, {}), ("a", "\ud800", {}), ("a", "", {"n": float("nan")})],
 )
-async def test_what_no_row_can_hold_is_refused_at_once(name: str, message: str, details: dict[str, float]) -> None:
+async def test_what_no_row_can_hold_is_refused_at_once(name: str, message: str, details: dict[str, Detail]) -> None:
     async with running_engine() as (engine, _):
         alarms = alarms_of(engine, Clock())
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"alarm|bytes|JSON|surrogates"):
             alarms.activate(name, message, details)
         assert alarms.present() == []
         await asyncio.sleep(0)

@@ -118,3 +118,8 @@ def test_where_no_broker_runs_one_sentence_says_so(tmp_path: Path) -> None:
         1,
         f"error: no broker runs on the data directory {tmp_path}; start one, or name its directory with --data-dir\n",
     )
+
+
+def test_alarms_are_a_table_and_json_and_none_is_an_empty_one(data_dir: Path) -> None:
+    assert asked(data_dir, "alarms").stdout == "since  alarm  message\n"
+    assert json.loads(asked(data_dir, "alarms", "--history", "--json").stdout) == []

@@ -40,7 +40,7 @@ async def test_metrics_kick_and_ping() -> None:
         (
             {},
             "unknown_operation",
-            "there is no operation None; the operations are ping, clients, metrics, stats, ledger, kick, reload",
+            "there is no operation None; the operations are ping, clients, metrics, stats, alarms, ledger, kick",
         ),
         ({"op": ["x"]}, "unknown_operation", "there is no operation"),
         ({"op": "kick"}, "bad_request", "client_id is None, it must be of type str"),

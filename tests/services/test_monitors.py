@@ -3,14 +3,15 @@
 import asyncio
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any
 
 import pytest
 
-from tests.engine.fake_core import ClientRecord, DataPlane, StoreTurned
+from tests.engine.fake_core import ClientRecord, StoreTurned
 from tests.engine.running import running_engine
 from tests.waiting import until
 from whimbrel.alarms import Alarms
@@ -133,14 +134,14 @@ async def test_tasks(machine: Machine) -> None:
         await _cancel(tasks)
 
 
-async def _cancel(tasks: list[asyncio.Task[bool]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize("much", [{"outbox_bytes": 512 * 1024}, {"mqueue_len": 500}])
-async def test_a_congested_connection(machine: Machine, much: dict[str, int]) -> None:
+async def test_a_congested_connection(machine: Machine, much: dict[str, Any]) -> None:
     async with running_engine() as (engine, plane):
         monitors, alarms = _watch(engine, machine)
         slow = ClientRecord(client_id="slow/1", username="ann")
@@ -257,4 +258,4 @@ async def test_alarms_are_published_while_somebody_listens() -> None:
             "deactivate": {**raised, "deactivate_at": 1_234_567, "activated": False},
         }
         assert all(message.topic.startswith("$SYS/brokers/n@h/alarms/") for message in plane.published)
-        assert not any(message.retain or message.qos for message in cast(DataPlane, plane).published)
+        assert not any(message.retain or message.qos for message in plane.published)

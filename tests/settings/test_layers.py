@@ -12,6 +12,7 @@ from tests.settings.conftest import HOME, Written
 from whimbrel.settings import (
     Auth,
     Flapping,
+    History,
     Hooks,
     Listener,
     Log,
@@ -22,6 +23,7 @@ from whimbrel.settings import (
     SettingsError,
     Storage,
     Sys,
+    Sysmon,
     TcpBind,
     Tls,
     UnixBind,
@@ -70,6 +72,24 @@ DEFAULT_MQTT = Mqtt(
 )
 
 
+DEFAULT_SYSMON = Sysmon(
+    interval_ms=60_000,
+    cpu_high=80,
+    cpu_low=60,
+    system_memory_high=70,
+    system_memory_low=65,
+    process_memory_high=50,
+    process_memory_low=45,
+    disk_high=90,
+    disk_low=85,
+    tasks_high=80,
+    tasks_low=60,
+    max_tasks=10_000,
+    congestion_bytes=512 * 1024,
+    congestion_len=500,
+)
+
+
 def embedded(**changes: object) -> Settings:
     values: dict[str, object] = {
         "node": Node(name="whimbrel@127.0.0.1", data_dir=None),
@@ -83,6 +103,8 @@ def embedded(**changes: object) -> Settings:
         "flapping": Flapping(is_enabled=False, max_count=15, window_ms=60_000, ban_ms=300_000),
         "retained": Retained(max_messages=1_000_000, max_bytes=256 * 1024 * 1024),
         "sys": Sys(interval_ms=60_000, heartbeat_ms=30_000, is_presence_published=True, readers="local"),
+        "alarm": History(size_limit=1_000, validity_ms=86_400_000),
+        "sysmon": DEFAULT_SYSMON,
         "log": Log(level="info"),
         **changes,
     }

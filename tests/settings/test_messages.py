@@ -12,7 +12,7 @@ from whimbrel.settings import SettingsError, from_mapping, load
 
 Refused = Callable[..., str]
 
-TOP = "one of auth, flapping, hooks, listeners, log, mqtt, node, retained, storage, sys, workers, zones"
+TOP = "one of alarm, auth, flapping, hooks, listeners, log, mqtt, node, retained, storage, sys, sysmon, workers, zones"
 ADDRESS = (
     'address:port such as "127.0.0.1:1883", "[::1]:1883", "*:1883" (every IPv4 address) or "1883" '
     '(this machine only), port from 0 to 65535; or "off"'

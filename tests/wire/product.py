@@ -22,6 +22,8 @@ from whimbrel.control.client import ControlClient
 FREE_PORT = "listeners.tcp.default.bind=127.0.0.1:0"
 # Several products run side by side, and the standing WebSocket listener has a fixed port.
 NO_WEBSOCKET = "listeners.ws.default.bind=off"
+# How busy or full this machine is must not change what a test finds.
+NO_LOOKS = "sysmon.interval=0"
 _LISTENING = re.compile(r"listening +(\S+) +(\S+)")
 
 
@@ -47,7 +49,7 @@ class Product:
         words = [command(), "start", "--data-dir", str(data_dir)]
         if config is not None:
             words += ["--config", str(config)]
-        for one in (NO_WEBSOCKET, *sets):
+        for one in (NO_WEBSOCKET, NO_LOOKS, *sets):
             words += ["--set", one]
         popen.setdefault("env", clean_environment())
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)

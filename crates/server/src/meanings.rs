@@ -123,6 +123,8 @@ pub const METRICS: &[(&str, &str)] = &[
     ("whimbrel.storage.live", "Now: places that are still needed."),
     ("whimbrel.storage.dead_ppm", "Now: share of the others, in millionths."),
     ("whimbrel.storage.waiting_bytes", "Now: bytes that wait for their commit."),
+    ("whimbrel.storage.journal_bytes", "Now: bytes of the journal that are not in the store's engine yet."),
+    ("whimbrel.storage.carried", "What was in the journal went into the engine."),
     ("whimbrel.storage.commit_us", "Microseconds that the last commit took."),
     ("whimbrel.storage.commit_max_us", "Microseconds that the longest commit took."),
     ("whimbrel.acks.moved", "Such a message of a group was taken from an absent member, to be offered to another one."),

@@ -248,6 +248,9 @@ fn the_store_tells_what_it_holds_and_what_it_did() {
         assert_eq!(house.count(name), 0);
     }
     house.until_count("whimbrel.storage.waiting_bytes", 0);
+    // Nothing happens for a while: the engine gets what the journal held.
+    house::until("it is carried over", || house.count("whimbrel.storage.carried") > 0);
+    house.until_count("whimbrel.storage.journal_bytes", 0);
     // All but one are taken: what is dead shows as a share, and goes with its chunks.
     let (mut sleeper, _) = enter(&house, "sleeper");
     for _ in 1..50 {

@@ -105,6 +105,11 @@ impl Journal {
         self.frame.len() as u64 * 2 <= self.half_bytes
     }
 
+    /// Length of the frame in the file.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        self.frame.len() as u64
+    }
+
     /// Whether the frame fits behind the last one.
     pub(crate) fn has_room(&self) -> bool {
         self.used + self.frame.len() as u64 <= self.half_bytes

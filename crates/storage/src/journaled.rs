@@ -24,8 +24,9 @@ pub(crate) struct Journaled {
     journal: Mutex<Journal>,
     writing: Mutex<()>, // held while the engine is written or opened anew
     pending: Mutex<Pending>,
-    turned: Condvar,        // with `pending`: something ages, or does no more
-    applied: AtomicU64,     // the newest change that the engine has
+    turned: Condvar,    // with `pending`: something ages, or does no more
+    applied: AtomicU64, // the newest change that the engine has
+    carried: AtomicU64,
     is_unsound: AtomicBool, // with `writing`: the engine failed and was not opened anew
     engine: Engine,
     retry: Duration,
@@ -65,6 +66,7 @@ impl Journaled {
             pending: Mutex::new(pending),
             turned: Condvar::new(),
             applied: AtomicU64::new(replay.overlay.sequence),
+            carried: AtomicU64::new(0),
             is_unsound: AtomicBool::new(false),
             engine,
             retry: options.retry,
@@ -81,6 +83,17 @@ impl Journaled {
         self.engine.file_bytes()
     }
 
+    /// Bytes of the journal that the engine does not have yet.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        let pending = lock(&self.pending);
+        pending.fresh.frame_bytes + pending.aging.as_ref().map_or(0, |aging| aging.frame_bytes)
+    }
+
+    /// How often the engine took over what was in the journal.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
+    }
+
     /// Makes a change durable, whole or not at all. May be called again with the same change after a failure.
     pub(crate) fn commit(&self, change: &Change<'_>) -> Result<(), Failure> {
         let mut journal = lock(&self.journal);
@@ -91,7 +104,9 @@ impl Journaled {
             self.turn(&mut journal)?;
         }
         let sequence = journal.write()?;
-        lock(&self.pending).fresh.take(change, sequence);
+        let fresh = &mut lock(&self.pending).fresh;
+        fresh.take(change, sequence);
+        fresh.frame_bytes += journal.frame_bytes();
         Ok(())
     }
 
@@ -214,8 +229,8 @@ impl Journaled {
     fn tell(&self, written: Result<(), Failure>) -> Result<(), Failure> {
         let mut pending = lock(&self.pending);
         pending.failure = written.clone().err();
-        if written.is_ok() {
-            pending.aging = None;
+        if written.is_ok() && pending.aging.take().is_some() {
+            self.carried.fetch_add(1, Ordering::Relaxed);
         }
         self.turned.notify_all();
         written

@@ -241,6 +241,10 @@ pub struct Statistics {
     pub elided: u64,
     /// Chunks that space recovery removed or rewrote, in total.
     pub reclaimed: u64,
+    /// Bytes of the journal that the engine does not have yet.
+    pub journal_bytes: u64,
+    /// How often the engine took over what was in the journal, in total.
+    pub carried: u64,
     /// Bytes that wait for their commit.
     pub waiting_bytes: u64,
     /// How long the last commit took; microseconds.

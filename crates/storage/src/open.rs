@@ -205,6 +205,8 @@ impl Store for DiskStore {
             file_bytes: self.shared.engine.file_bytes(),
             slots: index.slots,
             live: index.live,
+            journal_bytes: self.shared.engine.journal_bytes(),
+            carried: self.shared.engine.carried(),
             waiting_bytes: self.shared.waiting_bytes() as u64,
             ..*lock(&self.shared.statistics)
         }

@@ -18,6 +18,8 @@ pub(crate) struct Overlay {
     pub(crate) reserved: Option<u64>,
     /// The newest change in it.
     pub(crate) sequence: u64,
+    /// Bytes of the frames that it came from.
+    pub(crate) frame_bytes: u64,
     born_from: u64, // chunks from here on are in no older overlay and not in the engine
 }
 

@@ -41,7 +41,7 @@ impl Durable {
     }
 
     /// The store's figures as counters; shares are in millionths. All 0 where there is no store.
-    pub(crate) fn figures(durable: Option<&Durable>) -> [(&'static str, u64); 14] {
+    pub(crate) fn figures(durable: Option<&Durable>) -> [(&'static str, u64); 16] {
         let store = durable.map(|durable| &durable.store);
         let figures = store.map(|store| store.statistics()).unwrap_or_default();
         [
@@ -57,6 +57,8 @@ impl Durable {
             ("whimbrel.storage.live", figures.live),
             ("whimbrel.storage.dead_ppm", (figures.dead_share() * 1e6) as u64),
             ("whimbrel.storage.waiting_bytes", figures.waiting_bytes),
+            ("whimbrel.storage.journal_bytes", figures.journal_bytes),
+            ("whimbrel.storage.carried", figures.carried),
             ("whimbrel.storage.commit_us", figures.commit_us),
             ("whimbrel.storage.commit_max_us", figures.commit_max_us),
         ]

@@ -4,7 +4,7 @@
 //! are named as orphans, so that the store may forget them. Of a message that waits only what its queue must know is kept;
 //! its body stays in the store.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use whimbrel_protocol::session::stubs::NEVER_MS;
@@ -45,8 +45,8 @@ pub(crate) struct KeptSession {
     pub(crate) received: Vec<(u16, u64)>,
     /// In flight at QoS 2, in their order: identifier, message (None: PUBREC had come), slot.
     pub(crate) inflight: Vec<(u16, Option<Delivery>, u64)>,
-    /// What waits, by priority, oldest first; with those that are `inflight`.
-    queued: BTreeMap<u16, Stubs>,
+    /// What waits, by rising priority, oldest first; with those that are `inflight`. Most sessions have one priority.
+    queued: Vec<(u16, Stubs)>,
     /// Slots of the messages that are in flight to anybody.
     taken: Arc<HashSet<u64>>,
     sent: Vec<(u64, Sent)>,
@@ -135,7 +135,7 @@ impl Reading {
         for (slot, receiver) in record.receivers().filter(|(slot, _)| is_live(slot)) {
             let stub = Stub { slot: slot.0, expires_ms, size, qos: receiver.qos };
             let session = self.sessions.entry(receiver.session as u32).or_default();
-            session.queued.entry(priority).or_default().push_back(stub);
+            session.queue_of(priority).push_back(stub);
         }
     }
 
@@ -205,16 +205,20 @@ impl KeptSession {
         }
     }
 
+    fn queue_of(&mut self, priority: u16) -> &mut Stubs {
+        let place = self.queued.binary_search_by_key(&priority, |(known, _)| *known).unwrap_or_else(|place| {
+            self.queued.reserve_exact(1);
+            self.queued.insert(place, (priority, Stubs::default()));
+            place
+        });
+        &mut self.queued[place].1
+    }
+
     /// Takes all that waits, oldest first in each priority.
     pub(crate) fn queued(&mut self) -> impl Iterator<Item = (u16, Stub)> {
-        let (mut queued, taken) = (std::mem::take(&mut self.queued), Arc::clone(&self.taken));
-        let stubs = std::iter::from_fn(move || {
-            let mut first = queued.first_entry()?;
-            let stub = first.get_mut().pop_front().map(|stub| (*first.key(), stub));
-            if first.get().is_empty() {
-                first.remove();
-            }
-            stub
+        let (queued, taken) = (std::mem::take(&mut self.queued), Arc::clone(&self.taken));
+        let stubs = queued.into_iter().flat_map(|(priority, mut stubs)| {
+            std::iter::from_fn(move || stubs.pop_front()).map(move |stub| (priority, stub))
         });
         stubs.filter(move |(_, stub)| !taken.contains(&stub.slot))
     }
