@@ -2,19 +2,21 @@
 //!
 //! Knows the pace, failures and their repetition, when space recovery may work. Must not know records' contents.
 
+use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::Change;
-use crate::group::{Gathered, Gatherer, Numbers, Verdict};
+use crate::group::{Gathered, Gatherer, Numbers};
+use crate::patience::Patience;
 use crate::reclaim::{Reclaimer, Step, settle_all};
 use crate::shared::{Inbox, Shared, lock};
 use crate::{Batch, Failure, State, Ticket};
 
 /// Commits that only make the file smaller, after each step of space recovery.
 const TRIMS: u32 = 8;
-/// Batches wait for settlements where one slot of so many is settled already.
-const WORTH_WAITING: u64 = 4;
+/// Looks at what waits to be settled, in one pace.
+const LOOKS: u32 = 4;
 /// A full disk is tried all the same after so many looks: what is committed may need no more room.
 const LOOKS_BEFORE_A_TRY: u32 = 20;
 /// Slots are reserved in blocks, so that a later run never gives away one that an earlier run gave.
@@ -26,9 +28,11 @@ pub(crate) struct Committer<'a> {
     gatherer: Gatherer,
     reclaimer: Reclaimer,
     batches: Vec<Batch>, // taken and not completed, oldest first
-    carried: Ticket,     // batches up to this one were looked at before
+    patience: Patience,
+    looks: VecDeque<(Instant, Ticket)>, // when what waits was looked at, and the newest batch there was
     may_carry: bool,
     trims_left: u32,
+    may_compact: bool, // room was given back since the engine was asked to
     next_chunk: u64,
     commits: u64,
     reserved: u64, // slots below this are ours, in every lane
@@ -59,9 +63,11 @@ impl<'a> Committer<'a> {
             gatherer: Gatherer::default(),
             reclaimer: Reclaimer::new(shared.options.reclaiming),
             batches: Vec::new(),
-            carried: Ticket(0),
+            patience: Patience::default(),
+            looks: VecDeque::new(),
             may_carry: true,
             trims_left: 0,
+            may_compact: true,
             next_chunk: start.next_chunk,
             commits: start.commits,
             reserved: start.reserved,
@@ -85,17 +91,20 @@ impl<'a> Committer<'a> {
     fn wait(&mut self) -> Woken {
         let shared = self.shared;
         let mut inbox = self.wait_for_pace();
+        let mut has_slept = false;
         loop {
             if !inbox.batches.is_empty() || !self.batches.is_empty() {
                 let is_urgent = inbox.is_closing || inbox.bytes > shared.options.group_bytes;
                 self.batches.append(&mut inbox.batches);
-                self.may_carry = !is_urgent;
-                inbox.bytes = 0;
+                let was_idle = has_slept && self.last_start.elapsed() >= shared.options.pace;
+                self.may_carry = self.patience.pays() && !is_urgent && !was_idle;
+                (inbox.bytes, inbox.slots) = (0, 0);
                 return Woken::Work;
             }
             if inbox.is_closing {
                 return Woken::Closing;
             }
+            has_slept = true;
             if !self.may_reclaim {
                 inbox = shared.work.wait(inbox).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -114,8 +123,12 @@ impl<'a> Committer<'a> {
         let shared = self.shared;
         let mut inbox = lock(&shared.inbox);
         loop {
-            let left = shared.options.pace.saturating_sub(self.last_start.elapsed());
-            if left.is_zero() || inbox.is_closing || inbox.bytes > shared.options.group_bytes {
+            let pace = shared.options.pace;
+            let pace = if self.patience.pays() { pace / LOOKS } else { pace };
+            let left = pace.saturating_sub(self.last_start.elapsed());
+            inbox.enough = self.patience.enough();
+            let has_enough = inbox.slots >= inbox.enough || inbox.bytes > shared.options.group_bytes;
+            if left.is_zero() || inbox.is_closing || has_enough {
                 inbox.is_pacing = false;
                 return inbox;
             }
@@ -126,9 +139,8 @@ impl<'a> Committer<'a> {
 
     fn commit_group(&mut self) {
         self.last_start = Instant::now();
-        let verdict = self.gatherer.judge(&self.batches);
-        let count = self.due(&verdict);
-        self.carried = self.batches.last().map_or(self.carried, |batch| batch.ticket);
+        let done = self.gatherer.judge(&self.batches);
+        let count = self.due(done);
         let mut batches = std::mem::take(&mut self.batches);
         let (due, young) = batches.split_at_mut(count);
         let floor = lock(&self.shared.index).floor().unwrap_or(self.next_chunk);
@@ -144,6 +156,7 @@ impl<'a> Committer<'a> {
             }
             self.may_reclaim = true;
         }
+        self.patience.note(gathered.elided, gathered.written);
         let mut statistics = lock(&self.shared.statistics);
         statistics.written += gathered.written;
         statistics.elided += gathered.elided;
@@ -152,17 +165,26 @@ impl<'a> Committer<'a> {
         self.batches = batches;
     }
 
-    /// How many batches are to be committed now. Where a good part of a group is settled already, batches that came since
-    /// the last look get one more pace to be settled, too: what is written must be settled by another write.
-    fn due(&self, verdict: &Verdict) -> usize {
-        if !self.may_carry || verdict.settled * WORTH_WAITING < verdict.slots {
+    /// How many batches are to be committed now. Where waiting pays: those at the head of which nothing needs a write any
+    /// more, and those that have waited for a pace.
+    fn due(&mut self, done: usize) -> usize {
+        let newest = self.batches.last().map(|batch| batch.ticket);
+        self.looks.extend(newest.map(|newest| (self.last_start, newest)));
+        let (now, pace) = (self.last_start, self.shared.options.pace);
+        let past = self.looks.partition_point(|(at, _)| now.duration_since(*at) >= pace);
+        let old = self.looks.drain(..past).next_back().map_or(Ticket(0), |(_, ticket)| ticket);
+        if !self.may_carry {
             return self.batches.len();
         }
-        verdict.done.max(self.batches.partition_point(|batch| batch.ticket <= self.carried))
+        done.max(self.batches.partition_point(|batch| batch.ticket <= old))
     }
 
-    /// A step of space recovery; none when the engine fails to read, because the commit will meet the same trouble.
+    /// A step of space recovery; none when the engine fails to read, because the commit will meet the same trouble, or lets
+    /// nobody read.
     fn plan(&mut self, is_idle: bool) -> Step {
+        if self.shared.engine.is_compacting() {
+            return Step::default();
+        }
         let numbers = (self.next_chunk, self.commits + 1);
         let source = (&self.shared.index, &self.shared.engine);
         self.reclaimer.plan(source, numbers, is_idle).unwrap_or_default()
@@ -253,7 +275,7 @@ impl<'a> Committer<'a> {
 
     /// A commit of nothing but space recovery.
     fn reclaim(&mut self) {
-        if self.shared.engine.begin_to_settle().unwrap_or(true) {
+        if self.shared.engine.is_compacting() || self.shared.engine.begin_to_settle().unwrap_or(true) {
             return; // only in the engine itself can room be given back
         }
         let step = self.plan(true);
@@ -262,6 +284,7 @@ impl<'a> Committer<'a> {
             return;
         }
         self.trims_left = TRIMS;
+        self.may_compact = true;
         lock(&self.shared.statistics).reclaimed += step.removed.len() as u64;
         self.write(&[], (&Gathered::default(), step), None);
     }
@@ -270,7 +293,14 @@ impl<'a> Committer<'a> {
     /// time. False: there is nothing more to gain.
     fn trim(&mut self) -> bool {
         let held = lock(&self.shared.index).bytes;
-        if self.trims_left == 0 || !self.reclaimer.is_spacious(self.shared.engine.file_bytes(), held) {
+        if !self.reclaimer.is_spacious(self.shared.engine.file_bytes(), held) {
+            return false;
+        }
+        if self.trims_left == 0 {
+            // A single page that nobody writes anew, of keyed values, keeps the file as long as it is.
+            if std::mem::take(&mut self.may_compact) {
+                self.shared.engine.ask_to_compact();
+            }
             return false;
         }
         self.trims_left -= 1;

@@ -414,6 +414,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Moves pages from the end of the file to free places before them and cuts it off, where all that it holds is `bytes_max`
+    /// at most. Does nothing while somebody reads; readers wait until it is done.
+    pub(crate) fn compact(&self, bytes_max: u64) -> Result<(), Failure> {
+        if self.held_bytes()? > bytes_max {
+            return Ok(());
+        }
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = place.as_mut().and_then(Arc::get_mut) {
+            database.compact().map_err(redb::Error::from)?;
+        }
+        Ok(())
+    }
+
+    fn held_bytes(&self) -> Result<u64, Failure> {
+        let database = self.database()?;
+        let count = || -> Result<u64, redb::Error> { Ok(database.begin_write()?.stats()?.stored_bytes()) };
+        Ok(count()?)
+    }
+
     /// A number of the store's own.
     pub(crate) fn number(&self, name: &str) -> Result<u64, Failure> {
         let database = self.database()?;

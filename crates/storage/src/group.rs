@@ -64,15 +64,6 @@ pub(crate) struct Gathered {
     pub(crate) elided: u64,
 }
 
-/// What of a group is settled before anything was written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Verdict {
-    /// Batches at its head of which nothing needs a write.
-    pub(crate) done: usize,
-    pub(crate) slots: u64,
-    pub(crate) settled: u64,
-}
-
 /// Numbers for the chunks of a group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers {
@@ -92,12 +83,10 @@ impl Numbers {
 }
 
 impl Gatherer {
-    /// How much of a group is settled already, whatever becomes of the rest of it.
-    pub(crate) fn judge(&mut self, batches: &[Batch]) -> Verdict {
+    /// Sorts what a group settles of itself; returns how many batches at its head need no write, whatever becomes of the rest.
+    pub(crate) fn judge(&mut self, batches: &[Batch]) -> usize {
         self.sort_settlements(batches);
-        let done = batches.iter().position(|batch| !self.is_done(batch)).unwrap_or(batches.len());
-        let slots = self.lanes.iter().map(|lane| lane.slots.end - lane.slots.start).sum();
-        Verdict { done, slots, settled: self.lanes.iter().map(|lane| lane.count).sum() }
+        batches.iter().position(|batch| !self.is_done(batch)).unwrap_or(batches.len())
     }
 
     /// Whether nothing of a batch needs a write.

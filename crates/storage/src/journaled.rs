@@ -19,12 +19,15 @@ use crate::overlay::Overlay;
 use crate::shared::lock;
 use crate::{Failure, Options, Space};
 
+/// Bytes up to which the engine is asked to move what lies at the end of its file: it does so in one go, while readers wait.
+const COMPACTED_MAX: u64 = 16 << 20;
+
 /// An engine with its journal. Locks are taken in the order of the fields.
 pub(crate) struct Journaled {
     journal: Mutex<Journal>,
     writing: Mutex<()>, // held while the engine is written or opened anew
     pending: Mutex<Pending>,
-    turned: Condvar,    // with `pending`: something ages, or does no more
+    turned: Condvar, // with `pending`: something ages or does no more, or there is other work for `run`
     applied: AtomicU64, // the newest change that the engine has
     carried: AtomicU64,
     is_unsound: AtomicBool, // with `writing`: the engine failed and was not opened anew
@@ -36,6 +39,7 @@ struct Pending {
     fresh: Overlay,
     aging: Option<Arc<Overlay>>,
     failure: Option<Failure>, // of the last attempt to carry `aging` over
+    is_compacting: bool,      // or about to
     is_closing: bool,
 }
 
@@ -58,8 +62,13 @@ impl Journaled {
         }
         let damaged =
             replay.damaged.into_iter().map(|(name, what, bytes)| set_apart(&*disk, &name, what, &bytes)).collect();
-        let pending =
-            Pending { fresh: Overlay::new(engine.last_chunk()? + 1), aging: None, failure: None, is_closing: false };
+        let pending = Pending {
+            fresh: Overlay::new(engine.last_chunk()? + 1),
+            aging: None,
+            failure: None,
+            is_compacting: false,
+            is_closing: false,
+        };
         let journaled = Journaled {
             journal: Mutex::new(journal),
             writing: Mutex::default(),
@@ -178,14 +187,29 @@ impl Journaled {
             let _writing = lock(&self.writing);
             if self.write_aging().is_err() {
                 self.wait_to_try_again();
+            } else if self.is_compacting() {
+                let compacted = self.make_sound().and_then(|()| guarded(|| self.engine.compact(COMPACTED_MAX)));
+                self.is_unsound.store(compacted.is_err(), Ordering::Relaxed);
+                lock(&self.pending).is_compacting = false;
             }
         }
+    }
+
+    /// Whether who reads in the engine may have to wait.
+    pub(crate) fn is_compacting(&self) -> bool {
+        lock(&self.pending).is_compacting
+    }
+
+    /// Makes the engine's file shorter, soon, while commits go on.
+    pub(crate) fn ask_to_compact(&self) {
+        lock(&self.pending).is_compacting = true;
+        self.turned.notify_all();
     }
 
     /// False: the store closes.
     fn wait_for_aging(&self) -> bool {
         let mut pending = lock(&self.pending);
-        while pending.aging.is_none() && !pending.is_closing {
+        while pending.aging.is_none() && !pending.is_compacting && !pending.is_closing {
             pending = self.turned.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
         !pending.is_closing

@@ -42,10 +42,12 @@
 //!
 //! # Why a fast subscriber costs nearly nothing
 //!
-//! Under load a group is committed every [`Options::pace`] at most; a record whose slots are all settled before its group is
-//! taken is never written, because nobody could ask for it after a crash: every receiver has confirmed it. Its
-//! ticket completes all the same. Where most of a group is settled, the rest gets one more pace to be settled, too. On an
-//! idle store a group is committed at once.
+//! A record whose slots are all settled before its group is taken is never written, because nobody could ask for it after a
+//! crash: every receiver has confirmed it. Its ticket completes all the same. Where that is the fate of a good part of the
+//! records, a submission is let wait for at most [`Options::pace`], is looked at several times meanwhile, and completes without
+//! a write as soon as it needs none. Where it is not (a sleeping client's queue, QoS 2, retained messages), waiting would gain
+//! nothing: a group of some size is committed as soon as the one before is, and only a few records wait for more of them. On
+//! an idle store a group is committed at once.
 //!
 //! # Long queues
 //!
@@ -78,6 +80,7 @@ mod memory;
 mod message;
 mod open;
 mod overlay;
+mod patience;
 mod reader;
 mod reclaim;
 mod salvage;
@@ -150,7 +153,7 @@ pub struct Options {
     pub folder: PathBuf,
     /// What "committed" means.
     pub durability: Durability,
-    /// Under load, time from the start of one commit to the start of the next; 0 or more.
+    /// Under load, how long a record is let wait to be settled before it is written, or for others to be written with; 0 or more.
     pub pace: Duration,
     /// Bytes that wait for their commit: above it a commit starts at once, above four times it [`Store::is_pressed`].
     pub group_bytes: usize,

@@ -39,6 +39,10 @@ pub(crate) struct Inbox {
     pub(crate) batches: Vec<Batch>,
     spare: Vec<Batch>,
     pub(crate) bytes: usize,
+    /// Slots of the batches' records.
+    pub(crate) slots: u64,
+    /// So many of them are a full group.
+    pub(crate) enough: u64,
     /// The committer looks by itself when the pace is over: only a full group wakes it before.
     pub(crate) is_pacing: bool,
     /// Of the last submission.
@@ -75,6 +79,8 @@ impl Shared {
             batches: Vec::new(),
             spare: Vec::new(),
             bytes: 0,
+            slots: 0,
+            enough: u64::MAX,
             is_pacing: false,
             ticket: Ticket(0),
             is_closing: false,
@@ -119,7 +125,10 @@ impl Shared {
         full.ticket = inbox.ticket;
         // One look is enough: the committer sleeps only while nothing waits, or until a moment that is near.
         let is_first = inbox.batches.is_empty() && !inbox.is_pacing;
-        let must_tell = is_first || inbox.bytes + bytes > self.options.group_bytes;
+        let was_short = inbox.slots < inbox.enough;
+        inbox.slots += full.slots.end - full.slots.start;
+        let is_full = was_short && inbox.slots >= inbox.enough;
+        let must_tell = is_first || is_full || inbox.bytes + bytes > self.options.group_bytes;
         inbox.bytes += bytes;
         inbox.batches.push(full);
         let ticket = inbox.ticket;

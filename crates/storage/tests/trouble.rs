@@ -155,6 +155,7 @@ fn a_file_that_holds_little_becomes_small_again_by_itself() {
     hand.commit();
     let full = store.statistics().file_bytes;
     assert!(full > 20_000_000, "{full}");
+    (0..100_u8).for_each(|n| hand.writer.put(Space::CONTROL, &[n], &[n; 1_000])); // at its very end
     queued.into_iter().for_each(|slot| hand.writer.settle(slot));
     hand.commit();
     hand.bell.until(|| store.statistics().file_bytes < full / 3);
