@@ -190,7 +190,8 @@ impl Worker {
         }
         let held = self.sessions.find(&request.client_id).and_then(|seat| self.sessions.get(seat));
         let is_durable = held.is_some_and(|seat| seat.durable != 0);
-        let is_resumed = held.is_some() && !request.clean_start;
+        // One that ends with its connection ends when this one takes over.
+        let is_resumed = held.is_some_and(|seat| seat.session.expiry_s > 0) && !request.clean_start;
         let is_kept = request.session_expiry_s > 0 && limits.is_durable;
         let is_refused = if is_resumed { is_durable && !is_kept } else { is_durable || is_kept };
         self.counts.storage_refused += u64::from(is_refused);
@@ -211,7 +212,10 @@ impl Worker {
         for (slot, epoch) in woken {
             let client = self.clients.get_mut(slot as usize).filter(|client| client.epoch == epoch);
             let parked = client.and_then(|client| client.parked.take());
-            parked.into_iter().for_each(|parked| self.read_on(slot, &parked.rest));
+            if let Some(parked) = parked {
+                self.read_on(slot, &parked.rest);
+                self.arm(slot);
+            }
         }
     }
 }
