@@ -197,7 +197,6 @@ impl World {
     fn on_refused(&mut self, number: usize, reason: ReasonCode) -> Result<(), Fault> {
         let since_order = self.books.record(number).sent_order;
         if is_for_want_of_room(reason) && self.may_have_refused(since_order) {
-            self.refusals += 1;
             self.books.refuse(number);
             return Ok(());
         }

@@ -106,8 +106,6 @@ pub struct World {
     pub(crate) before: (u64, u64),
     /// When the store last took nothing; steps of the simulation.
     pub(crate) refused_order: Option<u64>,
-    /// Publishes that were refused for that.
-    pub refusals: u64,
     /// Whether somebody has set the wall clock.
     pub(crate) is_wall_set: bool,
     pub(crate) key: u64,
@@ -152,7 +150,6 @@ impl World {
             restored: 0,
             before: (0, 0),
             refused_order: None,
-            refusals: 0,
             is_wall_set: false,
             key,
             interest: told,

@@ -111,8 +111,11 @@ fn a_client_that_says_goodbye_and_leaves_while_its_outbox_is_full_has_said_every
 
 /// A world whose broker has a store; nothing is committed unless a test says so.
 fn world_over_a_store(limits: Limits) -> World {
-    let store = Some(Arc::new(Stepped::new()));
-    World::over(options(1, limits), 1, (2, Interest(0), store)).expect("descriptors")
+    world_over(Stepped::new(), limits)
+}
+
+fn world_over(store: Stepped, limits: Limits) -> World {
+    World::over(options(1, limits), 1, (2, Interest(0), Some(Arc::new(store)))).expect("descriptors")
 }
 
 /// Bytes move both ways until nothing does; the disk is left as it is.
@@ -194,4 +197,31 @@ fn a_session_that_would_begin_with_a_takeover_is_refused_while_the_disk_is_full(
     assert!(world.lines[line].is_refused, "{}", world.story.text());
     crash(&mut world, 0);
     world.settle().unwrap();
+}
+
+#[test]
+fn the_messages_of_a_session_that_ends_go_with_it_and_not_before() {
+    let store = Stepped::new();
+    store.be_eager(true);
+    let mut world = world_over(store, Limits::default());
+    let reader = enter(&mut world, 1, "p/0");
+    let author = world.connect(plan(0)).unwrap();
+    world.settle().unwrap();
+    world.hang_up(reader);
+    world.settle().unwrap();
+    assert!(world.publish(0, draft("p/0", QoS::AtLeastOnce)));
+    go_on(&mut world);
+    // It comes back only to end with its connection, and loses that one before it hears anything.
+    let last = world.connect(Plan { expiry_s: 0, ..plan(1) }).unwrap();
+    world.push(last, usize::MAX);
+    while world.turn(0).unwrap() {}
+    world.hang_up(last);
+    while world.turn(0).unwrap() {}
+    world.commit(1).unwrap();
+    while world.turn(0).unwrap() {}
+    world.pull(author, 1 << 16).unwrap();
+    assert!(world.story.text().contains("c0 hears that message 0 was taken"), "{}", world.story.text());
+    crash(&mut world, 0);
+    world.collect().unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
+    assert!(world.story.text().contains("c1 has message 0"), "{}", world.story.text());
 }

@@ -428,8 +428,7 @@ impl Worker {
         // Also where the session was there before: its beginning may wait for the same commit, and so does the new will;
         // and where nothing can be written now. CONNACK of a new one says that none was there, and the one before may have
         // ended a moment ago.
-        let may_be_lost =
-            |keeper: &Keeper| if is_new { keeper.is_forgetting() } else { keeper.is_beginning(number) };
+        let may_be_lost = |keeper: &Keeper| if is_new { keeper.is_forgetting() } else { keeper.is_beginning(number) };
         if self.keeper.has_written || may_be_lost(&self.keeper) {
             self.bar(slot);
         }
@@ -479,9 +478,11 @@ impl Worker {
         }
         let before = self.keeper.released_count();
         seat.session.let_go(false);
-        if seat.durable != 0 {
-            // Its messages go with it, not before.
+        // Its messages go with it, not before; also where it was let go of a moment ago.
+        if seat.durable != 0 || self.keeper.is_forgetting() {
             self.keeper.supersede_since(before);
+        }
+        if seat.durable != 0 {
             self.keeper.remove_session(seat);
         }
     }
