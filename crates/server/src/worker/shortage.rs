@@ -129,8 +129,11 @@ impl Worker {
 
     fn put_postponed(&mut self, slot: u32, epoch: u16) {
         let Some(seat) = self.sessions.live(slot, epoch) else { return };
-        let disconnected_ms = if seat.client.is_some() { 0 } else { self.now.unix_ms.max(1) };
-        self.put_session(slot, disconnected_ms);
+        if seat.client.is_some() {
+            self.put_session(slot, 0);
+        } else {
+            self.put_absent(slot); // since when it is, not since there is room
+        }
     }
 
     /// A PUBLISH may need what the store cannot give now. None: it does not; else it was refused, or comes again.
