@@ -59,6 +59,8 @@ pub struct Record {
     pub doubtful: u32,
     /// Whether its author has read that it was taken.
     pub is_taken: bool,
+    /// Whether its author has read that it was not.
+    pub is_refused: bool,
 }
 
 impl Record {
@@ -187,6 +189,11 @@ impl Books {
             self.dormant.remove(&due);
             self.dues.insert(due);
         });
+    }
+
+    /// Its author has read that the broker could not store it.
+    pub fn refuse(&mut self, number: usize) {
+        self.records[number].is_refused = true;
     }
 
     /// Whether there was one.

@@ -16,8 +16,9 @@ use crate::world::World;
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     setting: Setting,
-    /// Of a thousand steps.
+    /// Of a thousand steps, like the others.
     commits: usize,
+    /// The disk becomes full, or has room again.
     refusals: usize,
     crashes: usize,
 }
@@ -26,7 +27,7 @@ pub struct Weather {
 pub fn begin(rng: &mut Rng) -> Result<(World, Weather), Fault> {
     let (world, setting) = takeover::begin_over(rng, Some(Arc::new(Stepped::new())))?;
     world.store.iter().for_each(|store| store.be_eager(rng.chance(50)));
-    let (commits, refusals) = (rng.pick(&[50, 250, 600]), rng.pick(&[0, 0, 0]));
+    let (commits, refusals) = (rng.pick(&[50, 250, 600]), rng.pick(&[0, 3, 10]));
     let crashes = rng.pick(&[0, 5, 15]).min(rng.pick(&[0, 100, 100, 100]));
     Ok((world, Weather { setting, commits, refusals, crashes }))
 }

@@ -60,7 +60,8 @@ impl World {
         self.story.tell(now_ms, format_args!("  k{line} hears CONNACK 0x{:02X}", reason.0));
         if reason != ReasonCode::SUCCESS {
             let is_too_late = asked_until_ms.is_some_and(|until_ms| until_ms <= now_ms);
-            if *phase != Phase::Opening || !(*is_denied || is_too_late) {
+            let is_unstorable = is_for_want_of_room(reason) && self.may_have_refused(self.lines[line].since_order);
+            if *phase != Phase::Opening || !(*is_denied || is_too_late || is_unstorable) {
                 return Err(format!("k{line} was refused for no reason: 0x{:02X}", reason.0));
             }
             self.lines[line].is_refused = true;
@@ -179,15 +180,27 @@ impl World {
             memory.unsettled[place].is_released = true;
             self.lines[line].wire.put_ack(0x62, packet_id);
         }
+        let is_certain = !self.lines[line].is_judged;
         if !reason.is_error() {
             self.books.take(number);
+        } else if is_certain && kind != 7 {
+            self.on_refused(number, reason)?;
         }
-        let is_certain = !self.lines[line].is_judged;
         self.tell(format_args!("  c{who} hears that message {number} was taken, 0x{:02X}", reason.0));
         if is_certain && kind != 7 && !reason.is_error() && self.books.record(number).routed_ever() == 0 {
             return Err(format!("message {number} was acknowledged, but never routed"));
         }
         Ok(())
+    }
+
+    /// A refused publish promises nothing, but there must have been a reason.
+    fn on_refused(&mut self, number: usize, reason: ReasonCode) -> Result<(), Fault> {
+        let since_order = self.books.record(number).sent_order;
+        if is_for_want_of_room(reason) && self.may_have_refused(since_order) {
+            self.books.refuse(number);
+            return Ok(());
+        }
+        Err(format!("message {number} was refused for no reason: 0x{:02X}", reason.0))
     }
 
     fn on_granted(&mut self, line: usize, (kind, packet_id): (u8, u16), reasons: &[ReasonCode]) -> Result<(), Fault> {
@@ -209,6 +222,10 @@ impl World {
         }
         if kind == 9 && reasons.iter().any(|reason| reason.is_error()) {
             session.is_unsure = true;
+            let refused = wish.and_then(|wish| session.wishes.iter().position(|other| *other == wish));
+            if let Some(place) = refused {
+                session.wishes.remove(place);
+            }
             return Ok(());
         }
         for place in places {
@@ -241,4 +258,9 @@ impl World {
         self.lines[line].wire.close();
         Ok(())
     }
+}
+
+/// What MQTT 5, MQTT 3.x are told by a broker that cannot store.
+fn is_for_want_of_room(reason: ReasonCode) -> bool {
+    reason == ReasonCode::QUOTA_EXCEEDED || reason.0 == 3
 }

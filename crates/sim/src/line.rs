@@ -51,6 +51,8 @@ pub struct Line {
     pub goodbye: Option<Goodbye>,
     /// Whether the client closed it behind a goodbye and had read all that had come: the broker has every byte.
     pub is_left_clean: bool,
+    /// When its CONNECT was written; steps of the simulation.
+    pub since_order: u64,
     /// Whether the operator said that it may enter.
     pub is_admitted: bool,
     /// Whether the operator said no.

@@ -60,7 +60,10 @@ impl World {
     /// Whether a client has sent something that the broker has not answered or routed yet.
     fn is_unheard(&self, who: usize) -> bool {
         let Some(line) = self.people[who].current.map(|line| &self.lines[line]) else { return false };
-        let is_unrouted = |number: &usize| self.books.record(*number).routed == 0;
+        let is_unrouted = |number: &usize| {
+            let record = self.books.record(*number);
+            record.routed == 0 && !record.is_refused
+        };
         let is_open = !line.asked.is_empty() || !self.people[who].memory.unsettled.is_empty();
         line.goodbye.is_some() || is_open || (!line.is_judged && line.written.iter().any(is_unrouted))
     }
@@ -142,9 +145,11 @@ impl World {
                 _ => false,
             };
             let is_certain = is_heard && !line.is_judged;
-            if let Some(lost) =
-                line.written.iter().find(|written| is_certain && self.books.record(**written).routed_ever() == 0)
-            {
+            let is_lost = |written: &&usize| {
+                let record = self.books.record(**written);
+                record.routed_ever() == 0 && !record.is_refused && !self.may_have_refused(record.sent_order)
+            };
+            if let Some(lost) = line.written.iter().find(|written| is_certain && is_lost(written)) {
                 return Err(format!("message {lost} was sent on k{number} and never routed"));
             }
         }
@@ -230,7 +235,7 @@ impl World {
                 return Err(format!("{name} is {} when everybody has gone", counters[name]));
             }
         }
-        self.check_store_is_empty(counters["messages.retained"])?;
+        self.check_store_is_empty((counters["messages.retained"], counters["whimbrel.storage.unstored"]))?;
         match self.plane.kept_count() {
             0 => Ok(()),
             kept => Err(format!("{kept} sessions are counted as kept when everybody has gone")),

@@ -57,6 +57,9 @@ pub struct Span {
 }
 
 impl Span {
+    /// Nobody can say whether what was not submitted while the store took nothing will be there.
+    pub const UNKNOWN: Span = Span { before: 0, after: u64::MAX };
+
     /// Whether all of it is in what survived up to `kept`.
     pub fn is_kept(self, kept: u64) -> bool {
         self.after <= kept
@@ -89,6 +92,8 @@ pub struct Session {
     pub begun: Span,
     /// See `begun`.
     pub left: Span,
+    /// Whether its client came or left last while the store took nothing: what is stored of it is older.
+    pub is_postponed: bool,
     /// Whether its client has read a CONNACK that told of it.
     pub is_told: bool,
     /// Filters whose last answer was read, and whether they are there.
@@ -256,6 +261,7 @@ impl Sessions {
                 number: 0,
                 begun: self.span,
                 left: Span::default(),
+                is_postponed: false,
                 is_told: false,
                 told: BTreeMap::new(),
                 wishes: Vec::new(),

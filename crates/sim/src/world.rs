@@ -104,6 +104,8 @@ pub struct World {
     pub(crate) restored: u64,
     /// Messages lost for a counted reason, and moved within their group, before the last crash.
     pub(crate) before: (u64, u64),
+    /// When the store last took nothing; steps of the simulation.
+    pub(crate) refused_order: Option<u64>,
     /// Whether somebody has set the wall clock.
     pub(crate) is_wall_set: bool,
     /// When the connections of the broker before were lost at the latest, as far as the store knows; milliseconds.
@@ -149,6 +151,7 @@ impl World {
             ledger: None,
             restored: 0,
             before: (0, 0),
+            refused_order: None,
             is_wall_set: false,
             lost_ms: 0,
             key,
@@ -175,7 +178,8 @@ impl World {
         if !self.plane.turn(worker) {
             return Ok(false);
         }
-        self.sessions.span = Span { before, after: self.submitted() };
+        let is_unknown = self.is_refusing();
+        self.sessions.span = if is_unknown { Span::UNKNOWN } else { Span { before, after: self.submitted() } };
         self.tell(format_args!("worker {worker} takes a turn"));
         for event in self.plane.broker().drain() {
             self.on_event(event)?;
@@ -216,6 +220,11 @@ impl World {
                 self.books.take(ticket as usize);
                 Ok(())
             }
+            Event::Refused { ticket, .. } if self.is_refusing() => {
+                self.books.refuse(ticket as usize);
+                Ok(())
+            }
+            Event::Refused { ticket, text } => Err(format!("message {ticket} was refused for no reason: {text}")),
             Event::Log { level, text } if level >= 40 => Err(format!("the broker logs: {text}")),
             _ => Ok(()),
         }
@@ -249,6 +258,8 @@ impl World {
         self.lines[line].phase = Phase::Entered(session_present);
         self.lines[line].since_ms = now_ms;
         self.note_life(entry, session_present);
+        let is_postponed = self.is_refusing();
+        self.sessions.of_mut(entry.who).into_iter().for_each(|session| session.is_postponed = is_postponed);
         let person = &mut self.people[entry.who];
         person.current = Some(line);
         if !session_present {
@@ -275,9 +286,10 @@ impl World {
         let expiry_s = goodbye.and_then(|goodbye| goodbye.expiry_s);
         let ended = self.sessions.exit(Exit { who, line, is_goodbye, expiry_s }, now_ms)?;
         self.note_ended(ended);
-        let has_open_questions = !self.lines[line].asked.is_empty();
+        let (has_open_questions, is_postponed) = (!self.lines[line].asked.is_empty(), self.is_refusing());
         if let Some(session) = self.sessions.of_mut(who) {
             session.is_unsure |= has_open_questions;
+            session.is_postponed = is_postponed;
         }
         self.lines[line].phase = Phase::Gone(word);
         self.people[who].current = None;
@@ -357,7 +369,9 @@ impl World {
     fn owe(&mut self, number: usize, record: &Record) {
         let now_ms = self.now_ms();
         let mut has_member = false;
-        let is_mortal = self.sessions.iter().any(|(_, session)| session.number == 0 && session.is_member());
+        // What is routed while the store takes nothing is held in memory.
+        let is_mortal =
+            self.is_refusing() || self.sessions.iter().any(|(_, session)| session.number == 0 && session.is_member());
         for (who, session) in self.sessions.iter() {
             if session.expires_ms.is_some_and(|due_ms| due_ms <= now_ms) {
                 continue;
@@ -371,7 +385,7 @@ impl World {
             };
             match session.subs.iter().find(holds) {
                 Some(sub) if sub.is_shared() => has_member = true,
-                Some(_) => self.books.owe((who, session.epoch), number, session.number == 0),
+                Some(_) => self.books.owe((who, session.epoch), number, session.number == 0 || self.is_refusing()),
                 None => {}
             }
         }
@@ -425,7 +439,7 @@ impl World {
 
     fn write(&mut self, author: usize, draft: Draft, is_will: bool) -> usize {
         let sent_order = self.order;
-        let (is_hasty, is_taken, attempts) = (false, false, 1);
+        let (is_hasty, is_taken, is_refused, attempts) = (false, false, false, 1);
         let (routed, routed_ms, unrouted, doubtful) = (0, 0, 0, 0);
         self.books.write(Record {
             author,
@@ -439,6 +453,7 @@ impl World {
             unrouted,
             doubtful,
             is_taken,
+            is_refused,
         })
     }
 
@@ -474,6 +489,7 @@ impl World {
             is_refused: false,
             goodbye: None,
             is_left_clean: false,
+            since_order: self.order,
             is_admitted: !self.asks_entry,
             is_denied: false,
             asked_until_ms: None,

@@ -2,12 +2,15 @@
 //!
 //! Knows worlds of a few clients, driven by hand.
 
+use std::sync::Arc;
+
 use whimbrel_protocol::{Limits, QoS, Version};
 use whimbrel_server::Interest;
 use whimbrel_sim::books::Draft;
 use whimbrel_sim::line::Goodbye;
 use whimbrel_sim::takeover::options;
 use whimbrel_sim::world::{Plan, World};
+use whimbrel_storage::Stepped;
 
 fn world(workers: u16) -> World {
     World::new(options(workers, Limits::default()), 1, (2, Interest(0))).expect("descriptors")
@@ -104,4 +107,121 @@ fn a_client_that_says_goodbye_and_leaves_while_its_outbox_is_full_has_said_every
     world.hang_up(line);
     world.settle().unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
     assert!(world.story.text().contains("k0 has left: normal"), "{}", world.story.text());
+}
+
+/// A world whose broker has a store; nothing is committed unless a test says so.
+fn world_over_a_store(limits: Limits) -> World {
+    world_over(Stepped::new(), limits)
+}
+
+fn world_over(store: Stepped, limits: Limits) -> World {
+    World::over(options(1, limits), 1, (2, Interest(0), Some(Arc::new(store)))).expect("descriptors")
+}
+
+/// Bytes move both ways until nothing does; the disk is left as it is.
+fn go_on(world: &mut World) {
+    for _ in 0..4 {
+        for line in 0..world.lines.len() {
+            world.push(line, usize::MAX);
+            while world.turn(0).unwrap() {}
+            world.pull(line, 1 << 16).unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
+        }
+    }
+}
+
+fn crash(world: &mut World, survivors: usize) {
+    world.crash(survivors, true).unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
+}
+
+fn draft(topic: &'static str, qos: QoS) -> Draft {
+    Draft { topic, qos, retain: false, expiry_s: None, padding: 0 }
+}
+
+#[test]
+fn a_session_whose_beginning_is_not_stored_is_not_confirmed_to_its_next_connection_while_the_disk_is_full() {
+    let mut world = world_over_a_store(Limits::default());
+    world.connect(plan(0)).unwrap();
+    go_on(&mut world);
+    world.refuse(true);
+    let line = world.connect(plan(0)).unwrap();
+    go_on(&mut world);
+    assert!(!world.lines[line].is_ready, "nothing of it is stored");
+    crash(&mut world, 0);
+    world.settle().unwrap();
+}
+
+#[test]
+fn a_session_that_is_stored_is_resumed_at_once_while_the_disk_is_full() {
+    let mut world = world_over_a_store(Limits::default());
+    world.connect(plan(0)).unwrap();
+    world.settle().unwrap();
+    world.connect(plan(1)).unwrap();
+    go_on(&mut world);
+    world.refuse(true);
+    let line = world.connect(plan(0)).unwrap();
+    go_on(&mut world);
+    assert!(world.lines[line].is_ready);
+    crash(&mut world, 0);
+    world.settle().unwrap();
+}
+
+#[test]
+fn a_client_that_waited_for_room_is_watched_again() {
+    let mut world = world_over_a_store(Limits::default());
+    enter(&mut world, 1, "p/0");
+    let watched = Plan { version: Version::V311, keep_alive_s: 10, ..plan(0) };
+    let line = world.connect(watched).unwrap();
+    world.settle().unwrap();
+    world.refuse(true);
+    assert!(world.publish(0, draft("p/0", QoS::AtLeastOnce)));
+    go_on(&mut world);
+    world.plane.advance(16_000);
+    go_on(&mut world);
+    assert!(world.lines[line].is_alive(), "it cannot be heard, and is not taken for dead");
+    world.settle().unwrap();
+    assert!(world.story.text().contains("c1 has message 0"), "{}", world.story.text());
+    world.plane.advance(16_000);
+    world.settle().unwrap();
+    assert!(world.story.text().contains("has left: keepalive_timeout"), "{}", world.story.text());
+    world.clear_out().unwrap_or_else(|fault| panic!("{fault}"));
+}
+
+#[test]
+fn a_session_that_would_begin_with_a_takeover_is_refused_while_the_disk_is_full() {
+    let mut world = world_over_a_store(Limits::default());
+    world.connect(Plan { expiry_s: 0, ..plan(0) }).unwrap();
+    world.settle().unwrap();
+    world.refuse(true);
+    let line = world.connect(plan(0)).unwrap(); // the one before ends with its connection
+    go_on(&mut world);
+    assert!(world.lines[line].is_refused, "{}", world.story.text());
+    crash(&mut world, 0);
+    world.settle().unwrap();
+}
+
+#[test]
+fn the_messages_of_a_session_that_ends_go_with_it_and_not_before() {
+    let store = Stepped::new();
+    store.be_eager(true);
+    let mut world = world_over(store, Limits::default());
+    let reader = enter(&mut world, 1, "p/0");
+    let author = world.connect(plan(0)).unwrap();
+    world.settle().unwrap();
+    world.hang_up(reader);
+    world.settle().unwrap();
+    assert!(world.publish(0, draft("p/0", QoS::AtLeastOnce)));
+    go_on(&mut world);
+    // It comes back only to end with its connection, and loses that one before it hears anything.
+    let last = world.connect(Plan { expiry_s: 0, ..plan(1) }).unwrap();
+    world.push(last, usize::MAX);
+    while world.turn(0).unwrap() {}
+    world.hang_up(last);
+    while world.turn(0).unwrap() {}
+    world.commit(1).unwrap();
+    while world.turn(0).unwrap() {}
+    world.pull(author, 1 << 16).unwrap();
+    assert!(world.story.text().contains("c0 hears that message 0 was taken"), "{}", world.story.text());
+    crash(&mut world, 0);
+    world.collect().unwrap_or_else(|fault| panic!("{fault}\n{}", world.story.text()));
+    assert!(world.story.text().contains("c1 has message 0"), "{}", world.story.text());
 }

@@ -167,6 +167,7 @@ impl Client {
     /// When it must be looked at; None: never.
     pub(super) fn deadline_ms(&self) -> Option<u64> {
         match &self.parked {
+            Some(parked) if matches!(parked.question, Question::Room) => None, // the store wakes it
             Some(parked) => Some(parked.due_ms),
             None => self.connection.deadline_ms(),
         }

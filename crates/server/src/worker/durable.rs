@@ -34,6 +34,8 @@ pub(super) struct Keeper {
     scratch: Vec<u8>,
     /// The submission in which the store was last told to forget a session; [`OPEN`]: the next one.
     forgot: Ticket,
+    /// Durable sessions that began in a submission that may not be stored yet: its ticket, and their numbers; oldest first.
+    begun: VecDeque<(Ticket, u32)>,
 }
 
 /// Of what is not submitted yet.
@@ -146,11 +148,30 @@ impl Keeper {
         let has_held = !self.open.entries.is_empty();
         let ticket = if has_held { writer.barrier() } else { writer.submit() };
         self.forgot = if self.forgot == OPEN { ticket } else { self.forgot };
+        if !self.begun.is_empty() {
+            self.date_beginnings(ticket);
+        }
         if !has_held {
             return;
         }
         let fresh = self.spare.pop().unwrap_or_default();
         self.sealed.push_back((ticket, std::mem::replace(&mut self.open, fresh)));
+    }
+
+    /// What began since the last submission went with this one; what is stored is of no interest any more.
+    #[cold]
+    fn date_beginnings(&mut self, ticket: Ticket) {
+        let committed = self.writer.as_ref().map_or(ticket, |writer| writer.store().committed());
+        let of_now = self.begun.iter_mut().rev().take_while(|(begun, _)| *begun == OPEN);
+        of_now.for_each(|(begun, _)| *begun = ticket);
+        let stored = self.begun.iter().take_while(|(begun, _)| *begun <= committed).count();
+        self.begun.drain(..stored);
+    }
+
+    /// Whether a session's beginning may not be stored yet.
+    fn is_beginning(&self, number: u32) -> bool {
+        let committed = self.writer.as_ref().map_or(OPEN, |writer| writer.store().committed());
+        self.begun.iter().any(|(begun, session)| *session == number && *begun > committed)
     }
 
     /// Whether the store has been told to forget a session, and may not have done it.
@@ -413,16 +434,20 @@ impl Worker {
             (true, 0) if is_new => {
                 seat.durable = number().unwrap_or_default();
                 seat.session.outbound.keep_groups();
+                self.keeper.begun.push_back((OPEN, seat.durable));
             }
             (false, 1..) => return self.let_durable_go(slot, seat_slot),
             _ => {}
         }
-        if seat.durable != 0 {
+        let number = seat.durable;
+        if number != 0 {
             self.put_session(seat_slot, 0);
         }
-        // Also where the session was there before: its beginning may wait for the same commit, and so does the new will.
-        // CONNACK of a new one says that none was there, and the one before may have ended a moment ago.
-        if self.keeper.has_written || (is_new && self.keeper.is_forgetting()) {
+        // Also where the session was there before: its beginning may wait for the same commit, and so does the new will;
+        // and where nothing can be written now. CONNACK of a new one says that none was there, and the one before may have
+        // ended a moment ago.
+        let may_be_lost = |keeper: &Keeper| if is_new { keeper.is_forgetting() } else { keeper.is_beginning(number) };
+        if self.keeper.has_written || may_be_lost(&self.keeper) {
             self.bar(slot);
         }
     }
@@ -471,9 +496,11 @@ impl Worker {
         }
         let before = self.keeper.released_count();
         seat.session.let_go(false);
-        if seat.durable != 0 {
-            // Its messages go with it, not before.
+        // Its messages go with it, not before; also where it was let go of a moment ago.
+        if seat.durable != 0 || self.keeper.is_forgetting() {
             self.keeper.supersede_since(before);
+        }
+        if seat.durable != 0 {
             self.keeper.remove_session(seat);
         }
     }

@@ -129,8 +129,11 @@ impl Worker {
 
     fn put_postponed(&mut self, slot: u32, epoch: u16) {
         let Some(seat) = self.sessions.live(slot, epoch) else { return };
-        let disconnected_ms = if seat.client.is_some() { 0 } else { self.kept_ms() };
-        self.put_session(slot, disconnected_ms);
+        if seat.client.is_some() {
+            self.put_session(slot, 0);
+        } else {
+            self.put_absent(slot); // since when it is, not since there is room
+        }
     }
 
     /// A PUBLISH may need what the store cannot give now. None: it does not; else it was refused, or comes again.
@@ -190,7 +193,8 @@ impl Worker {
         }
         let held = self.sessions.find(&request.client_id).and_then(|seat| self.sessions.get(seat));
         let is_durable = held.is_some_and(|seat| seat.durable != 0);
-        let is_resumed = held.is_some() && !request.clean_start;
+        // One that ends with its connection ends when this one takes over.
+        let is_resumed = held.is_some_and(|seat| seat.session.expiry_s > 0) && !request.clean_start;
         let is_kept = request.session_expiry_s > 0 && limits.is_durable;
         let is_refused = if is_resumed { is_durable && !is_kept } else { is_durable || is_kept };
         self.counts.storage_refused += u64::from(is_refused);
@@ -211,7 +215,10 @@ impl Worker {
         for (slot, epoch) in woken {
             let client = self.clients.get_mut(slot as usize).filter(|client| client.epoch == epoch);
             let parked = client.and_then(|client| client.parked.take());
-            parked.into_iter().for_each(|parked| self.read_on(slot, &parked.rest));
+            if let Some(parked) = parked {
+                self.read_on(slot, &parked.rest);
+                self.arm(slot);
+            }
         }
     }
 }
