@@ -87,9 +87,10 @@ impl Publisher {
         Ok(())
     }
 
-    /// Holds it to what the broker said in CONNACK, to its part of the memory, and where nobody listens to its window.
+    /// Holds it to what the broker said in CONNACK, to its part of the memory, and in a closed loop to its window: what is
+    /// delivered and not acknowledged is under way, too.
     pub fn agree(&mut self, receive_max: u16, publishers: usize) {
-        let window = if self.habit.receivers == 0 && !self.habit.is_open_loop { self.habit.window } else { u64::MAX };
+        let window = if self.habit.is_open_loop { u64::MAX } else { self.habit.window };
         let part = UNACKNOWLEDGED_ALL_MAX / publishers as u64;
         self.acks_max = u64::from(receive_max).min(window).min(part).min(UNACKNOWLEDGED_MAX);
     }
@@ -268,6 +269,18 @@ mod tests {
         assert_eq!(publisher.on_answer(65_535), Some((131_069, 9)));
         assert_eq!(publisher.on_answer(1), Some((131_070, 10)));
         assert_eq!(publisher.on_answer(1), None, "answered already");
+    }
+
+    #[test]
+    fn what_is_delivered_and_not_acknowledged_is_under_way() {
+        let mut publisher = Publisher::new(habit(Version::V5, QoS::AtLeastOnce), 0, "t", u64::MAX).unwrap();
+        publisher.agree(u16::MAX, 1);
+        written(&mut publisher);
+        (0..4).for_each(|sequence| assert!(publisher.on_delivery(sequence).is_some()));
+        (0..4).for_each(|sequence| assert!(publisher.on_delivery(sequence).is_some()));
+        assert!(!publisher.may_send());
+        (1..=4).for_each(|packet_id| assert!(publisher.on_answer(packet_id).is_some()));
+        assert!(publisher.wants());
     }
 
     #[test]
