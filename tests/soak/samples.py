@@ -15,8 +15,6 @@ DISK_FACTOR: Final = 3
 # What an empty store may hold: an idle one shrinks its file from 32 MiB of room on; the journal has 16 MiB, and room
 # to grow in.
 DISK_SLACK: Final = 64 * MIB
-# Room comes back in the background: what was live so long ago still counts; seconds.
-DISK_LAG_S: Final = 60.0
 # Of the process, beyond where it began: journal, caches and buffers, none of which grows with time; and what is live.
 RSS_SLACK: Final = 128 * MIB
 RSS_FACTOR: Final = 2
@@ -53,14 +51,18 @@ class Ledger:
         self.samples.append(sample)
 
     def disk_budget(self, at_s: float) -> int:
-        """What the files may hold then; bytes."""
-        lately = (one.live_bytes for one in self.samples if at_s - DISK_LAG_S <= one.at_s <= at_s)
-        return DISK_SLACK + DISK_FACTOR * max(lately, default=0)
+        """What the files may hold then; bytes. A busy store keeps the room of what it held before."""
+        so_far = (one.live_bytes for one in self.samples if one.at_s <= at_s)
+        return DISK_SLACK + DISK_FACTOR * max(so_far, default=0)
 
     def faults(self) -> Iterator[str]:
         """Every budget that was not kept, where it was missed the most."""
         yield from self._worst(
             "the files", [(one.file_bytes - self.disk_budget(one.at_s), one) for one in self.samples]
+        )
+        last = self.samples[-1]
+        yield from self._worst(
+            "the files of an idle store", [(last.file_bytes - DISK_SLACK - DISK_FACTOR * last.live_bytes, last)]
         )
         yield from self._worst("the process", [(one.rss_bytes - self._rss_budget(), one) for one in self.samples])
         yield from self._trend()
