@@ -143,6 +143,7 @@ class Round:
         self.story.life += 1
         if self._plant and self.story.life > 1:
             self._plant.between_lives(self._data_dir)
+        self._watch()  # sockets that died with the last broker: its output may get the number of one of them
         self._broker.start()
         self.story.note("broker", "started")
         # Some die before they serve anybody, most of these while the store is read.
