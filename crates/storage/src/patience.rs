@@ -8,8 +8,8 @@ const WORTH_WAITING: u64 = 4;
 const JUDGED: u32 = 32;
 /// Groups that were not let wait; then one is, because only that shows whether it would pay.
 const RUSHED_MAX: u32 = 128;
-/// So many slots are worth a commit of their own where waiting does not pay.
-const ENOUGH: u64 = 16;
+/// So many slots are worth a commit of their own where waiting does not pay, and so many always.
+const ENOUGH: std::ops::RangeInclusive<u64> = 16..=256;
 
 /// What was seen so far.
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +19,13 @@ pub(crate) struct Patience {
     groups: u32,
     slots: u64,
     elided: u64,
+    /// Slots of the last group.
+    last: u64,
 }
 
 impl Default for Patience {
     fn default() -> Patience {
-        Patience { pays: true, groups: 0, slots: 0, elided: 0 }
+        Patience { pays: true, groups: 0, slots: 0, elided: 0, last: 0 }
     }
 }
 
@@ -33,9 +35,11 @@ impl Patience {
         self.pays
     }
 
-    /// So many slots that wait are committed at once.
+    /// So many slots that wait are committed at once: most of what the last group had. A window that is acknowledged at once
+    /// comes back in parts, and each part would pay for a commit.
     pub(crate) fn enough(&self) -> u64 {
-        if self.pays || self.groups >= RUSHED_MAX { u64::MAX } else { ENOUGH }
+        let is_let_wait = self.pays || self.groups >= RUSHED_MAX;
+        if is_let_wait { u64::MAX } else { (self.last / 4 * 3).clamp(*ENOUGH.start(), *ENOUGH.end()) }
     }
 
     /// What became of a group: slots that needed no write, and slots that were written.
@@ -43,6 +47,7 @@ impl Patience {
         if elided + written == 0 {
             return;
         }
+        self.last = elided + written;
         self.slots += elided + written;
         self.elided += elided;
         let before = self.groups;
@@ -68,11 +73,13 @@ mod tests {
         (1..JUDGED).for_each(|_| patience.note(0, 100));
         assert!(patience.pays(), "too few to tell");
         patience.note(100, 0);
-        assert_eq!((patience.pays(), patience.enough()), (false, ENOUGH));
-        (0..RUSHED_MAX).for_each(|_| patience.note(0, 64));
+        assert_eq!((patience.pays(), patience.enough()), (false, 75));
+        (0..RUSHED_MAX).for_each(|_| patience.note(0, 4));
         assert_eq!((patience.pays(), patience.enough()), (false, u64::MAX), "one group waits");
+        patience.note(0, 4);
+        assert_eq!(patience.enough(), *ENOUGH.start());
         patience.note(0, 64);
-        assert_eq!(patience.enough(), ENOUGH);
+        assert_eq!(patience.enough(), 48);
         (0..RUSHED_MAX).for_each(|_| patience.note(0, 64));
         patience.note(32, 64);
         assert!(patience.pays());
