@@ -6,36 +6,15 @@ mod house;
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use house::folder::Folder;
 use house::moody::Moody;
 use house::{House, Wire};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
 use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::{Limits, QoS, ReasonCode, Topic, Version};
 use whimbrel_storage::Kind;
-
-/// A folder that goes with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("whimbrel-back-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Scratch(path)
-    }
-
-    fn house(&self, workers: u16) -> House {
-        House::start_keeping(workers, Limits::default(), self.0.clone())
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A durable session of MQTT 3.1.1, and whether it was present.
 fn enter(house: &House, client_id: &str) -> (Wire, bool) {
@@ -55,14 +34,6 @@ fn with_will(house: &House, client_id: &str) -> Wire {
     stream.write_all(&[0x10, body.len() as u8]).unwrap();
     stream.write_all(&body).unwrap();
     Wire::over(stream, Version::V311)
-}
-
-/// What a crash would leave: the store's files as they are now; the journal first, because it is emptied into the other.
-fn copy_store(from: &Scratch, to: &Scratch) {
-    std::fs::create_dir(&to.0).unwrap();
-    for name in ["store.journal", "store.redb"] {
-        std::fs::copy(from.0.join(name), to.0.join(name)).unwrap();
-    }
 }
 
 fn publish(wire: &mut Wire, retain: bool) {
@@ -87,14 +58,14 @@ fn identifier(frame: &[u8]) -> (u16, bool) {
 
 #[test]
 fn a_retained_message_of_qos_2_keeps_its_identifier() {
-    let scratch = Scratch::new("retained");
-    let house = scratch.house(1);
+    let scratch = Folder::new("retained");
+    let house = House::start_in(scratch.path(), 1);
     publish(&mut enter(&house, "publisher").0, true);
     let (mut wire, _) = enter(&house, "receiver");
     wire.subscribe("t", QoS::ExactlyOnce);
     let (sent, _) = identifier(&wire.read_type(3).expect("the retained message"));
     drop((wire, house));
-    let house = scratch.house(1);
+    let house = House::start_in(scratch.path(), 1);
     let (mut wire, is_present) = enter(&house, "receiver");
     assert!(is_present);
     assert_eq!(identifier(&wire.read_type(3).expect("what was not acknowledged")), (sent, true));
@@ -116,8 +87,8 @@ fn the_identifier_of_a_message_is_never_stored_without_the_message() {
 
 #[test]
 fn a_will_that_is_due_at_the_start_comes_to_all_who_wait_for_it() {
-    let scratch = Scratch::new("will");
-    let house = scratch.house(2);
+    let scratch = Folder::new("will");
+    let house = House::start_in(scratch.path(), 2);
     let names: Vec<String> = (0..8).map(|number| format!("waits{number}")).collect();
     for name in &names {
         let (mut wire, _) = enter(&house, name);
@@ -128,9 +99,8 @@ fn a_will_that_is_due_at_the_start_comes_to_all_who_wait_for_it() {
     let mut wires: Vec<Wire> = (0..8).map(|number| with_will(&house, &format!("dies{number}"))).collect();
     wires.iter_mut().for_each(|wire| drop(wire.read_type(2).expect("CONNACK")));
     // Nobody is told, and the store is left as it is.
-    let copy = Scratch::new("will-copy");
-    copy_store(&scratch, &copy);
-    let house = copy.house(2);
+    let copy = scratch.crash("will-copy");
+    let house = House::start_in(copy.path(), 2);
     for name in &names {
         let (mut wire, is_present) = enter(&house, name);
         assert!(is_present);
@@ -140,8 +110,8 @@ fn a_will_that_is_due_at_the_start_comes_to_all_who_wait_for_it() {
 
 #[test]
 fn a_message_of_qos_2_that_went_on_to_another_member_of_its_group_stays_with_that_one() {
-    let scratch = Scratch::new("group");
-    let house = scratch.house(1);
+    let scratch = Folder::new("group");
+    let house = House::start_in(scratch.path(), 1);
     let (mut first, _) = enter(&house, "first");
     first.subscribe("$share/g/t", QoS::ExactlyOnce);
     first.read_type(9).expect("SUBACK");
@@ -152,7 +122,7 @@ fn a_message_of_qos_2_that_went_on_to_another_member_of_its_group_stays_with_tha
     second.subscribe("$share/g/t", QoS::ExactlyOnce);
     let (sent, _) = identifier(&second.read_type(3).expect("what waited for the first member"));
     drop((second, house));
-    let house = scratch.house(1);
+    let house = House::start_in(scratch.path(), 1);
     let (mut first, _) = enter(&house, "first");
     let (mut second, _) = enter(&house, "second");
     assert_eq!(identifier(&second.read_type(3).expect("what was not acknowledged")), (sent, true));

@@ -2,8 +2,9 @@
 
 mod house;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use house::folder::Folder;
 use house::{House, Wire};
 use whimbrel_protocol::packet::{Ack, Packet, Publish};
 use whimbrel_protocol::properties::Properties;
@@ -20,22 +21,6 @@ const FIGURES: [&str; 5] = [
     "whimbrel.deliveries.restored",
     "whimbrel.acks.restored",
 ];
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("whimbrel-damaged-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn publish(wire: &mut Wire, topic: &str, packet_id: u16, retain: bool) {
     let (payload, properties) = (topic.as_bytes(), Properties::default());
@@ -87,20 +72,20 @@ fn places(bytes: &[u8]) -> Vec<usize> {
 
 #[test]
 fn a_damaged_byte_never_prevents_the_start_and_its_loss_is_told() {
-    let whole = Scratch::new("whole");
-    let expected = fill(&whole.0);
+    let whole = Folder::new("whole");
+    let expected = fill(whole.path());
     assert!(expected.iter().all(|&figure| figure > 0), "{expected:?}");
-    let bytes = std::fs::read(whole.0.join("store.redb")).unwrap();
+    let bytes = std::fs::read(whole.path().join("store.redb")).unwrap();
     let places = places(&bytes);
     assert!(places.len() > 60, "{}", places.len());
     let mut told = 0;
     for at in places {
-        let damaged = Scratch::new("flipped");
-        std::fs::create_dir(&damaged.0).unwrap();
+        let damaged = Folder::new("flipped");
+        std::fs::create_dir(damaged.path()).unwrap();
         let mut flipped = bytes.clone();
         flipped[at] ^= 0x41;
-        std::fs::write(damaged.0.join("store.redb"), flipped).unwrap();
-        let mut house = House::start_in(&damaged.0, 1);
+        std::fs::write(damaged.path().join("store.redb"), flipped).unwrap();
+        let mut house = House::start_in(damaged.path(), 1);
         assert!(enter(&house, "a new client").is_alive(), "byte {at}");
         let found = figures(&house);
         let is_told =

@@ -5,43 +5,11 @@
 
 mod house;
 
-use std::path::{Path, PathBuf};
-
+use house::folder::Folder;
 use house::{House, Wire, until};
 use whimbrel_protocol::packet::{Ack, Disconnect, Packet, Publish};
 use whimbrel_protocol::properties::Properties;
 use whimbrel_protocol::{QoS, ReasonCode, Topic, Version};
-
-/// A folder for one test, gone with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let folder = std::env::temp_dir().join(format!("whimbrel-groups-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        Folder(folder)
-    }
-
-    /// What a crash at this moment would leave; the journal first, because it is emptied into the other.
-    fn crash(&self, name: &str) -> Folder {
-        let copy = Folder::new(name);
-        std::fs::create_dir_all(&copy.0).unwrap();
-        for file in ["store.journal", "store.redb"] {
-            std::fs::copy(self.0.join(file), copy.0.join(file)).unwrap();
-        }
-        copy
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 const GROUP: &str = "$share/g/a/+";
 const SUBACK: u8 = 9;

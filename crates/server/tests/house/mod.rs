@@ -3,6 +3,7 @@
 //! Knows the front of the data plane ([`Broker`]) and plain sockets. Each test binary uses its part of it.
 #![allow(dead_code, reason = "no test binary needs all of it")]
 
+pub mod folder;
 pub mod moody;
 
 use std::io::{ErrorKind, Read, Write};
